@@ -1,0 +1,273 @@
+//! Scopes, limit keys and the counters they name.
+//!
+//! A request belongs to a scope (`payments`) and, if it says so, to a limit key of one or two parts under it
+//! (`eu`, `eu/visa`). Joined by `/` they are one canonical text, and every prefix of it that ends at a `/` names one
+//! counter: `payments/eu/visa` is checked at `payments`, `payments/eu` and `payments/eu/visa`.
+//!
+//! Names are validated once, here; everything behind takes them as proven. No part may contain `/`, so two different
+//! keys never join to the same text.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The longest part of a name, in bytes. Three parts and two slashes then fit a `u16` offset with room to spare.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// The most parts of a scoped key: a scope and two limit-key parts.
+pub const MAX_DEPTH: usize = 3;
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// A part is empty.
+    #[error("the {what} is empty: write 1 to {MAX_NAME_BYTES} bytes of A-Z a-z 0-9 _ . : @ -")]
+    Empty {
+        /// Which part.
+        what: Part,
+    },
+    /// A part is longer than [`MAX_NAME_BYTES`].
+    #[error("the {what} is {bytes} bytes long: the most is {MAX_NAME_BYTES}")]
+    TooLong {
+        /// Which part.
+        what: Part,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A part holds a byte outside the alphabet.
+    #[error("the {what} has the byte {} at position {at}: allowed are A-Z a-z 0-9 _ . : @ -", ShownByte(*.byte))]
+    Byte {
+        /// Which part.
+        what: Part,
+        /// The offending byte.
+        byte: u8,
+        /// Its offset within the part.
+        at: usize,
+    },
+    /// More than two limit-key parts.
+    #[error("{parts} parts: a name has at most {MAX_DEPTH}, a scope and two limit-key parts")]
+    TooDeep {
+        /// How many parts were given.
+        parts: usize,
+    },
+}
+
+/// Which part of a name an error speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The scope.
+    Scope,
+    /// The first limit-key part.
+    FirstKey,
+    /// The second limit-key part.
+    SecondKey,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scope => "scope",
+            Self::FirstKey => "first limit-key part",
+            Self::SecondKey => "second limit-key part",
+        })
+    }
+}
+
+struct ShownByte(u8);
+
+impl fmt::Display for ShownByte {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_ascii_graphic() {
+            write!(f, "`{}` (0x{:02x})", char::from(self.0), self.0)
+        } else {
+            write!(f, "0x{:02x}", self.0)
+        }
+    }
+}
+
+const PARTS: [Part; MAX_DEPTH] = [Part::Scope, Part::FirstKey, Part::SecondKey];
+
+/// Checks one part of a name.
+///
+/// # Errors
+/// [`NameError`] when it is empty, too long or holds a byte outside `[A-Za-z0-9_.:@-]`.
+pub(crate) fn check_part(what: Part, text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty { what });
+    }
+    if text.len() > MAX_NAME_BYTES {
+        return Err(NameError::TooLong { what, bytes: text.len() });
+    }
+    match text.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"_.:@-".contains(&b))) {
+        None => Ok(()),
+        Some(at) => Err(NameError::Byte { what, byte: text.as_bytes()[at], at }),
+    }
+}
+
+pub(crate) fn part_at(index: usize) -> Part {
+    PARTS[index.min(MAX_DEPTH - 1)]
+}
+
+/// A scope and the limit key under it, as one canonical text `scope[/l1[/l2]]`.
+///
+/// Cloning is a reference count.
+#[derive(Clone)]
+pub struct ScopedKey {
+    text: Arc<str>,
+    /// Where the prefix of each depth ends; equal to the length from the own depth on.
+    ends: [u16; MAX_DEPTH],
+    depth: u8,
+}
+
+impl ScopedKey {
+    /// Joins a scope and an optional limit key, `l1` or `l1/l2`.
+    ///
+    /// # Errors
+    /// [`NameError`] names the part, the byte and its place.
+    pub fn new(scope: &str, limit_key: Option<&str>) -> Result<Self, NameError> {
+        check_part(Part::Scope, scope)?;
+        match limit_key {
+            None => Self::parse(scope),
+            Some(key) => Self::parse(&format!("{scope}/{key}")),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, NameError> {
+        let parts = text.split('/').count();
+        if parts > MAX_DEPTH {
+            return Err(NameError::TooDeep { parts });
+        }
+        let mut ends = [0u16; MAX_DEPTH];
+        let mut end = 0;
+        for (index, part) in text.split('/').enumerate() {
+            check_part(part_at(index), part)?;
+            end += part.len() + usize::from(index > 0);
+            // At most 3 x 128 + 2 bytes by the checks above.
+            ends[index..].fill(u16::try_from(end).unwrap_or(u16::MAX));
+        }
+        Ok(Self { text: text.into(), ends, depth: u8::try_from(parts).unwrap_or(1) })
+    }
+
+    /// The scope.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        self.prefix(1)
+    }
+
+    /// The limit key, `l1` or `l1/l2`.
+    #[must_use]
+    pub fn limit_key(&self) -> Option<&str> {
+        (self.depth > 1).then(|| &self.text[usize::from(self.ends[0]) + 1..])
+    }
+
+    /// How many parts it has, 1 to 3: the number of counters it is checked at.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        usize::from(self.depth)
+    }
+
+    /// The name of the counter at `depth`, which is clamped to 1 and its own depth.
+    #[must_use]
+    pub fn prefix(&self, depth: usize) -> &str {
+        &self.text[..usize::from(self.ends[depth.clamp(1, MAX_DEPTH) - 1])]
+    }
+
+    /// The whole text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for ScopedKey {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for ScopedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for ScopedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScopedKey({})", self.text)
+    }
+}
+
+impl PartialEq for ScopedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for ScopedKey {}
+
+impl PartialOrd for ScopedKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ScopedKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl Hash for ScopedKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_name_the_counters() {
+        let key = ScopedKey::new("payments", Some("eu/visa")).unwrap();
+        assert_eq!(key.depth(), 3);
+        assert_eq!((key.prefix(1), key.prefix(2), key.prefix(3)), ("payments", "payments/eu", "payments/eu/visa"));
+        assert_eq!((key.scope(), key.limit_key()), ("payments", Some("eu/visa")));
+        let bare = ScopedKey::new("payments", None).unwrap();
+        assert_eq!((bare.depth(), bare.limit_key()), (1, None));
+        assert_eq!("payments/eu/visa".parse::<ScopedKey>().unwrap(), key);
+    }
+
+    #[test]
+    fn the_longest_names_fit() {
+        let part = "x".repeat(MAX_NAME_BYTES);
+        let key = ScopedKey::new(&part, Some(&format!("{part}/{part}"))).unwrap();
+        assert_eq!(key.prefix(2).len(), 2 * MAX_NAME_BYTES + 1);
+        assert_eq!(key.prefix(3).len(), 3 * MAX_NAME_BYTES + 2);
+        let long = "x".repeat(MAX_NAME_BYTES + 1);
+        assert_eq!(ScopedKey::new(&long, None), Err(NameError::TooLong { what: Part::Scope, bytes: 129 }));
+    }
+
+    #[test]
+    fn bad_names_say_which_byte_and_where() {
+        for (scope, key, expected) in [
+            ("", None, NameError::Empty { what: Part::Scope }),
+            ("a b", None, NameError::Byte { what: Part::Scope, byte: b' ', at: 1 }),
+            ("a", Some(""), NameError::Empty { what: Part::FirstKey }),
+            ("a", Some("b/"), NameError::Empty { what: Part::SecondKey }),
+            ("a", Some("b/c/d"), NameError::TooDeep { parts: 4 }),
+            ("a/b", None, NameError::Byte { what: Part::Scope, byte: b'/', at: 1 }),
+            ("a", Some("caf\u{e9}"), NameError::Byte { what: Part::FirstKey, byte: 0xc3, at: 3 }),
+            ("a", Some("b/*"), NameError::Byte { what: Part::SecondKey, byte: b'*', at: 0 }),
+            ("\0", None, NameError::Byte { what: Part::Scope, byte: 0, at: 0 }),
+        ] {
+            assert_eq!(ScopedKey::new(scope, key), Err(expected), "{scope:?} {key:?}");
+        }
+        let shown = ScopedKey::new("a b", None).unwrap_err().to_string();
+        assert_eq!(shown, "the scope has the byte 0x20 at position 1: allowed are A-Z a-z 0-9 _ . : @ -");
+    }
+}

@@ -1,0 +1,231 @@
+//! Refusals: why not, what is in the way, and when to come back.
+
+use crate::limits::Rate;
+use crate::pattern::Pattern;
+use std::fmt;
+use std::time::Duration;
+
+/// Why an acquire was not granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Not now, and it was not to wait.
+    Limited,
+    /// A waitlist or a named cap is full.
+    Overloaded,
+    /// It waited as long as it was allowed to.
+    TimedOut,
+    /// It can never fit.
+    TooLarge,
+    /// The caller may not use that scope.
+    Denied,
+    /// An idempotency key was used before with another request.
+    Conflict,
+    /// The lease that this request once got has ended.
+    Ended,
+    /// A flavour that must not wait would have to.
+    WouldBlock,
+    /// A name, cost or duration is not valid.
+    Invalid,
+    /// An operator holds the admissions.
+    Paused,
+    /// What stands behind the limit asked for a pause.
+    PushedBack,
+    /// The lease is gone.
+    Lost,
+    /// The limiter does not answer or shuts down.
+    Unavailable,
+}
+
+impl Reason {
+    /// Every reason, in the order of the discriminants.
+    pub const ALL: [Self; 13] = [
+        Self::Limited,
+        Self::Overloaded,
+        Self::TimedOut,
+        Self::TooLarge,
+        Self::Denied,
+        Self::Conflict,
+        Self::Ended,
+        Self::WouldBlock,
+        Self::Invalid,
+        Self::Paused,
+        Self::PushedBack,
+        Self::Lost,
+        Self::Unavailable,
+    ];
+
+    /// The name used in JSON, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Limited => "limited",
+            Self::Overloaded => "overloaded",
+            Self::TimedOut => "timed-out",
+            Self::TooLarge => "too-large",
+            Self::Denied => "denied",
+            Self::Conflict => "conflict",
+            Self::Ended => "ended",
+            Self::WouldBlock => "would-block",
+            Self::Invalid => "invalid",
+            Self::Paused => "paused",
+            Self::PushedBack => "pushed-back",
+            Self::Lost => "lost",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Limited => "the limit is reached and the request was not to wait",
+            Self::Overloaded => "there is no place left to wait",
+            Self::TimedOut => "it waited as long as it was allowed to",
+            Self::TooLarge => "its cost is above a limit, so it can never fit",
+            Self::Denied => "the caller may not use this scope",
+            Self::Conflict => "its idempotency key was used before with another request",
+            Self::Ended => "the lease that it once got has ended",
+            Self::WouldBlock => "it would have to wait where a wait stalls other requests",
+            Self::Invalid => "the request is not valid",
+            Self::Paused => "an operator holds the admissions",
+            Self::PushedBack => "what stands behind the limit asked for a pause",
+            Self::Lost => "the lease is gone",
+            Self::Unavailable => "the limiter is shutting down",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What kind of limit is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConstraintKind {
+    /// Too much is held.
+    Concurrency,
+    /// Too much was started.
+    Rate,
+    /// The concurrency limit is 0.
+    Closed,
+    /// Earlier waiters stand before it.
+    Waitlist,
+    /// A bound of the host.
+    Cap,
+}
+
+impl ConstraintKind {
+    /// The name used in JSON and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Concurrency => "concurrency",
+            Self::Rate => "rate",
+            Self::Closed => "closed",
+            Self::Waitlist => "waitlist",
+            Self::Cap => "cap",
+        }
+    }
+}
+
+/// One limit as it binds one request, at one counter, now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Constraint {
+    /// What kind of limit.
+    pub kind: ConstraintKind,
+    /// The counter: `scope[/l1[/l2]]`.
+    pub counter: String,
+    /// The rule that sets the limit.
+    pub pattern: Option<Pattern>,
+    /// The configured limit, in what it counts.
+    pub limit: u64,
+    /// What is used of it. May be above `limit` after the limit was lowered.
+    pub used: u64,
+    /// When enough is free, from now, if that can be said.
+    pub frees_in: Option<Duration>,
+    /// Whether `frees_in` is an estimate (concurrency) and not exact (rates).
+    pub estimated: bool,
+    /// The rate, where the kind is one.
+    pub rate: Option<Rate>,
+}
+
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, counter, used, limit, .. } = self;
+        match (kind, &self.rate) {
+            (ConstraintKind::Rate, Some(rate)) => write!(f, "rate {rate} at `{counter}` ({used}/{limit})"),
+            (ConstraintKind::Closed, _) => write!(f, "`{counter}` is closed"),
+            (ConstraintKind::Waitlist, _) => write!(f, "{used} waiting before it at `{counter}`"),
+            _ => write!(f, "{} at `{counter}` ({used}/{limit})", kind.as_str()),
+        }
+    }
+}
+
+/// A typed refusal. Nothing was consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// The earliest useful retry, from now.
+    pub retry_after: Option<Duration>,
+    /// The constraints in the way.
+    pub blocked_on: Vec<Constraint>,
+    /// The version of the rule book that decided.
+    pub book_version: u64,
+}
+
+impl Refusal {
+    /// A refusal without detail.
+    #[must_use]
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, retry_after: None, blocked_on: Vec::new(), book_version: 0 }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.reason.sentence())?;
+        for (index, constraint) in self.blocked_on.iter().enumerate() {
+            write!(f, "{}{constraint}", if index == 0 { "; in the way: " } else { ", " })?;
+        }
+        if let Some(after) = self.retry_after {
+            // Milliseconds are enough for a reader; the exact value is in the field.
+            let millis = after.as_nanos().div_ceil(1_000_000);
+            write!(f, "; retry after {}", humantime::format_duration(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_as_one_sentence() {
+        let constraint = Constraint {
+            kind: ConstraintKind::Rate,
+            counter: "llm/gpt".into(),
+            pattern: None,
+            limit: 3,
+            used: 3,
+            frees_in: Some(Duration::from_nanos(1_500_000_001)),
+            estimated: false,
+            rate: Some("3/1m".parse().unwrap()),
+        };
+        let refusal = Refusal { retry_after: constraint.frees_in, blocked_on: vec![constraint], ..Refusal::new(Reason::Limited) };
+        assert_eq!(
+            refusal.to_string(),
+            "limited: the limit is reached and the request was not to wait; in the way: rate 3/1m at `llm/gpt` (3/3); retry after 1s 501ms"
+        );
+    }
+
+    #[test]
+    fn the_list_of_reasons_is_in_order() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+}

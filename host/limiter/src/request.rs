@@ -1,0 +1,238 @@
+//! Requests and what they get.
+
+use crate::name::ScopedKey;
+use smallvec::SmallVec;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The most scoped keys of one request: each is up to three counters in a shard of its own, and all their shards are
+/// locked at once.
+pub const MAX_TARGETS: usize = 16;
+/// How long a request waits when neither it nor a rule says so.
+pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(60);
+/// The shortest lease time: below it, extending costs more than the work.
+pub const MIN_LEASE_TIME: Duration = Duration::from_millis(100);
+/// The longest lease time: a crashed client holds capacity no longer than this.
+pub const MAX_LEASE_TIME: Duration = Duration::from_secs(60 * 60);
+/// The lease time of a timed lease that names none.
+pub const DEFAULT_LEASE_TIME: Duration = Duration::from_secs(30);
+/// How long a timed lease can live, however often it is extended.
+pub const MAX_LEASE_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a caller asks for: one cost at every counter of every target, all or nothing.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The scoped keys, at most [`MAX_TARGETS`]. None: unscoped, which is always granted and free.
+    pub targets: SmallVec<[ScopedKey; 1]>,
+    /// Units, where a limit counts cost.
+    pub cost: NonZeroU32,
+    /// How long it may wait; zero: not at all. A rule's shorter `max-wait` holds besides.
+    pub max_wait: Option<Duration>,
+    /// A lease whose counters this request may ride on, once.
+    pub lend_from: Option<LeaseRef>,
+    /// Ends the lease by itself this long after its grant or last extension.
+    pub lease_time: Option<Duration>,
+}
+
+/// Why a request is not valid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// More than [`MAX_TARGETS`] scoped keys.
+    #[error("more than {MAX_TARGETS} scopes and limit keys in one request")]
+    TooManyTargets,
+    /// A lease time outside [`MIN_LEASE_TIME`] to [`MAX_LEASE_TIME`].
+    #[error("a lease time of {} is out of bounds: 100ms to 1h", humantime::format_duration(*.given))]
+    LeaseTime {
+        /// What was given.
+        given: Duration,
+    },
+}
+
+impl Request {
+    /// A request for one call under `key`: cost 1, the usual wait, no end.
+    #[must_use]
+    pub fn new(key: ScopedKey) -> Self {
+        Self { targets: SmallVec::from_iter([key]), ..Self::unscoped() }
+    }
+
+    /// A request under no scope: always granted, and free.
+    #[must_use]
+    pub fn unscoped() -> Self {
+        Self { targets: SmallVec::new(), cost: NonZeroU32::MIN, max_wait: None, lend_from: None, lease_time: None }
+    }
+
+    /// Sets the cost.
+    #[must_use]
+    pub fn cost(mut self, cost: NonZeroU32) -> Self {
+        self.cost = cost;
+        self
+    }
+
+    /// Sets how long it may wait; zero: not at all.
+    #[must_use]
+    pub fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = Some(max_wait);
+        self
+    }
+
+    /// Asks for another scoped key in the same step.
+    ///
+    /// # Errors
+    /// [`RequestError::TooManyTargets`] past [`MAX_TARGETS`].
+    pub fn also(mut self, key: ScopedKey) -> Result<Self, RequestError> {
+        if self.targets.len() >= MAX_TARGETS {
+            return Err(RequestError::TooManyTargets);
+        }
+        if !self.targets.contains(&key) {
+            self.targets.push(key);
+        }
+        Ok(self)
+    }
+
+    /// Lets it ride on a lease that the same request holds already; see the module `lease`.
+    #[must_use]
+    pub fn lend_from(mut self, lease: LeaseRef) -> Self {
+        self.lend_from = Some(lease);
+        self
+    }
+
+    /// Ends the lease this long after its grant unless it is extended.
+    #[must_use]
+    pub fn lease_time(mut self, lease_time: Duration) -> Self {
+        self.lease_time = Some(lease_time);
+        self
+    }
+
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// [`RequestError`] names the number that is out of bounds.
+    pub fn validate(&self) -> Result<(), RequestError> {
+        if self.targets.len() > MAX_TARGETS {
+            return Err(RequestError::TooManyTargets);
+        }
+        match self.lease_time {
+            Some(given) => check_lease_time(given),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks a lease time.
+///
+/// # Errors
+/// [`RequestError::LeaseTime`] outside 100 ms to 1 h.
+pub fn check_lease_time(given: Duration) -> Result<(), RequestError> {
+    if (MIN_LEASE_TIME..=MAX_LEASE_TIME).contains(&given) { Ok(()) } else { Err(RequestError::LeaseTime { given }) }
+}
+
+/// Where the part of a lease lies that one shard holds. Only good inside this process; a stale one finds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseRef {
+    /// The shard.
+    pub shard: u16,
+    /// The slot in the shard's table.
+    pub(crate) slot: u32,
+    /// The fencing number: tells a slot's present lease from an earlier one.
+    pub(crate) fence: u64,
+}
+
+/// The name of a lease outside of this process.
+///
+/// For a timed lease the secret is 128 unguessable bits, and the shard says where to look. For a held lease, which
+/// cannot be reached by name, it is the fencing number, for logs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseId {
+    /// The shard that knows it.
+    pub shard: u16,
+    /// The unguessable part.
+    pub secret: u128,
+}
+
+/// A text that is not a lease id. Says nothing about which ids exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a lease id")]
+pub struct LeaseIdError;
+
+const LEASE_ID_DIGITS: usize = 36;
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}{:032x}", self.shard, self.secret)
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    /// Never shows the secret: who knows it can release the lease.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseId({:04x}..)", self.shard)
+    }
+}
+
+impl FromStr for LeaseId {
+    type Err = LeaseIdError;
+
+    fn from_str(text: &str) -> Result<Self, LeaseIdError> {
+        if text.len() != LEASE_ID_DIGITS || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(LeaseIdError);
+        }
+        let shard = u16::from_str_radix(&text[..4], 16).map_err(|_| LeaseIdError)?;
+        let secret = u128::from_str_radix(&text[4..], 16).map_err(|_| LeaseIdError)?;
+        Ok(Self { shard, secret })
+    }
+}
+
+/// A waiter, by arrival. Unique among the waiters of one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaiterId {
+    /// Arrival: lower came first wherever two waiters share a counter.
+    pub ticket: u64,
+    /// The lowest shard that the waiter's request touches.
+    pub shard: u16,
+}
+
+/// What a granted request gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// One part in each shard touched; empty for an unscoped request.
+    pub parts: SmallVec<[LeaseRef; 1]>,
+    /// Grows with every grant of the same counter.
+    pub fence: u64,
+    /// The version of the rule book that decided.
+    pub book_version: u64,
+    /// When it ends by itself, in the engine's nanoseconds.
+    pub ends_at: Option<u64>,
+    /// How long it waited, in nanoseconds.
+    pub waited: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lease_ids_round_trip_and_hide_their_secret() {
+        let id = LeaseId { shard: 3, secret: u128::MAX - 5 };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(format!("{id:?}"), "LeaseId(0003..)");
+        for text in ["", "0003", &"g".repeat(36), &"0".repeat(35), &"0".repeat(37), &format!("+{}", "0".repeat(35))] {
+            assert_eq!(text.parse::<LeaseId>(), Err(LeaseIdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_request_counts_a_key_once_and_has_a_bound() {
+        let key = |i: usize| ScopedKey::new(&format!("s{i}"), None).unwrap();
+        let mut request = Request::new(key(0)).also(key(0)).unwrap();
+        assert_eq!(request.targets.len(), 1);
+        for i in 1..MAX_TARGETS {
+            request = request.also(key(i)).unwrap();
+        }
+        assert_eq!(request.clone().also(key(99)).unwrap_err(), RequestError::TooManyTargets);
+        assert!(request.clone().lease_time(Duration::from_millis(99)).validate().is_err());
+        assert!(request.lease_time(MAX_LEASE_TIME).validate().is_ok());
+    }
+}

@@ -1,0 +1,315 @@
+//! Shards: where the state lies.
+//!
+//! A counter's *root* (its scope) decides its shard, so a request under one scope touches one shard. A shard holds the
+//! counters, the parts of leases at them, the waiters parked at them, and the timers of all three. It shares nothing
+//! with another shard but the rule book, which is immutable.
+//!
+//! Every shard keeps a *sequence*: the number of its last grant or arrival. The next is one more, or the present time in
+//! nanoseconds, whichever is larger; a step over several shards takes the largest of theirs and sets them all to it. So
+//! fencing numbers and tickets grow with every grant and arrival wherever two of them can meet, across restarts too as
+//! long as the clock does, without one number that all processors write.
+//!
+//! Timers are kept in a tree by their instant. Each kind has at most one timer for its owner: a lease that ends, a waiter
+//! that gives up, a counter whose head waits for a refill, a counter that the sweep will look at.
+
+use crate::book::RuleBook;
+use crate::counter::Counter;
+use crate::histogram::Histogram;
+use crate::lease::LeasePart;
+use crate::refusal::Reason;
+use crate::request::Request;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use slab::Slab;
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// How long an idle counter is kept in case it is used again. Making one costs about ten times a use; a second would
+/// spend a timer a second on every busy counter.
+pub const IDLE_KEEP: u64 = 10_000_000_000;
+
+/// Named bounds of one shard. Past them new work is refused as `overloaded`, and nothing present is touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardLimits {
+    /// Counters, about 200 bytes each.
+    pub max_counters: usize,
+    /// Waiters, about 300 bytes each.
+    pub max_waiters: usize,
+    /// Entries of all window logs, 16 bytes each. Past it no *new* counter starts a log.
+    pub max_log_entries: usize,
+    /// Lease parts, about 150 bytes each.
+    pub max_leases: usize,
+}
+
+impl Default for ShardLimits {
+    /// Bounds for one of 64 shards: in all 1 M counters, 1 M waiters, 16 M log entries (256 MB), 1 M leases; each shard
+    /// may hold four times its share, since scopes do not spread evenly.
+    fn default() -> Self {
+        Self { max_counters: 65_536, max_waiters: 65_536, max_log_entries: 1_048_576, max_leases: 65_536 }
+    }
+}
+
+/// Which shard a scope lies in.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    hasher: DefaultHashBuilder,
+    shards: u16,
+}
+
+impl Placement {
+    /// Spreads scopes over `shards` shards, at least one, by a hash that is seeded anew in every process.
+    #[must_use]
+    pub fn new(shards: u16) -> Self {
+        Self { hasher: DefaultHashBuilder::default(), shards: shards.max(1) }
+    }
+
+    /// The shard of a scope.
+    #[inline]
+    #[must_use]
+    pub fn shard_of(&self, scope: &str) -> u16 {
+        // The high bits: the table of the shard uses the low ones.
+        ((self.hasher.hash_one(scope) >> 32) % u64::from(self.shards)) as u16
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+}
+
+/// Somebody who waits, parked at one counter.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    /// The lowest shard that its request touches; names it together with its ticket.
+    pub(crate) origin: u16,
+    pub(crate) request: Request,
+    pub(crate) secret: Option<u128>,
+    pub(crate) arrived: u64,
+    pub(crate) deadline: u64,
+    /// The counter it is parked at, in the shard that holds this record.
+    pub(crate) counter: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A lease part ends.
+    Expiry { slot: u32, fence: u64 },
+    /// The head of this counter's waitlist may fit.
+    Refill { counter: u32 },
+    /// A waiter gives up.
+    Deadline { ticket: u64 },
+    /// This counter may equal a fresh one.
+    Sweep { counter: u32 },
+}
+
+/// What a shard has counted since it was made, and what it holds now.
+#[derive(Debug, Clone, Default)]
+pub struct ShardMetrics {
+    /// Requests granted.
+    pub granted: u64,
+    /// Requests refused, in the order of [`Reason::ALL`].
+    pub refused: [u64; Reason::ALL.len()],
+    /// Requests that had to wait.
+    pub waited: u64,
+    /// Waits of those who were granted.
+    pub waits: Histogram,
+    /// Leases that ended by themselves.
+    pub expired: u64,
+    /// Waiters now.
+    pub waiting: u64,
+    /// Lease parts now.
+    pub leases: u64,
+    /// Counters now.
+    pub counters: u64,
+    /// Window-log entries now.
+    pub log_entries: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) index: u16,
+    pub(crate) placement: Placement,
+    pub(crate) limits: ShardLimits,
+    /// The latest time it has seen: a step never goes back.
+    pub(crate) now: u64,
+    pub(crate) sequence: u64,
+    pub(crate) book: Arc<RuleBook>,
+    pub(crate) closed: bool,
+    table: HashTable<u32>,
+    pub(crate) counters: Slab<Counter>,
+    pub(crate) leases: Slab<LeasePart>,
+    /// Timed leases by their secret.
+    pub(crate) ids: HashMap<u128, u32>,
+    pub(crate) waiters: HashMap<u64, Waiter>,
+    timers: BTreeSet<(u64, Timer)>,
+    pub(crate) log_entries: usize,
+    pub(crate) metrics: ShardMetrics,
+}
+
+impl Shard {
+    /// An empty shard under an empty book.
+    #[must_use]
+    pub fn new(index: u16, placement: Placement, limits: ShardLimits) -> Self {
+        Self {
+            index,
+            placement,
+            limits,
+            now: 0,
+            sequence: 0,
+            book: Arc::default(),
+            closed: false,
+            table: HashTable::new(),
+            counters: Slab::new(),
+            leases: Slab::new(),
+            ids: HashMap::new(),
+            waiters: HashMap::new(),
+            timers: BTreeSet::new(),
+            log_entries: 0,
+            metrics: ShardMetrics::default(),
+        }
+    }
+
+    /// When the next timer is due, in the engine's nanoseconds.
+    #[inline]
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// What it has counted, and what it holds.
+    #[must_use]
+    pub fn metrics(&self) -> ShardMetrics {
+        ShardMetrics {
+            waiting: self.waiters.len() as u64,
+            leases: self.leases.len() as u64,
+            counters: self.counters.len() as u64,
+            log_entries: self.log_entries as u64,
+            ..self.metrics.clone()
+        }
+    }
+
+    /// Nothing is held, nobody waits, no counter and no timer is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty() && self.leases.is_empty() && self.ids.is_empty() && self.waiters.is_empty() && self.timers.is_empty() && self.log_entries == 0
+    }
+
+    /// The rule book it decides by.
+    #[must_use]
+    pub fn book(&self) -> &Arc<RuleBook> {
+        &self.book
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        let hash = self.placement.hasher.hash_one(name);
+        self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name).copied()
+    }
+
+    /// The counter of this name, made if need be. `None`: the shard is full.
+    #[inline]
+    pub(crate) fn counter(&mut self, name: &str) -> Option<u32> {
+        let hash = self.placement.hasher.hash_one(name);
+        if let Some(slot) = self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name) {
+            let slot = *slot;
+            self.counters[slot as usize].refresh(&self.book);
+            return Some(slot);
+        }
+        self.make_counter(hash, name)
+    }
+
+    #[cold]
+    fn make_counter(&mut self, hash: u64, name: &str) -> Option<u32> {
+        if self.counters.len() >= self.limits.max_counters {
+            return None;
+        }
+        let slot = u32::try_from(self.counters.insert(Counter::new(name, &self.book))).ok()?;
+        let (counters, hasher) = (&self.counters, &self.placement.hasher);
+        self.table.insert_unique(hash, slot, |slot| hasher.hash_one(&*counters[*slot as usize].name));
+        Some(slot)
+    }
+
+    /// Takes a counter off that equals a fresh one.
+    pub(crate) fn drop_counter(&mut self, slot: u32) {
+        let counter = self.counters.remove(slot as usize);
+        let hash = self.placement.hasher.hash_one(&*counter.name);
+        if let Ok(entry) = self.table.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+        }
+        if counter.refill_at != 0 {
+            self.timers.remove(&(counter.refill_at, Timer::Refill { counter: slot }));
+        }
+        self.log_entries -= counter.logged;
+        // Memory returns to the floor in halves: shrinking on every drop would copy the table again and again.
+        if self.counters.is_empty() {
+            self.counters = Slab::new();
+            self.table = HashTable::new();
+        } else if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 4 {
+            let (counters, hasher) = (&self.counters, &self.placement.hasher);
+            self.table.shrink_to(self.table.len() * 2, |slot| hasher.hash_one(&*counters[*slot as usize].name));
+            self.counters.shrink_to_fit();
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, at: u64, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    pub(crate) fn clear_timer(&mut self, at: u64, timer: Timer) {
+        self.timers.remove(&(at, timer));
+    }
+
+    /// Takes the earliest timer that is due.
+    #[inline]
+    pub(crate) fn pop_due(&mut self, now: u64) -> Option<Timer> {
+        if self.timers.first().is_none_or(|(at, _)| *at > now) {
+            return None;
+        }
+        self.timers.pop_first().map(|(_, timer)| timer)
+    }
+
+    /// Books what the logs of a counter hold now.
+    #[inline]
+    pub(crate) fn book_log(&mut self, slot: u32) {
+        let counter = &mut self.counters[slot as usize];
+        let entries = counter.log_entries();
+        self.log_entries = self.log_entries - counter.logged + entries;
+        counter.logged = entries;
+    }
+
+    /// Sees to it that the sweep will look at a counter that has become idle.
+    #[inline]
+    pub(crate) fn sweep_later(&mut self, slot: u32, now: u64) {
+        let counter = &mut self.counters[slot as usize];
+        if !counter.swept_later && counter.is_idle() {
+            counter.swept_later = true;
+            let at = now.saturating_add(IDLE_KEEP).max(counter.history_ends_at());
+            self.timers.insert((at, Timer::Sweep { counter: slot }));
+        }
+    }
+
+    /// Looks at a counter whose sweep is due: drops it, looks again later, or leaves it to its next release.
+    pub(crate) fn sweep(&mut self, slot: u32, now: u64) {
+        let counter = &mut self.counters[slot as usize];
+        counter.swept_later = false;
+        counter.forget(now);
+        self.book_log(slot);
+        let counter = &mut self.counters[slot as usize];
+        if !counter.is_idle() {
+            return;
+        }
+        let at = counter.history_ends_at().max(counter.last_used.saturating_add(IDLE_KEEP));
+        if at <= now {
+            self.drop_counter(slot);
+        } else {
+            counter.swept_later = true;
+            self.timers.insert((at, Timer::Sweep { counter: slot }));
+        }
+    }
+
+    pub(crate) fn count_refusal(&mut self, reason: Reason) {
+        self.metrics.refused[reason as usize] += 1;
+    }
+}

@@ -1,0 +1,143 @@
+//! Smooth rates: GCRA, computed by the `governor` crate over a plain number.
+//!
+//! The generic cell rate algorithm keeps one number: the theoretical arrival time of the next unit. `governor` owns the
+//! arithmetic but has no peek: asking is taking. So it gets a [`StateStore`] that lends it the counter's number and
+//! catches what it would write; the caller writes it into the counter once every other constraint has passed too.
+//!
+//! At most `burst` units start at once, and at most `burst + limit x t / period` in any window of length t. The interval
+//! between units is rounded up to a whole nanosecond: never over, and under by at most 0.1 %, else the rate is refused.
+//! `governor` takes one unit as the least burst, and n units at once when n - 1 intervals fit the tolerance.
+
+use crate::limits::Rate;
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// What a smooth rate says to `units` more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// They fit: this is the arrival time to write down.
+    Fits(u64),
+    /// Not before this instant.
+    NotUntil(u64),
+    /// Never: more than the burst.
+    Never,
+}
+
+/// Lends one arrival time to `governor` and catches the next. 0 is a rate that was never used.
+struct Lent {
+    arrival: u64,
+    next: Cell<u64>,
+}
+
+impl StateStore for Lent {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (outcome, next) = decide((self.arrival != 0).then(|| Nanos::new(self.arrival)))?;
+        self.next.set(next.as_u64());
+        Ok(outcome)
+    }
+}
+
+/// The engine's time. It stands at 0 while the limiter is made, so that arrival times are absolute.
+struct Now(Cell<u64>);
+
+impl Clock for Now {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::new(self.0.get())
+    }
+}
+
+/// Asks whether `units` more fit at `now`, with no effect.
+pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Verdict {
+    let interval = Duration::from_nanos(rate.interval_nanos());
+    let Some(quota) = Quota::with_period(interval) else { return Verdict::Never };
+    let quota = quota.allow_burst(rate.burst.unwrap_or(NonZeroU32::MIN));
+    let limiter: RateLimiter<NotKeyed, Lent, Now, NoOpMiddleware<Nanos>> = RateLimiter::new(quota, Lent { arrival, next: Cell::new(arrival) }, Now(Cell::new(0)));
+    limiter.clock().0.set(now);
+    match limiter.check_n(units) {
+        Ok(Ok(())) => Verdict::Fits(limiter.into_state_store().next.get()),
+        Ok(Err(not_until)) => Verdict::NotUntil(not_until.earliest_possible().as_u64()),
+        Err(_) => Verdict::Never,
+    }
+}
+
+/// How many units of the burst are in use at `now`, rounded up.
+pub(crate) fn used(rate: &Rate, arrival: u64, now: u64) -> u64 {
+    arrival.saturating_sub(now).div_ceil(rate.interval_nanos().max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Mode;
+    use proptest::prelude::*;
+
+    fn rate(limit: u32, period: u64, burst: u32) -> Rate {
+        Rate { mode: Mode::Smooth, burst: NonZeroU32::new(burst), ..Rate::window(NonZeroU32::new(limit).unwrap(), Duration::from_nanos(period)) }
+    }
+
+    #[test]
+    fn spreads_evenly_after_its_burst() {
+        let rate = rate(10, 1_000, 2);
+        let mut arrival = 0;
+        let mut starts = Vec::new();
+        for now in 5_000..5_500 {
+            if let Verdict::Fits(next) = ask(&rate, arrival, now, NonZeroU32::MIN) {
+                arrival = next;
+                starts.push(now);
+            }
+        }
+        assert_eq!(starts, [5_000, 5_001, 5_100, 5_200, 5_300, 5_400]);
+        assert_eq!(used(&rate, arrival, 5_400), 2);
+        assert_eq!(ask(&rate, arrival, 5_400, NonZeroU32::new(3).unwrap()), Verdict::Never);
+    }
+
+    proptest! {
+        /// Pairwise oracle over cumulative units: n units in [t_i, t_j] need n <= burst + (t_j - t_i) / interval.
+        #[test]
+        fn never_more_than_burst_plus_share_in_any_window(
+            limit in 1u32..50, period in 1_000u64..100_000, burst in 1u32..20, steps in prop::collection::vec((0u64..5_000, 1u32..25), 1..120)
+        ) {
+            let rate = rate(limit, period, burst);
+            let interval = u128::from(period.div_ceil(u64::from(limit)));
+            let (mut arrival, mut now) = (0u64, 1_000_000_000_000u64);
+            let mut starts: Vec<(u64, u32)> = Vec::new();
+            for (gap, units) in steps {
+                now += gap;
+                let units = NonZeroU32::new(units).unwrap();
+                match ask(&rate, arrival, now, units) {
+                    Verdict::Never => prop_assert!(units.get() > burst),
+                    Verdict::Fits(next) => {
+                        arrival = next;
+                        starts.push((now, units.get()));
+                    }
+                    Verdict::NotUntil(at) => {
+                        prop_assert!(at > now);
+                        prop_assert!(matches!(ask(&rate, arrival, at, units), Verdict::Fits(_)), "admitted at");
+                        prop_assert!(matches!(ask(&rate, arrival, at - 1, units), Verdict::NotUntil(_)), "denied until");
+                    }
+                }
+            }
+            for i in 0..starts.len() {
+                let mut units = 0u128;
+                for (at, cost) in &starts[i..] {
+                    units += u128::from(*cost);
+                    let window = u128::from(at - starts[i].0);
+                    prop_assert!(units * interval <= u128::from(burst) * interval + window, "{units} units in {window} ns");
+                }
+            }
+        }
+    }
+}

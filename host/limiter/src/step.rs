@@ -1,0 +1,541 @@
+//! Steps: one input, at one instant, over the shards it touches.
+//!
+//! Whoever calls brings the shards (all that a request's scopes lie in, see [`Placement`]) and the time; a step first
+//! takes everything that has come due by then, in order, and then the input. What happens to others comes back as
+//! [`Effect`]s, in the order in which it happened.
+//!
+//! A waiter over several shards that becomes the head of a waitlist while not all of its shards are at hand cannot be
+//! decided on the spot: the step answers [`Effect::Retry`], and the caller brings all its shards for [`Input::Retry`].
+//! Until then it stays at the head, so nobody passes it.
+
+use crate::acquire::{Arrival, Placed, Sites, Which};
+use crate::book::RuleBook;
+use crate::lease::LeasePart;
+use crate::limits::MAX_WAIT;
+use crate::refusal::{Constraint, Reason, Refusal};
+use crate::request::{Grant, LeaseId, LeaseRef, MAX_LEASE_LIFE, Request, WaiterId};
+use crate::shard::{Placement, Shard, ShardLimits, Timer, Waiter};
+use crate::snapshot::CounterSnapshot;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What can be asked of the limiter.
+#[derive(Debug, Clone)]
+pub enum Input<'a> {
+    /// A request arrives. With `wait` it may be parked; `secret` makes a timed lease of it, found by its id.
+    Acquire {
+        /// What is asked for. The set holds the shards of all its scopes.
+        request: &'a Request,
+        /// Whether it may wait.
+        wait: bool,
+        /// 128 unguessable bits for a timed lease.
+        secret: Option<u128>,
+    },
+    /// The decision for a request that does not wait, with no effect.
+    Check {
+        /// What would be asked for.
+        request: &'a Request,
+    },
+    /// Looks at a waiter again, with all its shards at hand.
+    Retry {
+        /// Which waiter.
+        waiter: WaiterId,
+    },
+    /// A waiter leaves. Nothing happens if it is no longer there.
+    Cancel {
+        /// Which waiter.
+        waiter: WaiterId,
+    },
+    /// One part of a lease ends.
+    Release {
+        /// Which part.
+        lease: LeaseRef,
+    },
+    /// Where the parts of a timed lease are.
+    Find {
+        /// Its id.
+        id: LeaseId,
+    },
+    /// Moves the end of one part of a lease to `lease_time` from now, never back.
+    Extend {
+        /// Which part.
+        lease: LeaseRef,
+        /// How long it lasts from now on.
+        lease_time: Duration,
+    },
+    /// Takes what has come due, and nothing else.
+    Tick,
+    /// A new rule book. The set holds every shard.
+    SetBook {
+        /// The book.
+        book: Arc<RuleBook>,
+    },
+    /// Ends every waiter and refuses every request from now on.
+    Close,
+    /// The counters whose names begin with a prefix, in no order.
+    Counters {
+        /// What the names begin with.
+        prefix: &'a str,
+    },
+}
+
+/// What a step answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// The request is granted.
+    Granted(Grant),
+    /// The request waits; an effect will tell.
+    Waiting(WaiterId),
+    /// The request is refused.
+    Refused(Refusal),
+    /// The request would be granted; these constraints bind it.
+    WouldGrant(Vec<Constraint>),
+    /// The parts of a lease.
+    Found(SmallVec<[LeaseRef; 1]>),
+    /// The end of a lease, in the engine's nanoseconds; absent: none.
+    Extended(Option<u64>),
+    /// There is no such lease or waiter, any more or at all.
+    Gone,
+    /// The counters asked for.
+    Counters(Vec<CounterSnapshot>),
+    /// Done.
+    Done,
+}
+
+/// What a step did to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// A waiter is granted.
+    Granted {
+        /// Which.
+        waiter: WaiterId,
+        /// What it gets.
+        grant: Grant,
+    },
+    /// A waiter is refused.
+    Refused {
+        /// Which.
+        waiter: WaiterId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A waiter must be looked at with all its shards at hand.
+    Retry {
+        /// Which.
+        waiter: WaiterId,
+        /// Its shards, ascending.
+        shards: SmallVec<[u16; 4]>,
+    },
+}
+
+/// The shards that a step may touch, ascending by index.
+#[derive(Debug)]
+pub struct ShardSet<'a> {
+    pub(crate) shards: SmallVec<[&'a mut Shard; 1]>,
+}
+
+impl<'a> ShardSet<'a> {
+    /// One shard: nearly every request.
+    #[inline]
+    #[must_use]
+    pub fn one(shard: &'a mut Shard) -> Self {
+        Self { shards: SmallVec::from_iter([shard]) }
+    }
+
+    /// Several shards, in any order, none twice.
+    #[must_use]
+    pub fn many(shards: impl IntoIterator<Item = &'a mut Shard>) -> Self {
+        let mut shards: SmallVec<[&'a mut Shard; 1]> = shards.into_iter().collect();
+        shards.sort_by_key(|shard| shard.index);
+        Self { shards }
+    }
+
+    /// Takes what is due by `now`, then the input. Effects are appended.
+    ///
+    /// A `now` before an earlier one of the same shards counts as that earlier one.
+    ///
+    /// # Panics
+    /// When a shard of the request is not in the set: the caller's mistake, never a guest's.
+    #[inline]
+    pub fn step(&mut self, now: u64, input: Input<'_>, effects: &mut Vec<Effect>) -> Output {
+        let now = self.shards.iter().map(|shard| shard.now).fold(now, u64::max);
+        for at in 0..self.shards.len() {
+            self.shards[at].now = now;
+            while let Some(timer) = self.shards[at].pop_due(now) {
+                self.due(at, timer, now, effects);
+            }
+        }
+        match input {
+            Input::Acquire { request, .. } if request.targets.is_empty() => {
+                Output::Granted(Grant { parts: SmallVec::new(), fence: now, book_version: 0, ends_at: None, waited: 0 })
+            }
+            Input::Check { request } if request.targets.is_empty() => Output::WouldGrant(Vec::new()),
+            Input::Acquire { request, wait, secret } => match self.arrive(now, request, wait, secret) {
+                Ok(Arrival::Granted(grant)) => Output::Granted(grant),
+                Ok(Arrival::Waiting(waiter)) => Output::Waiting(waiter),
+                Err(refusal) => Output::Refused(refusal),
+            },
+            Input::Release { lease } => {
+                let at = self.position(lease.shard);
+                if self.release(at, lease.slot, lease.fence, now, effects) { Output::Done } else { Output::Gone }
+            }
+            Input::Check { request } => match self.check(now, request) {
+                Ok(constraints) => Output::WouldGrant(constraints),
+                Err(refusal) => Output::Refused(refusal),
+            },
+            Input::Retry { waiter } => self.retry(waiter, now, effects),
+            Input::Cancel { waiter } => self.cancel(waiter, now, effects),
+            Input::Find { id } => self.find(id),
+            Input::Extend { lease, lease_time } => self.extend(lease, lease_time, now),
+            Input::Tick => Output::Done,
+            Input::SetBook { book } => self.set_book(&book, now, effects),
+            Input::Close => self.close(effects),
+            Input::Counters { prefix } => self.counters(prefix, now),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn position(&self, shard: u16) -> usize {
+        let at = self.shards.iter().position(|candidate| candidate.index == shard);
+        at.expect("the set holds every shard of the request")
+    }
+
+    /// The next fencing number or ticket; see the module `shard`.
+    #[inline]
+    pub(crate) fn next_number(&mut self, now: u64) -> u64 {
+        let last = self.shards.iter().map(|shard| shard.sequence).max().unwrap_or(0);
+        let next = now.max(last + 1);
+        for shard in &mut self.shards {
+            shard.sequence = next;
+        }
+        next
+    }
+
+    fn due(&mut self, at: usize, timer: Timer, now: u64, effects: &mut Vec<Effect>) {
+        match timer {
+            Timer::Expiry { slot, fence } => {
+                if self.release(at, slot, fence, now, effects) {
+                    self.shards[at].metrics.expired += 1;
+                }
+            }
+            Timer::Refill { counter } => {
+                self.shards[at].counters[counter as usize].refill_at = 0;
+                self.serve(at, counter, now, effects);
+            }
+            Timer::Deadline { ticket } => {
+                if let Some(waiter) = self.leave(at, ticket) {
+                    self.end_waiter(at, ticket, waiter, Reason::TimedOut, now, effects);
+                }
+            }
+            Timer::Sweep { counter } => self.shards[at].sweep(counter, now),
+        }
+    }
+
+    /// Serves a counter's waitlist from its head until the head stays.
+    pub(crate) fn serve(&mut self, at: usize, counter: u32, now: u64, effects: &mut Vec<Effect>) {
+        while let Some(ticket) = self.shards[at].counters[counter as usize].waitlist.head() {
+            let waiter = &self.shards[at].waiters[&ticket];
+            let id = WaiterId { ticket, shard: waiter.origin };
+            let shards = self.shards_of(&waiter.request);
+            if shards.iter().any(|shard| self.shards.iter().all(|present| present.index != *shard)) {
+                effects.push(Effect::Retry { waiter: id, shards });
+                return;
+            }
+            let Some(waiter) = self.leave(at, ticket) else { return };
+            match self.place(now, &waiter.request, Some(ticket), waiter.secret, waiter.arrived) {
+                Ok(Placed::Granted(grant)) => effects.push(Effect::Granted { waiter: id, grant }),
+                Ok(Placed::Never(sites)) => {
+                    let constraints = self.describe(now, &sites, Some(ticket), Which::TooLarge);
+                    self.leave_no_trace(&sites, now);
+                    let refusal = self.refuse(Reason::TooLarge, constraints);
+                    effects.push(Effect::Refused { waiter: id, refusal });
+                }
+                Ok(Placed::Blocked { sites, site, until }) => {
+                    let site = sites[site];
+                    self.park(ticket, waiter, site, until);
+                    self.leave_no_trace(&sites, now);
+                    if (site.at, site.hold.counter) == (at, counter) {
+                        return;
+                    }
+                }
+                Err(refusal) => effects.push(Effect::Refused { waiter: id, refusal }),
+            }
+        }
+        self.shards[at].sweep_later(counter, now);
+    }
+
+    /// The shards of a request, ascending, each once.
+    fn shards_of(&self, request: &Request) -> SmallVec<[u16; 4]> {
+        shards_of(&self.shards[0].placement, request)
+    }
+
+    /// Takes a waiter off its waitlist. A counter left idle is swept later, never at once: the caller may serve it on.
+    fn leave(&mut self, at: usize, ticket: u64) -> Option<Waiter> {
+        let shard = &mut *self.shards[at];
+        let waiter = shard.waiters.remove(&ticket)?;
+        if shard.waiters.is_empty() {
+            shard.waiters.shrink_to_fit();
+        }
+        shard.clear_timer(waiter.deadline, Timer::Deadline { ticket });
+        let counter = &mut shard.counters[waiter.counter as usize];
+        counter.waitlist.leave(ticket);
+        if counter.waitlist.is_empty() && counter.refill_at != 0 {
+            let at = std::mem::take(&mut counter.refill_at);
+            shard.clear_timer(at, Timer::Refill { counter: waiter.counter });
+        }
+        let now = shard.now;
+        shard.sweep_later(waiter.counter, now);
+        Some(waiter)
+    }
+
+    /// Refuses a waiter that has left its waitlist, with the same detail as a newcomer, and serves who stood behind it.
+    fn end_waiter(&mut self, at: usize, ticket: u64, waiter: Waiter, reason: Reason, now: u64, effects: &mut Vec<Effect>) {
+        let sites: Sites = self.sites_at_hand(&waiter);
+        let constraints = self.describe(now, &sites, Some(ticket), Which::InTheWay);
+        self.shards[at].counters[waiter.counter as usize].refused += 1;
+        let refusal = self.refuse(reason, constraints);
+        effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: waiter.origin }, refusal });
+        self.serve(at, waiter.counter, now, effects);
+    }
+
+    /// The sites of a waiter whose shards are in the set and whose counters exist.
+    fn sites_at_hand(&self, waiter: &Waiter) -> Sites {
+        let mut sites = Sites::new();
+        for key in &waiter.request.targets {
+            let shard = self.shards[0].placement.shard_of(key.scope());
+            let Some(at) = self.shards.iter().position(|present| present.index == shard) else { continue };
+            for depth in 1..=key.depth() {
+                if let Some(counter) = self.shards[at].find(key.prefix(depth)) {
+                    let hold = crate::lease::Hold { counter, calls: 1, cost: waiter.request.cost.get(), lent_calls: 0, lent_cost: 0 };
+                    sites.push(crate::acquire::Site { at, hold });
+                }
+            }
+        }
+        sites
+    }
+
+    fn retry(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
+        let Some(at) = self.shards.iter().position(|shard| shard.waiters.get(&waiter.ticket).is_some_and(|found| found.origin == waiter.shard)) else {
+            return Output::Gone;
+        };
+        let counter = self.shards[at].waiters[&waiter.ticket].counter;
+        self.serve(at, counter, now, effects);
+        Output::Done
+    }
+
+    fn cancel(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
+        for at in 0..self.shards.len() {
+            if self.shards[at].waiters.get(&waiter.ticket).is_some_and(|found| found.origin == waiter.shard)
+                && let Some(found) = self.leave(at, waiter.ticket)
+            {
+                self.serve(at, found.counter, now, effects);
+                return Output::Done;
+            }
+        }
+        Output::Gone
+    }
+
+    /// Ends one part of a lease: gives back what it holds, settles its loans, and serves who waits for it.
+    fn release(&mut self, at: usize, slot: u32, fence: u64, now: u64, effects: &mut Vec<Effect>) -> bool {
+        let shard = &mut *self.shards[at];
+        if shard.leases.get(slot as usize).is_none_or(|part| part.fence != fence) {
+            return false;
+        }
+        let part = shard.leases.remove(slot as usize);
+        if part.ends_at != 0 {
+            shard.clear_timer(part.ends_at, Timer::Expiry { slot, fence });
+        }
+        if let Some(secret) = part.identity.as_ref().and_then(|identity| identity.secret) {
+            shard.ids.remove(&secret);
+        }
+        if let Some((lender, fence)) = part.lender
+            && let Some(lender) = shard.leases.get_mut(lender as usize).filter(|lender| lender.fence == fence)
+        {
+            lender.loan = None;
+        }
+        let mut holds = part.holds;
+        if let Some((borrower, fence)) = part.loan
+            && let Some(borrower) = shard.leases.get_mut(borrower as usize).filter(|borrower| borrower.fence == fence)
+        {
+            hand_over(&mut holds, borrower);
+        }
+        let held_for = now.saturating_sub(part.granted_at);
+        let mut somebody_waits = false;
+        for hold in &holds {
+            let counter = &mut shard.counters[hold.counter as usize];
+            counter.calls -= u64::from(hold.calls);
+            counter.cost -= u64::from(hold.cost);
+            counter.last_used = now;
+            counter.held_for(held_for);
+            somebody_waits |= !counter.waitlist.is_empty();
+            shard.sweep_later(hold.counter, now);
+        }
+        if shard.leases.is_empty() && shard.leases.capacity() > 64 {
+            shard.leases.shrink_to_fit();
+        }
+        if somebody_waits {
+            for hold in &holds {
+                // Serving one counter can move waiters to another, never drop it: it was held a moment ago, so a sweep is due.
+                self.serve(at, hold.counter, now, effects);
+            }
+        }
+        true
+    }
+
+    fn find(&self, id: LeaseId) -> Output {
+        let Some(shard) = self.shards.iter().find(|shard| shard.index == id.shard) else { return Output::Gone };
+        let part = shard.ids.get(&id.secret).and_then(|slot| shard.leases.get(*slot as usize));
+        match part.and_then(|part| part.identity.as_ref()) {
+            Some(identity) => Output::Found(identity.parts.clone()),
+            None => Output::Gone,
+        }
+    }
+
+    fn extend(&mut self, lease: LeaseRef, lease_time: Duration, now: u64) -> Output {
+        let at = self.position(lease.shard);
+        let shard = &mut *self.shards[at];
+        let Some(part) = shard.leases.get_mut(lease.slot as usize).filter(|part| part.fence == lease.fence) else {
+            return Output::Gone;
+        };
+        if part.ends_at == 0 {
+            return Output::Extended(None);
+        }
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let latest = part.granted_at.saturating_add(nanos(MAX_LEASE_LIFE));
+        let end = now.saturating_add(nanos(lease_time)).min(latest).max(part.ends_at);
+        let before = std::mem::replace(&mut part.ends_at, end);
+        let timer = Timer::Expiry { slot: lease.slot, fence: lease.fence };
+        shard.clear_timer(before, timer);
+        shard.set_timer(end, timer);
+        Output::Extended(Some(end))
+    }
+
+    /// Puts a new book in force: waiters that can never fit under it end, those that fit now are granted.
+    fn set_book(&mut self, book: &Arc<RuleBook>, now: u64, effects: &mut Vec<Effect>) -> Output {
+        for shard in &mut self.shards {
+            shard.book = Arc::clone(book);
+            // Idle counters look their rule up when they are next used.
+            let parked: std::collections::BTreeSet<u32> = shard.waiters.values().map(|waiter| waiter.counter).collect();
+            for counter in parked {
+                shard.counters[counter as usize].refresh(book);
+            }
+        }
+        for at in 0..self.shards.len() {
+            let mut tickets: Vec<u64> = self.shards[at].waiters.keys().copied().collect();
+            tickets.sort_unstable();
+            for ticket in tickets {
+                // A waiter may have been granted or moved by the serving of an earlier one.
+                let Some(waiter) = self.shards[at].waiters.get(&ticket) else { continue };
+                if self.can_never_fit(&waiter.request.clone(), ticket, now)
+                    && let Some(waiter) = self.leave(at, ticket)
+                {
+                    let sites = self.sites_at_hand(&waiter);
+                    let constraints = self.describe(now, &sites, Some(ticket), Which::TooLarge);
+                    let refusal = self.refuse(Reason::TooLarge, constraints);
+                    effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: waiter.origin }, refusal });
+                    self.serve(at, waiter.counter, now, effects);
+                }
+            }
+            let mut counters: Vec<u32> = self.shards[at].waiters.values().map(|waiter| waiter.counter).collect();
+            counters.sort_unstable();
+            counters.dedup();
+            for counter in counters {
+                self.serve(at, counter, now, effects);
+            }
+        }
+        Output::Done
+    }
+
+    fn close(&mut self, effects: &mut Vec<Effect>) -> Output {
+        for at in 0..self.shards.len() {
+            self.shards[at].closed = true;
+            let mut tickets: Vec<u64> = self.shards[at].waiters.keys().copied().collect();
+            tickets.sort_unstable();
+            for ticket in tickets {
+                if let Some(waiter) = self.leave(at, ticket) {
+                    let refusal = self.refuse(Reason::Unavailable, Vec::new());
+                    effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: waiter.origin }, refusal });
+                }
+            }
+        }
+        Output::Done
+    }
+
+    fn counters(&mut self, prefix: &str, now: u64) -> Output {
+        let mut snapshots = Vec::new();
+        for shard in &mut self.shards {
+            let book = Arc::clone(&shard.book);
+            for (_, counter) in &mut shard.counters {
+                if counter.name.starts_with(prefix) {
+                    counter.refresh(&book);
+                    snapshots.push(CounterSnapshot::of(counter, now));
+                }
+            }
+        }
+        Output::Counters(snapshots)
+    }
+}
+
+/// Moves what a borrower rode on from the lender that ends to the borrower, which holds it from now on.
+fn hand_over(holds: &mut SmallVec<[crate::lease::Hold; 3]>, borrower: &mut LeasePart) {
+    borrower.lender = None;
+    for borrowed in &mut borrower.holds {
+        if let Some(own) = holds.iter_mut().find(|own| own.counter == borrowed.counter) {
+            own.calls -= borrowed.lent_calls;
+            own.cost -= borrowed.lent_cost;
+            borrowed.calls += std::mem::take(&mut borrowed.lent_calls);
+            borrowed.cost += std::mem::take(&mut borrowed.lent_cost);
+        }
+    }
+}
+
+/// The shards that a request touches, ascending, each once.
+pub(crate) fn shards_of(placement: &Placement, request: &Request) -> SmallVec<[u16; 4]> {
+    let mut shards: SmallVec<[u16; 4]> = request.targets.iter().map(|key| placement.shard_of(key.scope())).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    shards
+}
+
+impl Placement {
+    /// The shards that a request touches, ascending, each once.
+    #[must_use]
+    pub fn shards_of(&self, request: &Request) -> SmallVec<[u16; 4]> {
+        shards_of(self, request)
+    }
+}
+
+/// All shards in one hand: the limiter for whoever needs no threads, such as a simulation.
+#[derive(Debug)]
+pub struct Limiter {
+    shards: Vec<Shard>,
+}
+
+impl Limiter {
+    /// A limiter of so many shards, at least one.
+    #[must_use]
+    pub fn new(shards: u16, limits: ShardLimits) -> Self {
+        let placement = Placement::new(shards);
+        Self { shards: (0..placement.shards()).map(|index| Shard::new(index, placement.clone(), limits)).collect() }
+    }
+
+    /// One step over all shards. A waiter never needs a retry here.
+    pub fn step(&mut self, now: u64, input: Input<'_>, effects: &mut Vec<Effect>) -> Output {
+        ShardSet::many(&mut self.shards).step(now, input, effects)
+    }
+
+    /// When the next timer is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.shards.iter().filter_map(Shard::next_due).min()
+    }
+
+    /// The shards.
+    #[must_use]
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+}
+
+const _: () = assert!(MAX_WAIT.as_secs() < u64::MAX / 1_000_000_000);
