@@ -1,0 +1,174 @@
+//! One shard behind its lock, and those who wait in it.
+
+use crate::clock::Clock;
+use crate::engine::Core;
+use crate::lease::Lease;
+use crate::sync::{Mutex, MutexGuard};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use weir_limiter::{Effect, Input, LeaseRef, Output, Refusal, Shard, ShardSet};
+
+/// What a waiter's future and the shard share: the outcome, once there is one, and who to wake.
+#[derive(Debug, Default)]
+pub(crate) struct Wait {
+    state: Mutex<WaitState>,
+}
+
+#[derive(Debug, Default)]
+struct WaitState {
+    outcome: Option<Result<Lease, Refusal>>,
+    waker: Option<Waker>,
+}
+
+impl Wait {
+    fn complete(&self, outcome: Result<Lease, Refusal>) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.outcome = Some(outcome);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the outcome, or leaves a waker for it.
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Lease, Refusal>> {
+        let mut state = self.state.lock();
+        let outcome = state.outcome.take();
+        if outcome.is_none() && !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+        outcome
+    }
+}
+
+/// When no timer is set.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// See the module. Aligned so that two cells never share a cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Cell {
+    shard: Mutex<Shard>,
+    /// The shard's earliest timer; written under its lock, read by the timer thread without.
+    due: AtomicU64,
+    /// The waiters whose lowest shard this is, by ticket. Its lock is taken inside the shard's, never around it.
+    waits: Mutex<HashMap<u64, Arc<Wait>>>,
+    pub(crate) clock: Clock,
+    core: Weak<Core>,
+}
+
+impl Cell {
+    pub(crate) fn new(shard: Shard, clock: Clock, core: Weak<Core>) -> Self {
+        Self { shard: Mutex::new(shard), due: AtomicU64::new(NEVER), waits: Mutex::new(HashMap::new()), clock, core }
+    }
+
+    /// One step of this shard alone, and its effects.
+    #[inline]
+    pub(crate) fn step(self: &Arc<Self>, input: Input<'_>) -> Output {
+        self.step_then(input, |_, _| {})
+    }
+
+    /// The same, with something to do under the lock.
+    #[inline]
+    pub(crate) fn step_then(self: &Arc<Self>, input: Input<'_>, then: impl FnOnce(&Self, &Output)) -> Output {
+        let mut effects = Vec::new();
+        let (output, sooner) = {
+            let mut shard = self.lock();
+            let output = ShardSet::one(&mut shard).step(self.clock.now(), input, &mut effects);
+            then(self, &output);
+            (output, self.note_due(&shard))
+        };
+        if (sooner || !effects.is_empty())
+            && let Some(core) = self.core.upgrade()
+        {
+            core.after(sooner.then(|| self.due()), effects);
+        }
+        output
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shard> {
+        self.shard.lock()
+    }
+
+    /// Notes the earliest timer of the shard; true when it has become earlier.
+    #[inline]
+    pub(crate) fn note_due(&self, shard: &Shard) -> bool {
+        let due = shard.next_due().unwrap_or(NEVER);
+        let before = self.due.load(Ordering::Relaxed);
+        if due == before {
+            return false;
+        }
+        // Ordered against the timer thread's note of how long it sleeps: one of the two sees the other.
+        self.due.store(due, Ordering::SeqCst);
+        due < before
+    }
+
+    pub(crate) fn due(&self) -> u64 {
+        self.due.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn core(&self) -> Option<Arc<Core>> {
+        self.core.upgrade()
+    }
+
+    /// Writes a waiter down. Called under the lock that parked it.
+    pub(crate) fn expect(&self, ticket: u64, wait: Arc<Wait>) {
+        self.waits.lock().insert(ticket, wait);
+    }
+
+    /// Crosses a waiter off.
+    pub(crate) fn forget(&self, ticket: u64) -> Option<Arc<Wait>> {
+        let mut waits = self.waits.lock();
+        let wait = waits.remove(&ticket);
+        if waits.is_empty() && waits.capacity() > 64 {
+            waits.shrink_to_fit();
+        }
+        wait
+    }
+
+    /// How many futures it would wake.
+    pub(crate) fn expected(&self) -> usize {
+        self.waits.lock().len()
+    }
+
+    /// Ends one part of a lease.
+    #[inline]
+    pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef) -> Output {
+        self.step(Input::Release { lease })
+    }
+}
+
+impl Core {
+    /// Delivers what a step did to others, with no lock held.
+    ///
+    /// A queue, not recursion: a retried waiter may be granted and make the next one due for a retry, ten thousand times.
+    pub(crate) fn after(self: &Arc<Self>, sooner: Option<u64>, effects: Vec<Effect>) {
+        if let Some(due) = sooner {
+            self.timer.sooner(due);
+        }
+        let mut queue = VecDeque::from(effects);
+        while let Some(effect) = queue.pop_front() {
+            let (waiter, outcome) = match effect {
+                Effect::Granted { waiter, grant } => (waiter, Ok(Lease::new(self, grant))),
+                Effect::Refused { waiter, refusal } => (waiter, Err(refusal)),
+                Effect::Retry { waiter, shards } => {
+                    let (_, sooner, effects) = self.step_locked(&shards, Input::Retry { waiter }, |_| {});
+                    if let Some(due) = sooner {
+                        self.timer.sooner(due);
+                    }
+                    queue.extend(effects);
+                    continue;
+                }
+            };
+            // Nobody there: the future is gone, and dropping the lease gives it back.
+            if let Some(wait) = self.cells[usize::from(waiter.shard)].forget(waiter.ticket) {
+                wait.complete(outcome);
+            }
+        }
+    }
+}

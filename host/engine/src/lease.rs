@@ -1,0 +1,164 @@
+//! Held leases: capacity that is given back when the guard is dropped.
+
+use crate::cell::Cell;
+use crate::clock::nanos;
+use crate::engine::Core;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+use weir_limiter::{Grant, Input, LeaseId, LeaseRef, Output, RequestError, check_lease_time};
+
+/// Why a lease cannot be extended or released.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// It has ended, or never was. One answer for all: it does not tell which ids exist.
+    #[error("the lease is gone: it expired, was released, or never was")]
+    Gone,
+    /// The lease time is out of bounds.
+    #[error(transparent)]
+    LeaseTime(#[from] RequestError),
+}
+
+/// Capacity that is held. Dropping it gives it back and wakes who waits for it.
+#[must_use = "dropping a lease gives its capacity back"]
+#[derive(Debug)]
+pub struct Lease {
+    /// The shard of the first part; none for an unscoped request.
+    home: Option<Arc<Cell>>,
+    parts: SmallVec<[LeaseRef; 1]>,
+    fence: u64,
+    book_version: u64,
+    ends_at: u64,
+    waited: u64,
+}
+
+impl Lease {
+    pub(crate) fn new(core: &Arc<Core>, grant: Grant) -> Self {
+        let home = grant.parts.first().map(|part| Arc::clone(&core.cells[usize::from(part.shard)]));
+        Self::in_cell(home, grant)
+    }
+
+    #[inline]
+    pub(crate) fn in_cell(home: Option<Arc<Cell>>, grant: Grant) -> Self {
+        Self { home, fence: grant.fence, book_version: grant.book_version, ends_at: grant.ends_at.unwrap_or(0), waited: grant.waited, parts: grant.parts }
+    }
+
+    /// The fencing number: grows with every grant of the same counter, across restarts too.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// A name for logs. A held lease cannot be reached by it.
+    #[must_use]
+    pub fn id(&self) -> LeaseId {
+        LeaseId { shard: self.parts.first().map_or(0, |part| part.shard), secret: u128::from(self.fence) }
+    }
+
+    /// What a nested request needs to ride on this lease; see [`weir_limiter::Request::lend_from`].
+    #[must_use]
+    pub fn reference(&self) -> Option<LeaseRef> {
+        self.parts.first().copied()
+    }
+
+    /// The version of the rule book that granted it.
+    #[must_use]
+    pub fn book_version(&self) -> u64 {
+        self.book_version
+    }
+
+    /// How long the request waited.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited)
+    }
+
+    /// How long it still lasts. `None`: until it is dropped. Zero: it is lost.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        // An extension by nothing never moves the end: it tells where it is.
+        self.move_end(Duration::ZERO).unwrap_or(Some(Duration::ZERO))
+    }
+
+    /// Whether it has ended by itself.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.ends_at != 0 && self.remaining() == Some(Duration::ZERO)
+    }
+
+    /// Moves the end to `lease_time` from now, never back, and says how long it lasts; `None`: until it is dropped.
+    ///
+    /// # Errors
+    /// [`LeaseError::Gone`] when it has ended; [`LeaseError::LeaseTime`] outside 100 ms to 1 h.
+    pub fn extend(&self, lease_time: Duration) -> Result<Option<Duration>, LeaseError> {
+        check_lease_time(lease_time)?;
+        self.move_end(lease_time)
+    }
+
+    fn move_end(&self, lease_time: Duration) -> Result<Option<Duration>, LeaseError> {
+        let Some(home) = self.home.as_ref().filter(|_| self.ends_at != 0) else { return Ok(None) };
+        let core = home.core().ok_or(LeaseError::Gone)?;
+        core.extend_parts(&self.parts, lease_time)
+    }
+
+    /// Leaves the lease to its id: dropping this no longer ends it.
+    pub(crate) fn into_timed(mut self) -> (u64, u64) {
+        self.home = None;
+        (self.fence, self.ends_at)
+    }
+
+    pub(crate) fn home_shard(&self) -> u16 {
+        self.parts.first().map_or(0, |part| part.shard)
+    }
+}
+
+impl Drop for Lease {
+    /// Gives everything back. Never waits for more than a shard's lock.
+    fn drop(&mut self) {
+        let Some(home) = self.home.take() else { return };
+        match self.parts.as_slice() {
+            [part] => {
+                home.release(*part);
+            }
+            parts => {
+                if let Some(core) = home.core() {
+                    for part in parts {
+                        core.cells[usize::from(part.shard)].release(*part);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn extend_parts(self: &Arc<Self>, parts: &[LeaseRef], lease_time: Duration) -> Result<Option<Duration>, LeaseError> {
+        let mut remaining = None;
+        for part in parts {
+            match self.cells[usize::from(part.shard)].step(Input::Extend { lease: *part, lease_time }) {
+                Output::Extended(Some(end)) => {
+                    let left = Duration::from_nanos(end.saturating_sub(self.clock().now()));
+                    remaining = Some(remaining.map_or(left, |other: Duration| other.min(left)));
+                }
+                Output::Extended(None) => {}
+                _ => return Err(LeaseError::Gone),
+            }
+        }
+        Ok(remaining)
+    }
+
+    /// The parts of a timed lease.
+    pub(crate) fn parts_of(self: &Arc<Self>, id: LeaseId) -> Result<SmallVec<[LeaseRef; 1]>, LeaseError> {
+        let cell = self.cells.get(usize::from(id.shard)).ok_or(LeaseError::Gone)?;
+        match cell.step(Input::Find { id }) {
+            Output::Found(parts) => Ok(parts),
+            _ => Err(LeaseError::Gone),
+        }
+    }
+}
+
+/// The longest end that fits.
+pub(crate) fn remaining(now: u64, ends_at: u64) -> Duration {
+    Duration::from_nanos(ends_at.saturating_sub(now).min(nanos(weir_limiter::MAX_LEASE_LIFE)))
+}

@@ -1,0 +1,81 @@
+//! The thread that sleeps until the earliest timer.
+
+use crate::cell::NEVER;
+use crate::engine::Core;
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// How the engine talks to its timer thread.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    /// Until when the thread sleeps; 0 while it is awake and will look at every shard by itself.
+    sleeps_until: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    woken: bool,
+    stopped: bool,
+}
+
+impl Timer {
+    pub(crate) fn new() -> Self {
+        Self { sleeps_until: AtomicU64::new(0), state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// A shard has an earlier timer than before.
+    pub(crate) fn sooner(&self, due: u64) {
+        if due < self.sleeps_until.load(Ordering::SeqCst) {
+            self.state.lock().woken = true;
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.changed.notify_one();
+    }
+
+    /// Starts the thread. It holds the engine only while it works, and ends when the engine is gone.
+    pub(crate) fn start(timer: &Arc<Self>, core: Weak<Core>) -> std::io::Result<()> {
+        let timer = Arc::clone(timer);
+        std::thread::Builder::new().name("weir-timer".into()).spawn(move || timer.run(&core)).map(|_| ())
+    }
+
+    fn run(&self, core: &Weak<Core>) {
+        loop {
+            let wake_at = {
+                let Some(core) = core.upgrade() else { return };
+                self.sleeps_until.store(0, Ordering::SeqCst);
+                core.tick();
+                let due = core.next_due();
+                self.sleeps_until.store(due, Ordering::SeqCst);
+                // Whoever set an earlier one before that store is seen here; whoever does so after it wakes us.
+                if core.next_due() < due {
+                    continue;
+                }
+                if due == NEVER { None } else { core.clock().instant_of(due) }
+            };
+            let mut state = self.state.lock();
+            while !state.woken && !state.stopped {
+                let timed_out = match wake_at {
+                    Some(at) => self.changed.wait_until(&mut state, at).timed_out(),
+                    None => {
+                        self.changed.wait(&mut state);
+                        false
+                    }
+                };
+                if timed_out {
+                    break;
+                }
+            }
+            state.woken = false;
+            if state.stopped {
+                return;
+            }
+        }
+    }
+}
