@@ -4,6 +4,8 @@
 //! rules and at 10,000; two threads under different scopes 0.9 of the speed-up of a loop that shares nothing. The peers
 //! do less: a tokio semaphore has one counter and no key, governor keeps rates and gives nothing back.
 
+#![expect(clippy::print_stdout, reason = "the figures of a bench are its output")]
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -15,8 +17,16 @@ use weir_engine::{Change, Concurrency, Engine, EngineConfig, Limits, Preconditio
 const KEYS: usize = 1_000;
 
 fn put(pattern: &str, concurrency: Option<u32>, rates: &[&str]) -> Change {
-    let limits = Limits { concurrency: concurrency.map(Concurrency::calls), rates: rates.iter().map(|rate| rate.parse().expect("a rate")).collect(), ..Limits::default() };
-    Change::Put { pattern: pattern.parse().expect("a pattern"), spec: RuleSpec { limits, ..RuleSpec::default() }, when: Precondition::None }
+    let limits = Limits {
+        concurrency: concurrency.map(Concurrency::calls),
+        rates: rates.iter().map(|rate| rate.parse().expect("a rate")).collect(),
+        ..Limits::default()
+    };
+    Change::Put {
+        pattern: pattern.parse().expect("a pattern"),
+        spec: RuleSpec { limits, ..RuleSpec::default() },
+        when: Precondition::None,
+    }
 }
 
 fn engine(rules: &[Change]) -> Engine {
@@ -39,7 +49,7 @@ fn one_constraint(criterion: &mut Criterion) {
     group.bench_function("weir, concurrency, 1k keys", |bench| {
         bench.iter(|| {
             turn = (turn + 1) % KEYS;
-            black_box(engine.try_acquire(&requests[turn]).expect("free"));
+            drop(black_box(engine.try_acquire(&requests[turn]).expect("free")));
         });
     });
 
@@ -66,7 +76,8 @@ fn three_depths(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("acquire+release, 3 depths + window rate");
     group.throughput(Throughput::Elements(1));
     for rules in [10, 10_000] {
-        let mut changes = vec![put("*", Some(100), &[]), put("*/*", Some(50), &[]), put("*/*/*", Some(10), &["1000000000/1s"])];
+        let mut changes =
+            vec![put("*", Some(100), &[]), put("*/*", Some(50), &[]), put("*/*/*", Some(10), &["1000000000/1s"])];
         changes.extend((changes.len()..rules).map(|n| put(&format!("other-{n}/*/x"), Some(1), &["5/1m"])));
         let engine = engine(&changes);
         let requests = requests(|n| format!("tenant-{n}/model/user-{n}"));
@@ -74,7 +85,7 @@ fn three_depths(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("rules", rules), |bench| {
             bench.iter(|| {
                 turn = (turn + 1) % KEYS;
-                black_box(engine.try_acquire(&requests[turn]).expect("free"));
+                drop(black_box(engine.try_acquire(&requests[turn]).expect("free")));
             });
         });
     }
@@ -120,7 +131,10 @@ fn two_threads(_: &mut Criterion) {
     // Scopes in different shards, as nearly all are.
     let first = Request::new("a".parse().expect("a name"));
     let shard = engine.try_acquire(&first).expect("free").id().shard;
-    let second = (0..).map(|n| Request::new(format!("b{n}").parse().expect("a name"))).find(|request| engine.try_acquire(request).expect("free").id().shard != shard).expect("another shard");
+    let second = (0..)
+        .map(|n| Request::new(format!("b{n}").parse().expect("a name")))
+        .find(|request| engine.try_acquire(request).expect("free").id().shard != shard)
+        .expect("another shard");
     let requests = Arc::new([first, second]);
     let ours = move |thread: usize| drop(black_box(engine.try_acquire(&requests[thread]).expect("free")));
     // The control shares nothing at all: the same kind of work (hash, map, clock) in a map of the thread's own.
@@ -156,7 +170,8 @@ fn hand_over(criterion: &mut Criterion) {
         bench.iter_custom(|rounds| {
             let mut held = Some(engine.try_acquire(&request).expect("free"));
             let waiters: u64 = 10_000;
-            let mut line: std::collections::VecDeque<_> = (0..waiters).map(|_| Box::pin(engine.acquire(request.clone()))).collect();
+            let mut line: std::collections::VecDeque<_> =
+                (0..waiters).map(|_| Box::pin(engine.acquire(request.clone()))).collect();
             for waiter in &mut line {
                 assert!(waiter.as_mut().now_or_never().is_none());
             }
@@ -179,7 +194,8 @@ fn hand_over(criterion: &mut Criterion) {
         bench.iter_custom(|rounds| {
             let semaphore = Arc::new(tokio::sync::Semaphore::new(1));
             let mut held = Some(Arc::clone(&semaphore).try_acquire_owned().expect("free"));
-            let mut line: std::collections::VecDeque<_> = (0..10_000).map(|_| Box::pin(Arc::clone(&semaphore).acquire_owned())).collect();
+            let mut line: std::collections::VecDeque<_> =
+                (0..10_000).map(|_| Box::pin(Arc::clone(&semaphore).acquire_owned())).collect();
             for waiter in &mut line {
                 assert!(waiter.as_mut().now_or_never().is_none());
             }

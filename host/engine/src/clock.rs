@@ -48,7 +48,9 @@ impl Clock {
     /// When the monotonic clock of the machine will show `at`. `None` for a manual clock.
     pub(crate) fn instant_of(&self, at: u64) -> Option<Instant> {
         match &self.0 {
-            Source::System { anchor, at_anchor } => anchor.checked_add(Duration::from_nanos(at.saturating_sub(*at_anchor))),
+            Source::System { anchor, at_anchor } => {
+                anchor.checked_add(Duration::from_nanos(at.saturating_sub(*at_anchor)))
+            }
             Source::Manual(_) => None,
         }
     }

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    Change, Constraint, CounterSnapshot, DEFAULT_LEASE_TIME, Effect, Histogram, Input, LeaseId, Output, Placement, Reason, Refusal, Request, RuleBook, RuleError, Shard, ShardLimits, ShardSet, WaiterId,
-    check_lease_time,
+    Change, Constraint, CounterSnapshot, DEFAULT_LEASE_TIME, Effect, Histogram, Input, LeaseId, Output, Placement,
+    Reason, Refusal, Request, RuleBook, RuleError, Shard, ShardLimits, ShardSet, WaiterId, check_lease_time,
 };
 
 /// How an engine is made.
@@ -94,14 +94,23 @@ impl Engine {
         let placement = Placement::new(config.shards.clamp(1, 1_024));
         let clock = config.clock;
         let core = Arc::new_cyclic(|core| Core {
-            cells: (0..placement.shards()).map(|index| Arc::new(Cell::new(Shard::new(index, placement.clone(), config.limits), clock.clone(), core.clone()))).collect(),
+            cells: (0..placement.shards())
+                .map(|index| {
+                    Arc::new(Cell::new(
+                        Shard::new(index, placement.clone(), config.limits),
+                        clock.clone(),
+                        core.clone(),
+                    ))
+                })
+                .collect(),
             timer: Arc::new(Timer::new()),
             placement,
             clock: clock.clone(),
             book: Mutex::new(Arc::default()),
         });
         if clock.manual_hand().is_none() {
-            Timer::start(&core.timer, Arc::downgrade(&core)).expect("the operating system gives a thread for the timers");
+            Timer::start(&core.timer, Arc::downgrade(&core))
+                .expect("the operating system gives a thread for the timers");
         }
         Self { core }
     }
@@ -318,7 +327,13 @@ impl Engine {
         }
         let shards = self.core.placement.shards_of(request);
         if shards.is_empty() {
-            let grant = weir_limiter::Grant { parts: SmallVec::new(), fence: self.now(), book_version: 0, ends_at: None, waited: 0 };
+            let grant = weir_limiter::Grant {
+                parts: SmallVec::new(),
+                fence: self.now(),
+                book_version: 0,
+                ends_at: None,
+                waited: 0,
+            };
             return Begun::Ended(Ok(Lease::in_cell(None, grant)));
         }
         let output = self.core.step_many(&shards, input, |output| {
@@ -355,13 +370,20 @@ impl Core {
     }
 
     /// The same, leaving the effects and the news of an earlier timer to the caller.
-    pub(crate) fn step_locked(&self, shards: &[u16], input: Input<'_>, then: impl FnOnce(&Output)) -> (Output, Option<u64>, Vec<Effect>) {
+    pub(crate) fn step_locked(
+        &self,
+        shards: &[u16],
+        input: Input<'_>,
+        then: impl FnOnce(&Output),
+    ) -> (Output, Option<u64>, Vec<Effect>) {
         debug_assert!(shards.is_sorted_by(|a, b| a < b));
         let mut effects: Vec<Effect> = Vec::new();
         let mut sooner = NEVER;
         let output = {
-            let mut guards: SmallVec<[MutexGuard<'_, Shard>; 4]> = shards.iter().map(|index| self.cells[usize::from(*index)].lock()).collect();
-            let output = ShardSet::many(guards.iter_mut().map(|guard| &mut **guard)).step(self.clock.now(), input, &mut effects);
+            let mut guards: SmallVec<[MutexGuard<'_, Shard>; 4]> =
+                shards.iter().map(|index| self.cells[usize::from(*index)].lock()).collect();
+            let output =
+                ShardSet::many(guards.iter_mut().map(|guard| &mut **guard)).step(self.clock.now(), input, &mut effects);
             then(&output);
             for (index, guard) in shards.iter().zip(&guards) {
                 let cell = &self.cells[usize::from(*index)];

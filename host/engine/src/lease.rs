@@ -41,7 +41,14 @@ impl Lease {
 
     #[inline]
     pub(crate) fn in_cell(home: Option<Arc<Cell>>, grant: Grant) -> Self {
-        Self { home, fence: grant.fence, book_version: grant.book_version, ends_at: grant.ends_at.unwrap_or(0), waited: grant.waited, parts: grant.parts }
+        Self {
+            home,
+            fence: grant.fence,
+            book_version: grant.book_version,
+            ends_at: grant.ends_at.unwrap_or(0),
+            waited: grant.waited,
+            parts: grant.parts,
+        }
     }
 
     /// The fencing number: grows with every grant of the same counter, across restarts too.
@@ -133,7 +140,11 @@ impl Drop for Lease {
 }
 
 impl Core {
-    pub(crate) fn extend_parts(self: &Arc<Self>, parts: &[LeaseRef], lease_time: Duration) -> Result<Option<Duration>, LeaseError> {
+    pub(crate) fn extend_parts(
+        self: &Arc<Self>,
+        parts: &[LeaseRef],
+        lease_time: Duration,
+    ) -> Result<Option<Duration>, LeaseError> {
         let mut remaining = None;
         for part in parts {
             match self.cells[usize::from(part.shard)].step(Input::Extend { lease: *part, lease_time }) {

@@ -25,7 +25,9 @@ fn key(text: &str) -> ScopedKey {
 /// Two scopes that lie in different shards.
 fn two_scopes(engine: &Engine) -> (String, String) {
     let first = engine.try_acquire(&Request::new(key("s0"))).unwrap().id().shard;
-    let other = (1..).map(|n| format!("s{n}")).find(|scope| engine.try_acquire(&Request::new(key(scope))).unwrap().id().shard != first);
+    let other = (1..)
+        .map(|n| format!("s{n}"))
+        .find(|scope| engine.try_acquire(&Request::new(key(scope))).unwrap().id().shard != first);
     ("s0".into(), other.unwrap())
 }
 
@@ -155,7 +157,9 @@ fn a_rule_change_races_acquires() {
                 .collect();
             for limit in [0, 2, 1] {
                 let patch = RulePatch { concurrency: Some(Some(Concurrency::calls(limit))), ..RulePatch::default() };
-                engine.apply(&[Change::Patch { pattern: "*".parse().unwrap(), patch, when: Precondition::None }]).unwrap();
+                engine
+                    .apply(&[Change::Patch { pattern: "*".parse().unwrap(), patch, when: Precondition::None }])
+                    .unwrap();
             }
             for thread in acquirers {
                 thread.join().unwrap();

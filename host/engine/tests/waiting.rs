@@ -8,7 +8,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use weir_engine::{
-    Acquire, Change, Clock, CounterQuery, Engine, EngineConfig, IDLE_KEEP, Lease, LeaseError, Precondition, Reason, Refusal, Request, RulePatch, ScopedKey,
+    Acquire, Change, Clock, CounterQuery, Engine, EngineConfig, IDLE_KEEP, Lease, LeaseError, Precondition, Reason,
+    Refusal, Request, RulePatch, ScopedKey,
 };
 
 fn manual() -> Engine {

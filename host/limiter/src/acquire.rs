@@ -44,7 +44,10 @@ enum Standing {
 enum Answer {
     Fits,
     /// The first site that is in the way, and when time alone may clear it.
-    Blocked { site: usize, until: Option<u64> },
+    Blocked {
+        site: usize,
+        until: Option<u64>,
+    },
     Never,
 }
 
@@ -53,7 +56,11 @@ enum Answer {
 pub(crate) enum Placed {
     Granted(Grant),
     /// The site that is in the way, and when time alone may clear it.
-    Blocked { sites: Sites, site: usize, until: Option<u64> },
+    Blocked {
+        sites: Sites,
+        site: usize,
+        until: Option<u64>,
+    },
     Never(Sites),
 }
 
@@ -88,7 +95,16 @@ fn units(counts: Counts, calls: u32, cost: u32) -> u32 {
 
 /// A bound of the host itself, as a constraint.
 fn cap(counter: &str, limit: usize, used: usize) -> Constraint {
-    Constraint { kind: ConstraintKind::Cap, counter: counter.to_owned(), pattern: None, limit: limit as u64, used: used as u64, frees_in: None, estimated: false, rate: None }
+    Constraint {
+        kind: ConstraintKind::Cap,
+        counter: counter.to_owned(),
+        pattern: None,
+        limit: limit as u64,
+        used: used as u64,
+        frees_in: None,
+        estimated: false,
+        rate: None,
+    }
 }
 
 /// Asks one counter, without effect.
@@ -131,7 +147,13 @@ fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now: u64) -> S
 
 impl ShardSet<'_> {
     /// A request arrives.
-    pub(crate) fn arrive(&mut self, now: u64, request: &Request, wait: bool, secret: Option<u128>) -> Result<Arrival, Refusal> {
+    pub(crate) fn arrive(
+        &mut self,
+        now: u64,
+        request: &Request,
+        wait: bool,
+        secret: Option<u128>,
+    ) -> Result<Arrival, Refusal> {
         if self.shards.iter().any(|shard| shard.closed) {
             return Err(self.refuse(Reason::Unavailable, Vec::new()));
         }
@@ -151,10 +173,12 @@ impl ShardSet<'_> {
             let Site { at, hold } = sites[site];
             let shard = &self.shards[at];
             let counter = &shard.counters[hold.counter as usize];
-            let max_waiters = counter.rule.as_ref().and_then(|rule| rule.spec.limits.max_waiters).unwrap_or(DEFAULT_MAX_WAITERS);
+            let max_waiters =
+                counter.rule.as_ref().and_then(|rule| rule.spec.limits.max_waiters).unwrap_or(DEFAULT_MAX_WAITERS);
             if max_waiters == 0 {
                 Some(Reason::Limited)
-            } else if counter.waitlist.len() >= max_waiters as usize || shard.waiters.len() >= shard.limits.max_waiters {
+            } else if counter.waitlist.len() >= max_waiters as usize || shard.waiters.len() >= shard.limits.max_waiters
+            {
                 Some(Reason::Overloaded)
             } else {
                 None
@@ -169,7 +193,14 @@ impl ShardSet<'_> {
         }
         let ticket = self.next_number(now);
         let origin = self.shards[0].index;
-        let waiter = Waiter { origin, request: request.clone(), secret, arrived: now, deadline: now.saturating_add(max_wait), counter: 0 };
+        let waiter = Waiter {
+            origin,
+            request: request.clone(),
+            secret,
+            arrived: now,
+            deadline: now.saturating_add(max_wait),
+            counter: 0,
+        };
         self.shards[sites[site].at].metrics.waited += 1;
         self.park(ticket, waiter, sites[site], until);
         self.leave_no_trace(&sites, now);
@@ -195,7 +226,14 @@ impl ShardSet<'_> {
     }
 
     /// Grants a request if every counter admits it. `ticket` is a waiter's; a newcomer stands behind all waiters.
-    pub(crate) fn place(&mut self, now: u64, request: &Request, ticket: Option<u64>, secret: Option<u128>, arrived: u64) -> Result<Placed, Refusal> {
+    pub(crate) fn place(
+        &mut self,
+        now: u64,
+        request: &Request,
+        ticket: Option<u64>,
+        secret: Option<u128>,
+        arrived: u64,
+    ) -> Result<Placed, Refusal> {
         let sites = self.locate(request, now)?;
         match self.ask(now, &sites, ticket) {
             Answer::Fits => Ok(Placed::Granted(self.commit(now, request, &sites, secret, arrived))),
@@ -232,7 +270,8 @@ impl ShardSet<'_> {
                 let mut hold = Hold { counter, calls: 1, cost: request.cost.get(), lent_calls: 0, lent_cost: 0 };
                 if let Some((home, slot)) = lender
                     && home == at
-                    && let Some(lent) = self.shards[at].leases[slot as usize].holds.iter().find(|lent| lent.counter == counter)
+                    && let Some(lent) =
+                        self.shards[at].leases[slot as usize].holds.iter().find(|lent| lent.counter == counter)
                 {
                     hold.lent_calls = lent.calls.min(hold.calls);
                     hold.lent_cost = lent.cost.min(hold.cost);
@@ -254,7 +293,8 @@ impl ShardSet<'_> {
         sites.iter().find_map(|site| {
             let shard = &self.shards[site.at];
             let counter = &shard.counters[site.hold.counter as usize];
-            let starts_a_log = counter.logged == 0 && counter.rule.as_ref().is_some_and(|rule| !rule.spec.limits.rates.is_empty());
+            let starts_a_log =
+                counter.logged == 0 && counter.rule.as_ref().is_some_and(|rule| !rule.spec.limits.rates.is_empty());
             if starts_a_log && shard.log_entries >= shard.limits.max_log_entries {
                 Some(cap(&counter.name, shard.limits.max_log_entries, shard.log_entries))
             } else if shard.leases.len() >= shard.limits.max_leases {
@@ -276,7 +316,10 @@ impl ShardSet<'_> {
     fn ask(&mut self, now: u64, sites: &Sites, ticket: Option<u64>) -> Answer {
         let mut answer = Answer::Fits;
         for (index, site) in sites.iter().enumerate() {
-            match (stand(&mut self.shards[site.at].counters[site.hold.counter as usize], &site.hold, ticket, now), answer) {
+            match (
+                stand(&mut self.shards[site.at].counters[site.hold.counter as usize], &site.hold, ticket, now),
+                answer,
+            ) {
                 (Standing::Never, _) => return Answer::Never,
                 (Standing::Blocked(until), Answer::Fits) => answer = Answer::Blocked { site: index, until },
                 _ => {}
@@ -302,9 +345,18 @@ impl ShardSet<'_> {
                 charge(shard, hold, now, waited);
                 holds.push(*hold);
             }
-            let lender = lender.filter(|(home, _)| *home == at && holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0));
+            let lender = lender
+                .filter(|(home, _)| *home == at && holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0));
             let lender = lender.map(|(_, slot)| (slot, shard.leases[slot as usize].fence));
-            let part = LeasePart { fence, holds, granted_at: now, ends_at: ends_at.unwrap_or(0), identity: None, lender, loan: None };
+            let part = LeasePart {
+                fence,
+                holds,
+                granted_at: now,
+                ends_at: ends_at.unwrap_or(0),
+                identity: None,
+                lender,
+                loan: None,
+            };
             let slot = shard.leases.insert(part) as u32;
             if let Some((lender, _)) = lender {
                 shard.leases[lender as usize].loan = Some((slot, fence));
@@ -318,7 +370,8 @@ impl ShardSet<'_> {
             && (secret.is_some() || parts.len() > 1)
         {
             let at = self.position(first.shard);
-            self.shards[at].leases[first.slot as usize].identity = Some(Box::new(Identity { secret, parts: parts.clone() }));
+            self.shards[at].leases[first.slot as usize].identity =
+                Some(Box::new(Identity { secret, parts: parts.clone() }));
             if let Some(secret) = secret {
                 self.shards[at].ids.insert(secret, first.slot);
             }
@@ -357,7 +410,8 @@ impl ShardSet<'_> {
 
     /// How long a request may wait, in nanoseconds: its own wish, cut by the shortest `max-wait` that binds it.
     fn max_wait(&self, sites: &Sites, request: &Request) -> u64 {
-        let rules = sites.iter().filter_map(|site| self.shards[site.at].counters[site.hold.counter as usize].rule.as_ref());
+        let rules =
+            sites.iter().filter_map(|site| self.shards[site.at].counters[site.hold.counter as usize].rule.as_ref());
         let shortest = rules.filter_map(|rule| rule.spec.limits.max_wait).min();
         let wait = match (request.max_wait, shortest) {
             (Some(wish), Some(rule)) => wish.min(rule),
@@ -386,7 +440,14 @@ impl ShardSet<'_> {
     pub(crate) fn describe(&mut self, now: u64, sites: &Sites, ticket: Option<u64>, which: Which) -> Vec<Constraint> {
         let mut constraints = Vec::new();
         for Site { at, hold } in sites {
-            describe_counter(&mut self.shards[*at].counters[hold.counter as usize], hold, ticket, now, which, &mut constraints);
+            describe_counter(
+                &mut self.shards[*at].counters[hold.counter as usize],
+                hold,
+                ticket,
+                now,
+                which,
+                &mut constraints,
+            );
         }
         constraints
     }
@@ -403,9 +464,18 @@ impl ShardSet<'_> {
         // All of them must clear, so the last one counts; where one cannot be said, nothing can.
         let retry_after = match reason {
             Reason::TooLarge | Reason::Unavailable => None,
-            _ => blocked_on.iter().map(|constraint| constraint.frees_in).collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()),
+            _ => blocked_on
+                .iter()
+                .map(|constraint| constraint.frees_in)
+                .collect::<Option<Vec<_>>>()
+                .and_then(|all| all.into_iter().max()),
         };
-        Refusal { reason, retry_after, blocked_on, book_version: self.shards.first().map_or(0, |shard| shard.book.version()) }
+        Refusal {
+            reason,
+            retry_after,
+            blocked_on,
+            book_version: self.shards.first().map_or(0, |shard| shard.book.version()),
+        }
     }
 }
 
@@ -434,7 +504,14 @@ fn charge(shard: &mut Shard, hold: &Hold, now: u64, waited: u64) {
 }
 
 /// Names the constraints of one counter.
-fn describe_counter(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now: u64, which: Which, into: &mut Vec<Constraint>) {
+fn describe_counter(
+    counter: &mut Counter,
+    hold: &Hold,
+    ticket: Option<u64>,
+    now: u64,
+    which: Which,
+    into: &mut Vec<Constraint>,
+) {
     let Some(rule) = counter.rule.clone() else { return };
     let name = counter.name.to_string();
     let constraint = |kind, limit, used| Constraint {
@@ -476,12 +553,21 @@ fn describe_counter(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now
     let needs = hold.calls > 0 || hold.cost > 0;
     if needs && counter.waitlist.stands_before(ticket) && named.iter().all(|(_, blocks, _)| !blocks) {
         let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
-        let mut constraint = constraint(ConstraintKind::Waitlist, u64::from(max_waiters), counter.waitlist.before(ticket) as u64);
-        constraint.frees_in = Some(estimate(counter, limits.concurrency.map_or(1, |concurrency| u64::from(concurrency.limit))));
+        let mut constraint =
+            constraint(ConstraintKind::Waitlist, u64::from(max_waiters), counter.waitlist.before(ticket) as u64);
+        constraint.frees_in =
+            Some(estimate(counter, limits.concurrency.map_or(1, |concurrency| u64::from(concurrency.limit))));
         constraint.estimated = true;
         named.push((constraint, true, false));
     }
-    into.extend(named.into_iter().filter(|(_, blocks, never)| which == Which::Binding || (which == Which::InTheWay && *blocks) || (which == Which::TooLarge && *never)).map(|(constraint, ..)| constraint));
+    into.extend(
+        named
+            .into_iter()
+            .filter(|(_, blocks, never)| {
+                which == Which::Binding || (which == Which::InTheWay && *blocks) || (which == Which::TooLarge && *never)
+            })
+            .map(|(constraint, ..)| constraint),
+    );
 }
 
 /// When a slot frees up if holders last as long as they did, and those who wait go first.

@@ -127,7 +127,9 @@ pub enum Change {
 impl Change {
     fn target(&self) -> (&Pattern, Precondition) {
         match self {
-            Self::Put { pattern, when, .. } | Self::Patch { pattern, when, .. } | Self::Delete { pattern, when } => (pattern, *when),
+            Self::Put { pattern, when, .. } | Self::Patch { pattern, when, .. } | Self::Delete { pattern, when } => {
+                (pattern, *when)
+            }
         }
     }
 }
@@ -264,10 +266,14 @@ impl RuleBook {
     pub fn binding(&self, counter: &str) -> Option<&Arc<Rule>> {
         let depth = counter.split('/').count();
         let mut pattern = String::new();
-        Shape::by_rank(depth).iter().map(|exact| Shape { depth, exact: *exact }).filter(|shape| self.shapes & shape.bit() != 0).find_map(|shape| {
-            shape.write(counter, &mut pattern);
-            self.rules.get(pattern.as_str()).filter(|rule| !rule.spec.disabled)
-        })
+        Shape::by_rank(depth)
+            .iter()
+            .map(|exact| Shape { depth, exact: *exact })
+            .filter(|shape| self.shapes & shape.bit() != 0)
+            .find_map(|shape| {
+                shape.write(counter, &mut pattern);
+                self.rules.get(pattern.as_str()).filter(|rule| !rule.spec.disabled)
+            })
     }
 
     /// The book after a batch, or why there is none.
@@ -295,7 +301,9 @@ impl RuleBook {
                     return Err(RuleError::VersionMismatch { pattern: pattern.clone(), expected, found: rule.version });
                 }
                 (Precondition::Version(_), None) => return Err(RuleError::NotFound { pattern: pattern.clone() }),
-                (Precondition::MustNotExist, Some(rule)) => return Err(RuleError::AlreadyExists { pattern: pattern.clone(), found: rule.version }),
+                (Precondition::MustNotExist, Some(rule)) => {
+                    return Err(RuleError::AlreadyExists { pattern: pattern.clone(), found: rule.version });
+                }
                 _ => {}
             }
             let spec = match change {
@@ -318,7 +326,10 @@ impl RuleBook {
             if spec.description.len() > MAX_DESCRIPTION_BYTES {
                 return Err(RuleError::DescriptionTooLong { pattern: pattern.clone(), bytes: spec.description.len() });
             }
-            next.rules.insert(pattern.clone(), Arc::new(Rule { pattern: pattern.clone(), spec, version, last_modified: now }));
+            next.rules.insert(
+                pattern.clone(),
+                Arc::new(Rule { pattern: pattern.clone(), spec, version, last_modified: now }),
+            );
             changed = true;
         }
         if next.rules.len() > MAX_RULES {
@@ -327,7 +338,11 @@ impl RuleBook {
         if changed {
             next.version = version;
         }
-        next.shapes = next.rules.values().filter(|rule| !rule.spec.disabled).fold(0, |bits, rule| bits | rule.pattern.shape().bit());
+        next.shapes = next
+            .rules
+            .values()
+            .filter(|rule| !rule.spec.disabled)
+            .fold(0, |bits, rule| bits | rule.pattern.shape().bit());
         Ok(next)
     }
 
@@ -347,7 +362,13 @@ impl RuleBook {
                 };
                 Some(Difference { pattern: new.pattern.clone(), kind })
             })
-            .chain(previous.rules.keys().filter(|pattern| !self.rules.contains_key(*pattern)).map(|pattern| Difference { pattern: pattern.clone(), kind: DifferenceKind::Removed }))
+            .chain(
+                previous
+                    .rules
+                    .keys()
+                    .filter(|pattern| !self.rules.contains_key(*pattern))
+                    .map(|pattern| Difference { pattern: pattern.clone(), kind: DifferenceKind::Removed }),
+            )
             .collect();
         differences.sort_by(|a, b| a.pattern.cmp(&b.pattern));
         differences
@@ -379,7 +400,8 @@ mod tests {
         assert_eq!((first.version(), first.len()), (1, 2));
         let refused = first.apply(&[put("c", 1, Precondition::None), put("a", 2, Precondition::MustNotExist)], 5);
         assert_eq!(refused.unwrap_err(), RuleError::AlreadyExists { pattern: pattern("a"), found: 1 });
-        let second = first.apply(&[put("c", 1, Precondition::MustNotExist), put("a", 2, Precondition::Version(1))], 5).unwrap();
+        let second =
+            first.apply(&[put("c", 1, Precondition::MustNotExist), put("a", 2, Precondition::Version(1))], 5).unwrap();
         assert_eq!(second.version(), 2);
         assert_eq!(second.get(&pattern("a")).map(|rule| (rule.version, rule.last_modified)), Some((2, 5)));
         assert_eq!(second.get(&pattern("b")).map(|rule| rule.version), Some(1));
@@ -400,21 +422,45 @@ mod tests {
         let change = Change::Patch { pattern: pattern("a"), patch, when: Precondition::None };
         let second = first.apply(std::slice::from_ref(&change), 0).unwrap();
         let rule = second.get(&pattern("a")).unwrap();
-        assert_eq!((rule.spec.description.as_str(), rule.spec.limits.concurrency), ("new", Some(Concurrency::calls(1))));
+        assert_eq!(
+            (rule.spec.description.as_str(), rule.spec.limits.concurrency),
+            ("new", Some(Concurrency::calls(1)))
+        );
         assert_eq!(second.apply(&[change], 9).unwrap().version(), second.version(), "a change of nothing is no change");
         let unset = RulePatch { concurrency: Some(None), ..RulePatch::default() };
-        let third = second.apply(&[Change::Patch { pattern: pattern("a"), patch: unset, when: Precondition::None }], 0).unwrap();
+        let third = second
+            .apply(&[Change::Patch { pattern: pattern("a"), patch: unset, when: Precondition::None }], 0)
+            .unwrap();
         assert_eq!(third.get(&pattern("a")).unwrap().spec.limits, Limits::default());
     }
 
     #[test]
     fn a_diff_lists_every_visible_difference() {
         let first = book(&["a", "b", "c", "d"]);
-        let disable = |text: &str, disabled| Change::Patch { pattern: pattern(text), patch: RulePatch { disabled: Some(disabled), ..RulePatch::default() }, when: Precondition::None };
-        let second = first.apply(&[put("a", 2, Precondition::None), Change::Delete { pattern: pattern("b"), when: Precondition::None }, disable("c", true), put("e", 1, Precondition::None)], 0).unwrap();
-        let kinds = |book: &RuleBook, previous: &RuleBook| book.diff(previous).into_iter().map(|d| (d.pattern.to_string(), d.kind)).collect::<Vec<_>>();
+        let disable = |text: &str, disabled| Change::Patch {
+            pattern: pattern(text),
+            patch: RulePatch { disabled: Some(disabled), ..RulePatch::default() },
+            when: Precondition::None,
+        };
+        let second = first
+            .apply(
+                &[
+                    put("a", 2, Precondition::None),
+                    Change::Delete { pattern: pattern("b"), when: Precondition::None },
+                    disable("c", true),
+                    put("e", 1, Precondition::None),
+                ],
+                0,
+            )
+            .unwrap();
+        let kinds = |book: &RuleBook, previous: &RuleBook| {
+            book.diff(previous).into_iter().map(|d| (d.pattern.to_string(), d.kind)).collect::<Vec<_>>()
+        };
         use DifferenceKind::{Added, Changed, Disabled, Enabled, Removed};
-        assert_eq!(kinds(&second, &first), [("a".into(), Changed), ("b".into(), Removed), ("c".into(), Disabled), ("e".into(), Added)]);
+        assert_eq!(
+            kinds(&second, &first),
+            [("a".into(), Changed), ("b".into(), Removed), ("c".into(), Disabled), ("e".into(), Added)]
+        );
         assert_eq!(kinds(&second.apply(&[disable("c", false)], 0).unwrap(), &second), [("c".into(), Enabled)]);
     }
 
@@ -423,7 +469,8 @@ mod tests {
         let first = book(&["s", "*"]);
         assert_eq!(first.binding("s").unwrap().pattern, pattern("s"));
         let patch = RulePatch { disabled: Some(true), ..RulePatch::default() };
-        let second = first.apply(&[Change::Patch { pattern: pattern("s"), patch, when: Precondition::None }], 0).unwrap();
+        let second =
+            first.apply(&[Change::Patch { pattern: pattern("s"), patch, when: Precondition::None }], 0).unwrap();
         assert_eq!(second.binding("s").unwrap().pattern, pattern("*"));
         assert!(second.binding("s/a").is_none());
     }
@@ -431,10 +478,19 @@ mod tests {
     #[test]
     fn bad_batches_name_the_rule() {
         let refuse = |changes: &[Change]| book(&["a"]).apply(changes, 0).unwrap_err().to_string();
-        assert_eq!(refuse(&[Change::Delete { pattern: pattern("x"), when: Precondition::None }]), "there is no rule `x`");
-        assert_eq!(refuse(&[put("b", 1, Precondition::None), put("b", 2, Precondition::None)]), "rule `b` is changed twice in one batch");
+        assert_eq!(
+            refuse(&[Change::Delete { pattern: pattern("x"), when: Precondition::None }]),
+            "there is no rule `x`"
+        );
+        assert_eq!(
+            refuse(&[put("b", 1, Precondition::None), put("b", 2, Precondition::None)]),
+            "rule `b` is changed twice in one batch"
+        );
         let long = RulePatch { description: Some("x".repeat(MAX_DESCRIPTION_BYTES + 1)), ..RulePatch::default() };
-        assert!(refuse(&[Change::Patch { pattern: pattern("a"), patch: long, when: Precondition::None }]).contains("1025 bytes long"));
+        assert!(
+            refuse(&[Change::Patch { pattern: pattern("a"), patch: long, when: Precondition::None }])
+                .contains("1025 bytes long")
+        );
     }
 
     fn part() -> impl Strategy<Value = &'static str> {

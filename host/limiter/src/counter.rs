@@ -234,6 +234,7 @@ impl Counter {
     /// Takes the end of a hold into the mean: an exponential average that forgets after about eight.
     #[inline]
     pub(crate) fn held_for(&mut self, nanos: u64) {
-        self.mean_hold = if self.mean_hold == 0 { nanos.max(1) } else { self.mean_hold - self.mean_hold / 8 + nanos / 8 };
+        self.mean_hold =
+            if self.mean_hold == 0 { nanos.max(1) } else { self.mean_hold - self.mean_hold / 8 + nanos / 8 };
     }
 }

@@ -93,7 +93,11 @@ impl Histogram {
 
     /// Every non-empty bucket: its upper bound in nanoseconds and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.buckets.iter().enumerate().filter(|(_, count)| **count > 0).map(|(index, count)| (bound(index), u64::from(*count)))
+        self.buckets
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+            .map(|(index, count)| (bound(index), u64::from(*count)))
     }
 }
 

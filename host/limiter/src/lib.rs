@@ -42,14 +42,20 @@ mod snapshot;
 mod step;
 mod window;
 
-pub use book::{Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule, RuleBook, RuleError, RulePatch, RuleSpec};
+pub use book::{
+    Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule, RuleBook,
+    RuleError, RulePatch, RuleSpec,
+};
 pub use histogram::Histogram;
-pub use limits::{Concurrency, Counts, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS, MIN_PERIOD, Mode, Rate};
+pub use limits::{
+    Concurrency, Counts, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS, MIN_PERIOD, Mode, Rate,
+};
 pub use name::{MAX_DEPTH, MAX_NAME_BYTES, NameError, Part, ScopedKey};
 pub use pattern::{Pattern, PatternError};
 pub use refusal::{Constraint, ConstraintKind, Reason, Refusal};
 pub use request::{
-    DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, Grant, LeaseId, LeaseIdError, LeaseRef, MAX_LEASE_LIFE, MAX_LEASE_TIME, MAX_TARGETS, MIN_LEASE_TIME, Request, RequestError, WaiterId, check_lease_time,
+    DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, Grant, LeaseId, LeaseIdError, LeaseRef, MAX_LEASE_LIFE, MAX_LEASE_TIME,
+    MAX_TARGETS, MIN_LEASE_TIME, Request, RequestError, WaiterId, check_lease_time,
 };
 pub use shard::{IDLE_KEEP, Placement, Shard, ShardLimits, ShardMetrics};
 pub use snapshot::{CounterSnapshot, RateSnapshot};

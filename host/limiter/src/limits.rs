@@ -62,7 +62,9 @@ pub struct Rate {
 #[non_exhaustive]
 pub enum LimitError {
     /// The text has not the form of a rate.
-    #[error("`{text}` is not a rate: {problem} (write LIMIT/PERIOD[:smooth][:burst=N][:cost], such as 3/1m or 100/1s:smooth:burst=10)")]
+    #[error(
+        "`{text}` is not a rate: {problem} (write LIMIT/PERIOD[:smooth][:burst=N][:cost], such as 3/1m or 100/1s:smooth:burst=10)"
+    )]
     RateText {
         /// What was given.
         text: String,
@@ -70,7 +72,9 @@ pub enum LimitError {
         problem: String,
     },
     /// The text has not the form of a concurrency limit.
-    #[error("`{text}` is not a concurrency limit: write a number from 0 to 4294967295, with `:cost` behind it to count cost")]
+    #[error(
+        "`{text}` is not a concurrency limit: write a number from 0 to 4294967295, with `:cost` behind it to count cost"
+    )]
     ConcurrencyText {
         /// What was given.
         text: String,
@@ -219,9 +223,15 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, LimitError> {
         let refuse = |problem: String| LimitError::RateText { text: text.chars().take(64).collect(), problem };
         let mut fields = text.split(':');
-        let (limit, period) = fields.next().unwrap_or_default().split_once('/').ok_or_else(|| refuse("there is no `/` between limit and period".into()))?;
-        let limit: NonZeroU32 = limit.parse().map_err(|_| refuse(format!("the limit `{limit}` is not a number from 1 to 4294967295")))?;
-        let period = humantime::parse_duration(period).map_err(|error| refuse(format!("the period `{period}` is not a duration: {error}")))?;
+        let (limit, period) = fields
+            .next()
+            .unwrap_or_default()
+            .split_once('/')
+            .ok_or_else(|| refuse("there is no `/` between limit and period".into()))?;
+        let limit: NonZeroU32 =
+            limit.parse().map_err(|_| refuse(format!("the limit `{limit}` is not a number from 1 to 4294967295")))?;
+        let period = humantime::parse_duration(period)
+            .map_err(|error| refuse(format!("the period `{period}` is not a duration: {error}")))?;
         let mut rate = Self::window(limit, period);
         for field in fields {
             match field.split_once('=') {
@@ -230,7 +240,10 @@ impl FromStr for Rate {
                 None if field == "cost" => rate.counts = Counts::Cost,
                 None if field == "calls" => rate.counts = Counts::Calls,
                 Some(("burst", burst)) => {
-                    rate.burst = Some(burst.parse().map_err(|_| refuse(format!("the burst `{burst}` is not a number from 1 to 4294967295")))?);
+                    rate.burst =
+                        Some(burst.parse().map_err(|_| {
+                            refuse(format!("the burst `{burst}` is not a number from 1 to 4294967295"))
+                        })?);
                 }
                 _ => return Err(refuse(format!("`{field}` is none of smooth, window, calls, cost, burst=N"))),
             }
@@ -324,7 +337,15 @@ mod tests {
 
     #[test]
     fn short_forms_round_trip() {
-        for text in ["3/1m", "100/1s:smooth", "10000/1m:cost", "5/250ms:smooth:burst=2", "7/1h:smooth:burst=900:cost", "1/1ms", "1/1m30s"] {
+        for text in [
+            "3/1m",
+            "100/1s:smooth",
+            "10000/1m:cost",
+            "5/250ms:smooth:burst=2",
+            "7/1h:smooth:burst=900:cost",
+            "1/1ms",
+            "1/1m30s",
+        ] {
             assert_eq!(rate(text).unwrap().to_string(), text);
         }
         assert_eq!(rate("3/60s:window:calls").unwrap(), rate("3/1m").unwrap());
@@ -361,9 +382,15 @@ mod tests {
 
     #[test]
     fn a_rule_refuses_too_many_rates_and_twins() {
-        let rates = |texts: &[&str]| Limits { rates: texts.iter().map(|text| rate(text).unwrap()).collect(), ..Limits::default() };
+        let rates = |texts: &[&str]| Limits {
+            rates: texts.iter().map(|text| rate(text).unwrap()).collect(),
+            ..Limits::default()
+        };
         assert_eq!(rates(&["3/1m", "1/1s", "9/1h", "5/1m:cost"]).validate(), Ok(()));
-        assert!(matches!(rates(&["3/1m", "1/1s", "9/1h", "5/1m:cost", "1/1day"]).validate(), Err(LimitError::TooManyRates { given: 5 })));
+        assert!(matches!(
+            rates(&["3/1m", "1/1s", "9/1h", "5/1m:cost", "1/1day"]).validate(),
+            Err(LimitError::TooManyRates { given: 5 })
+        ));
         assert!(matches!(rates(&["3/1m", "4/1m"]).validate(), Err(LimitError::SameRateTwice { .. })));
         assert!(Limits { max_wait: Some(MAX_WAIT + Duration::from_nanos(1)), ..Limits::default() }.validate().is_err());
     }

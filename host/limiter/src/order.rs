@@ -13,38 +13,32 @@
 
 use std::collections::BTreeSet;
 
-/// The waiters parked at one counter.
+/// The waiters parked at one counter. Empty, it takes no memory of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Waitlist {
-    // Most counters never have a waiter: they carry a pointer, not a tree.
-    tickets: Option<Box<BTreeSet<u64>>>,
+    tickets: BTreeSet<u64>,
 }
 
 impl Waitlist {
     pub(crate) fn is_empty(&self) -> bool {
-        self.tickets.is_none()
+        self.tickets.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.tickets.as_ref().map_or(0, |tickets| tickets.len())
+        self.tickets.len()
     }
 
     pub(crate) fn join(&mut self, ticket: u64) {
-        self.tickets.get_or_insert_default().insert(ticket);
+        self.tickets.insert(ticket);
     }
 
     pub(crate) fn leave(&mut self, ticket: u64) {
-        if let Some(tickets) = &mut self.tickets {
-            tickets.remove(&ticket);
-            if tickets.is_empty() {
-                self.tickets = None;
-            }
-        }
+        self.tickets.remove(&ticket);
     }
 
     /// Who is served next.
     pub(crate) fn head(&self) -> Option<u64> {
-        self.tickets.as_ref().and_then(|tickets| tickets.first().copied())
+        self.tickets.first().copied()
     }
 
     /// Whether somebody stands before this ticket; `None` is a newcomer, who stands behind all.
@@ -56,12 +50,8 @@ impl Waitlist {
         }
     }
 
-    /// How many stand before this ticket.
+    /// How many stand before this ticket. O(waiters before it): for those that leave, who stand near the head.
     pub(crate) fn before(&self, ticket: Option<u64>) -> usize {
-        match (&self.tickets, ticket) {
-            (None, _) => 0,
-            (Some(tickets), None) => tickets.len(),
-            (Some(tickets), Some(ticket)) => tickets.range(..ticket).count(),
-        }
+        ticket.map_or(self.tickets.len(), |ticket| self.tickets.range(..ticket).count())
     }
 }

@@ -75,7 +75,15 @@ impl Pattern {
 
     /// Which parts are exact, as the sum of their weights over the depth: an index for "is there any rule of this shape".
     pub(crate) fn shape(&self) -> Shape {
-        Shape { depth: self.depth(), exact: self.text.split('/').map(|part| part != "*").enumerate().fold(0, |bits, (i, exact)| bits | (u8::from(exact) << i)) }
+        Shape {
+            depth: self.depth(),
+            exact: self
+                .text
+                .split('/')
+                .map(|part| part != "*")
+                .enumerate()
+                .fold(0, |bits, (i, exact)| bits | (u8::from(exact) << i)),
+        }
     }
 }
 
@@ -188,10 +196,12 @@ mod tests {
 
     #[test]
     fn shapes_have_distinct_bits() {
-        let all: u16 = (1..=3).flat_map(|depth| Shape::by_rank(depth).iter().map(move |exact| Shape { depth, exact: *exact }.bit())).fold(0, |seen, bit| {
-            assert_eq!(seen & bit, 0);
-            seen | bit
-        });
+        let all: u16 = (1..=3)
+            .flat_map(|depth| Shape::by_rank(depth).iter().map(move |exact| Shape { depth, exact: *exact }.bit()))
+            .fold(0, |seen, bit| {
+                assert_eq!(seen & bit, 0);
+                seen | bit
+            });
         assert_eq!(all.count_ones(), 14);
     }
 

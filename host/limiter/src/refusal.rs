@@ -191,7 +191,11 @@ impl fmt::Display for Refusal {
         if let Some(after) = self.retry_after {
             // Milliseconds are enough for a reader; the exact value is in the field.
             let millis = after.as_nanos().div_ceil(1_000_000);
-            write!(f, "; retry after {}", humantime::format_duration(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))))?;
+            write!(
+                f,
+                "; retry after {}",
+                humantime::format_duration(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+            )?;
         }
         Ok(())
     }
@@ -215,7 +219,8 @@ mod tests {
             estimated: false,
             rate: Some("3/1m".parse().unwrap()),
         };
-        let refusal = Refusal { retry_after: constraint.frees_in, blocked_on: vec![constraint], ..Refusal::new(Reason::Limited) };
+        let refusal =
+            Refusal { retry_after: constraint.frees_in, blocked_on: vec![constraint], ..Refusal::new(Reason::Limited) };
         assert_eq!(
             refusal.to_string(),
             "limited: the limit is reached and the request was not to wait; in the way: rate 3/1m at `llm/gpt` (3/3); retry after 1s 501ms"

@@ -193,7 +193,12 @@ impl Shard {
     /// Nothing is held, nobody waits, no counter and no timer is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.counters.is_empty() && self.leases.is_empty() && self.ids.is_empty() && self.waiters.is_empty() && self.timers.is_empty() && self.log_entries == 0
+        self.counters.is_empty()
+            && self.leases.is_empty()
+            && self.ids.is_empty()
+            && self.waiters.is_empty()
+            && self.timers.is_empty()
+            && self.log_entries == 0
     }
 
     /// The rule book it decides by.

@@ -64,7 +64,8 @@ pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Ver
     let interval = Duration::from_nanos(rate.interval_nanos());
     let Some(quota) = Quota::with_period(interval) else { return Verdict::Never };
     let quota = quota.allow_burst(rate.burst.unwrap_or(NonZeroU32::MIN));
-    let limiter: RateLimiter<NotKeyed, Lent, Now, NoOpMiddleware<Nanos>> = RateLimiter::new(quota, Lent { arrival, next: Cell::new(arrival) }, Now(Cell::new(0)));
+    let limiter: RateLimiter<NotKeyed, Lent, Now, NoOpMiddleware<Nanos>> =
+        RateLimiter::new(quota, Lent { arrival, next: Cell::new(arrival) }, Now(Cell::new(0)));
     limiter.clock().0.set(now);
     match limiter.check_n(units) {
         Ok(Ok(())) => Verdict::Fits(limiter.into_state_store().next.get()),
@@ -85,7 +86,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn rate(limit: u32, period: u64, burst: u32) -> Rate {
-        Rate { mode: Mode::Smooth, burst: NonZeroU32::new(burst), ..Rate::window(NonZeroU32::new(limit).unwrap(), Duration::from_nanos(period)) }
+        Rate {
+            mode: Mode::Smooth,
+            burst: NonZeroU32::new(burst),
+            ..Rate::window(NonZeroU32::new(limit).unwrap(), Duration::from_nanos(period))
+        }
     }
 
     #[test]

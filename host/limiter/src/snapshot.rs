@@ -57,7 +57,9 @@ impl CounterSnapshot {
                 },
             })
             .collect();
-        let quantile = |share| Duration::from_nanos(counter.waits.as_ref().map_or(0, |waits| waits.quantile(share, counter.granted)));
+        let quantile = |share| {
+            Duration::from_nanos(counter.waits.as_ref().map_or(0, |waits| waits.quantile(share, counter.granted)))
+        };
         Self {
             counter: counter.name.to_string(),
             pattern: rule.as_ref().map(|rule| rule.pattern.clone()),

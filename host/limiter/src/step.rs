@@ -225,7 +225,7 @@ impl<'a> ShardSet<'a> {
             }
             Timer::Deadline { ticket } => {
                 if let Some(waiter) = self.leave(at, ticket) {
-                    self.end_waiter(at, ticket, waiter, Reason::TimedOut, now, effects);
+                    self.end_waiter(at, ticket, &waiter, Reason::TimedOut, now, effects);
                 }
             }
             Timer::Sweep { counter } => self.shards[at].sweep(counter, now),
@@ -290,8 +290,16 @@ impl<'a> ShardSet<'a> {
     }
 
     /// Refuses a waiter that has left its waitlist, with the same detail as a newcomer, and serves who stood behind it.
-    fn end_waiter(&mut self, at: usize, ticket: u64, waiter: Waiter, reason: Reason, now: u64, effects: &mut Vec<Effect>) {
-        let sites: Sites = self.sites_at_hand(&waiter);
+    fn end_waiter(
+        &mut self,
+        at: usize,
+        ticket: u64,
+        waiter: &Waiter,
+        reason: Reason,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let sites: Sites = self.sites_at_hand(waiter);
         let constraints = self.describe(now, &sites, Some(ticket), Which::InTheWay);
         self.shards[at].counters[waiter.counter as usize].refused += 1;
         let refusal = self.refuse(reason, constraints);
@@ -307,7 +315,13 @@ impl<'a> ShardSet<'a> {
             let Some(at) = self.shards.iter().position(|present| present.index == shard) else { continue };
             for depth in 1..=key.depth() {
                 if let Some(counter) = self.shards[at].find(key.prefix(depth)) {
-                    let hold = crate::lease::Hold { counter, calls: 1, cost: waiter.request.cost.get(), lent_calls: 0, lent_cost: 0 };
+                    let hold = crate::lease::Hold {
+                        counter,
+                        calls: 1,
+                        cost: waiter.request.cost.get(),
+                        lent_calls: 0,
+                        lent_cost: 0,
+                    };
                     sites.push(crate::acquire::Site { at, hold });
                 }
             }
@@ -316,7 +330,11 @@ impl<'a> ShardSet<'a> {
     }
 
     fn retry(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
-        let Some(at) = self.shards.iter().position(|shard| shard.waiters.get(&waiter.ticket).is_some_and(|found| found.origin == waiter.shard)) else {
+        let Some(at) = self
+            .shards
+            .iter()
+            .position(|shard| shard.waiters.get(&waiter.ticket).is_some_and(|found| found.origin == waiter.shard))
+        else {
             return Output::Gone;
         };
         let counter = self.shards[at].waiters[&waiter.ticket].counter;

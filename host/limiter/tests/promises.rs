@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 use weir_limiter::{
-    Change, ConstraintKind, Effect, Grant, IDLE_KEEP, Input, LeaseId, Limiter, Output, Precondition, Reason, Refusal, Request, RuleBook, RulePatch, ScopedKey, ShardLimits, WaiterId,
+    Change, ConstraintKind, Effect, Grant, IDLE_KEEP, Input, LeaseId, Limiter, Output, Precondition, Reason, Refusal,
+    Request, RuleBook, RulePatch, ScopedKey, ShardLimits, WaiterId,
 };
 
 const S: u64 = 1_000_000_000;
@@ -18,7 +19,12 @@ struct Bench {
 
 impl Bench {
     fn new(rules: &[(&str, &str, &[&str])]) -> Self {
-        let mut bench = Self { limiter: Limiter::new(4, ShardLimits::default()), book: RuleBook::default(), now: 1_000 * S, effects: Vec::new() };
+        let mut bench = Self {
+            limiter: Limiter::new(4, ShardLimits::default()),
+            book: RuleBook::default(),
+            now: 1_000 * S,
+            effects: Vec::new(),
+        };
         bench.set(rules);
         bench
     }
@@ -43,7 +49,10 @@ impl Bench {
     }
 
     fn patch(&mut self, pattern: &str, patch: RulePatch) {
-        self.book = self.book.apply(&[Change::Patch { pattern: pattern.parse().unwrap(), patch, when: Precondition::None }], 0).unwrap();
+        self.book = self
+            .book
+            .apply(&[Change::Patch { pattern: pattern.parse().unwrap(), patch, when: Precondition::None }], 0)
+            .unwrap();
         let book = std::sync::Arc::new(self.book.clone());
         self.step(Input::SetBook { book });
     }
@@ -106,7 +115,10 @@ impl Bench {
 
     fn usage(&mut self, counter: &str) -> (u64, u64, usize) {
         let Output::Counters(counters) = self.step(Input::Counters { prefix: counter }) else { panic!() };
-        counters.iter().find(|snapshot| snapshot.counter == counter).map_or((0, 0, 0), |snapshot| (snapshot.calls, snapshot.cost, snapshot.waiting))
+        counters
+            .iter()
+            .find(|snapshot| snapshot.counter == counter)
+            .map_or((0, 0, 0), |snapshot| (snapshot.calls, snapshot.cost, snapshot.waiting))
     }
 
     fn assert_empty_when_idle(&mut self) {
@@ -137,7 +149,10 @@ fn every_depth_is_checked_and_charged_all_or_nothing() {
     assert_eq!((bench.usage("s"), bench.usage("s/a"), bench.usage("s/a/x")), ((1, 1, 0), (1, 1, 0), (1, 1, 0)));
     let refusal = bench.try_acquire(&request("s/a/x")).unwrap_err();
     assert_eq!((refusal.reason, refusal.blocked_on.len()), (Reason::Limited, 1));
-    assert_eq!((refusal.blocked_on[0].counter.as_str(), refusal.blocked_on[0].used, refusal.blocked_on[0].limit), ("s/a/x", 1, 1));
+    assert_eq!(
+        (refusal.blocked_on[0].counter.as_str(), refusal.blocked_on[0].used, refusal.blocked_on[0].limit),
+        ("s/a/x", 1, 1)
+    );
     assert_eq!((bench.usage("s"), bench.usage("s/a")), ((1, 1, 0), (1, 1, 0)), "a refused request leaves no trace");
     bench.release(&first);
     bench.take("s/a/x");
@@ -201,7 +216,10 @@ fn limits_count_calls_or_cost() {
     bench.release(&big);
     bench.release(&bigger);
     let refusal = bench.try_acquire(&request("llm")).unwrap_err();
-    assert_eq!((refusal.blocked_on.len(), refusal.blocked_on[0].limit, refusal.blocked_on[0].used), (1, 10_000, 10_000));
+    assert_eq!(
+        (refusal.blocked_on.len(), refusal.blocked_on[0].limit, refusal.blocked_on[0].used),
+        (1, 10_000, 10_000)
+    );
     let never = bench.try_acquire(&request("llm").cost(cost(10_001))).unwrap_err();
     assert_eq!((never.reason, never.retry_after, never.blocked_on.len()), (Reason::TooLarge, None, 1));
 }
@@ -210,7 +228,10 @@ fn limits_count_calls_or_cost() {
 fn zero_closes_and_is_never_too_large() {
     let mut bench = Bench::new(&[("s", "0", &[])]);
     let refusal = bench.try_acquire(&request("s").cost(cost(u32::MAX))).unwrap_err();
-    assert_eq!((refusal.reason, refusal.blocked_on[0].kind, refusal.retry_after), (Reason::Limited, ConstraintKind::Closed, None));
+    assert_eq!(
+        (refusal.reason, refusal.blocked_on[0].kind, refusal.retry_after),
+        (Reason::Limited, ConstraintKind::Closed, None)
+    );
     let waiter = bench.wait(&request("s"));
     bench.set(&[("s", "1", &[])]);
     assert_eq!(bench.granted()[0].0, waiter, "opening wakes who waits");
@@ -222,7 +243,11 @@ fn waiters_are_served_in_order_of_arrival_and_a_large_one_holds_back_the_rest() 
     let held = bench.try_acquire(&request("s").cost(cost(2))).unwrap();
     let large = bench.wait(&request("s").cost(cost(3)));
     let small = bench.wait(&request("s"));
-    assert_eq!(bench.try_acquire(&request("s")).unwrap_err().blocked_on[0].kind, ConstraintKind::Waitlist, "a newcomer passes nobody");
+    assert_eq!(
+        bench.try_acquire(&request("s")).unwrap_err().blocked_on[0].kind,
+        ConstraintKind::Waitlist,
+        "a newcomer passes nobody"
+    );
     bench.release(&held);
     let granted = bench.granted();
     assert_eq!(granted.iter().map(|(waiter, _)| *waiter).collect::<Vec<_>>(), [large]);
@@ -263,7 +288,10 @@ fn a_wait_ends_at_its_deadline_with_the_detail_of_a_refusal() {
     assert!(bench.at(start + 2 * S - 1).refused().is_empty());
     let refused = bench.at(start + 2 * S).refused();
     assert_eq!((refused[0].0, refused[0].1.reason), (waiter, Reason::TimedOut));
-    assert_eq!((refused[0].1.blocked_on[0].kind, refused[0].1.blocked_on[0].estimated), (ConstraintKind::Concurrency, true));
+    assert_eq!(
+        (refused[0].1.blocked_on[0].kind, refused[0].1.blocked_on[0].estimated),
+        (ConstraintKind::Concurrency, true)
+    );
     assert_eq!(bench.usage("s"), (1, 1, 0));
 }
 
@@ -289,10 +317,11 @@ fn a_full_waitlist_is_overloaded_and_zero_waiters_is_limited() {
     bench.take("s");
     bench.wait(&request("s"));
     bench.wait(&request("s"));
-    let refused = |bench: &mut Bench| match bench.step(Input::Acquire { request: &request("s"), wait: true, secret: None }) {
-        Output::Refused(refusal) => refusal.reason,
-        other => panic!("{other:?}"),
-    };
+    let refused =
+        |bench: &mut Bench| match bench.step(Input::Acquire { request: &request("s"), wait: true, secret: None }) {
+            Output::Refused(refusal) => refusal.reason,
+            other => panic!("{other:?}"),
+        };
     assert_eq!(refused(&mut bench), Reason::Overloaded);
     bench.patch("s", RulePatch { max_waiters: Some(Some(0)), ..RulePatch::default() });
     assert_eq!(refused(&mut bench), Reason::Limited);
@@ -361,13 +390,19 @@ fn a_timed_lease_stops_counting_at_its_very_nanosecond() {
     let mut bench = Bench::new(&[("s", "1", &[])]);
     let start = bench.now;
     let timed = request("s").lease_time(Duration::from_secs(1));
-    let Output::Granted(grant) = bench.step(Input::Acquire { request: &timed, wait: false, secret: Some(7) }) else { panic!() };
+    let Output::Granted(grant) = bench.step(Input::Acquire { request: &timed, wait: false, secret: Some(7) }) else {
+        panic!()
+    };
     assert_eq!(grant.ends_at, Some(start + S));
     bench.now = start + S - 1;
     assert!(bench.try_acquire(&request("s")).is_err());
     bench.now = start + S;
     bench.take("s");
-    assert_eq!(bench.step(Input::Extend { lease: grant.parts[0], lease_time: Duration::from_secs(1) }), Output::Gone, "no resurrection");
+    assert_eq!(
+        bench.step(Input::Extend { lease: grant.parts[0], lease_time: Duration::from_secs(1) }),
+        Output::Gone,
+        "no resurrection"
+    );
     assert_eq!(bench.step(Input::Find { id: LeaseId { shard: grant.parts[0].shard, secret: 7 } }), Output::Gone);
     assert_eq!(bench.limiter.shards().iter().map(|shard| shard.metrics().expired).sum::<u64>(), 1);
 }
@@ -377,12 +412,23 @@ fn extend_moves_the_end_and_never_back_nor_past_the_longest_life() {
     let mut bench = Bench::new(&[("s", "1", &[])]);
     let start = bench.now;
     let timed = request("s").lease_time(Duration::from_secs(10));
-    let Output::Granted(grant) = bench.step(Input::Acquire { request: &timed, wait: false, secret: Some(7) }) else { panic!() };
+    let Output::Granted(grant) = bench.step(Input::Acquire { request: &timed, wait: false, secret: Some(7) }) else {
+        panic!()
+    };
     let lease = grant.parts[0];
-    assert_eq!(bench.step(Input::Extend { lease, lease_time: Duration::from_secs(1) }), Output::Extended(Some(start + 10 * S)));
+    assert_eq!(
+        bench.step(Input::Extend { lease, lease_time: Duration::from_secs(1) }),
+        Output::Extended(Some(start + 10 * S))
+    );
     bench.now = start + 9 * S;
-    assert_eq!(bench.step(Input::Extend { lease, lease_time: Duration::from_secs(20) }), Output::Extended(Some(start + 29 * S)));
-    assert_eq!(bench.step(Input::Extend { lease, lease_time: Duration::from_secs(20) }), Output::Extended(Some(start + 29 * S)));
+    assert_eq!(
+        bench.step(Input::Extend { lease, lease_time: Duration::from_secs(20) }),
+        Output::Extended(Some(start + 29 * S))
+    );
+    assert_eq!(
+        bench.step(Input::Extend { lease, lease_time: Duration::from_secs(20) }),
+        Output::Extended(Some(start + 29 * S))
+    );
     for hour in 1..30 {
         bench.now = start + hour * 3_500 * S;
         bench.step(Input::Extend { lease, lease_time: Duration::from_secs(3_600) });
@@ -470,10 +516,16 @@ fn a_loan_covers_the_lenders_cost_and_deeper_counters_are_new() {
 fn check_says_what_acquire_would_and_changes_nothing() {
     let mut bench = Bench::new(&[("s", "1", &["5/1m"]), ("s/*", "1", &[])]);
     let Output::WouldGrant(binding) = bench.step(Input::Check { request: &request("s/a") }) else { panic!() };
-    assert_eq!(binding.iter().map(|constraint| (constraint.counter.as_str(), constraint.kind)).collect::<Vec<_>>(), [("s", ConstraintKind::Concurrency), ("s", ConstraintKind::Rate), ("s/a", ConstraintKind::Concurrency)]);
+    assert_eq!(
+        binding.iter().map(|constraint| (constraint.counter.as_str(), constraint.kind)).collect::<Vec<_>>(),
+        [("s", ConstraintKind::Concurrency), ("s", ConstraintKind::Rate), ("s/a", ConstraintKind::Concurrency)]
+    );
     assert!(bench.limiter.shards().iter().all(weir_limiter::Shard::is_empty));
     bench.take("s/a");
-    assert!(matches!(bench.step(Input::Check { request: &request("s/b") }), Output::Refused(Refusal { reason: Reason::Limited, .. })));
+    assert!(matches!(
+        bench.step(Input::Check { request: &request("s/b") }),
+        Output::Refused(Refusal { reason: Reason::Limited, .. })
+    ));
     assert!(matches!(bench.step(Input::Check { request: &Request::unscoped() }), Output::WouldGrant(_)));
 }
 
@@ -499,7 +551,11 @@ fn named_caps_refuse_the_new_and_keep_the_present() {
     let mut bench = Bench::new(&[("*", "1", &[]), ("r", "", &["9/1h"]), ("q", "", &["9/1h"])]);
     bench.limiter = Limiter::new(1, limits);
     bench.set(&[]);
-    let reason = |bench: &mut Bench, key: &str| match bench.step(Input::Acquire { request: &request(key), wait: true, secret: None }) {
+    let reason = |bench: &mut Bench, key: &str| match bench.step(Input::Acquire {
+        request: &request(key),
+        wait: true,
+        secret: None,
+    }) {
         Output::Refused(refusal) => refusal.reason,
         other => panic!("{other:?}"),
     };
@@ -513,7 +569,11 @@ fn named_caps_refuse_the_new_and_keep_the_present() {
     let second = bench.try_acquire(&request("r")).unwrap();
     bench.release(&second);
     bench.now += 1;
-    assert_eq!(bench.try_acquire(&request("r")).map(|grant| bench.release(&grant)), Ok(()), "a counter with a log goes on");
+    assert_eq!(
+        bench.try_acquire(&request("r")).map(|grant| bench.release(&grant)),
+        Ok(()),
+        "a counter with a log goes on"
+    );
     bench.now += 1;
     assert_eq!(reason(&mut bench, "q"), Reason::Overloaded, "two log entries in all");
     bench.take("c");

@@ -1,0 +1,515 @@
+//! Random operations against a naive reference: lists that are searched, windows that are counted, no counters at all.
+//!
+//! After every step: nobody is over a concurrency limit or over a rate in any window at the moment of a grant; what
+//! counters show is the sum of what is held; a request that nobody stands before is decided as the reference decides
+//! it; no waiter that nobody stands before fits; and at the end, nothing is left.
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+use weir_limiter::{
+    Change, Concurrency, Counts, Effect, Grant, Input, LeaseRef, Limiter, Limits, Mode, Output, Precondition, Rate,
+    Reason, Request, RuleBook, RuleSpec, ScopedKey, ShardLimits, WaiterId,
+};
+
+#[derive(Debug, Clone)]
+enum Op {
+    Acquire { keys: Vec<usize>, cost: u32, wait: Option<u64>, lease: Option<u64>, lend: bool },
+    Release(usize),
+    Cancel(usize),
+    Extend(usize, u64),
+    Pass(u64),
+    Rule { pattern: usize, concurrency: Option<(u32, bool)>, rates: Vec<(u32, u64, bool)>, disabled: bool },
+}
+
+const KEYS: [&str; 8] = ["a", "b", "a/x", "a/y", "b/x", "a/x/1", "a/x/2", "c/z/9"];
+const PATTERNS: [&str; 8] = ["*", "a", "b", "*/*", "a/*", "*/x", "*/*/*", "a/x/1"];
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (prop::collection::vec(0..KEYS.len(), 1..4), 1u32..5, prop::option::of(0u64..3_000), prop::option::of(100u64..2_000), any::<bool>())
+            .prop_map(|(keys, cost, wait, lease, lend)| Op::Acquire { keys, cost, wait, lease, lend }),
+        6 => any::<usize>().prop_map(Op::Release),
+        2 => any::<usize>().prop_map(Op::Cancel),
+        1 => (any::<usize>(), 100u64..3_000).prop_map(|(lease, time)| Op::Extend(lease, time)),
+        4 => (0u64..800).prop_map(Op::Pass),
+        2 => (0..PATTERNS.len(), prop::option::of((0u32..4, any::<bool>())), prop::collection::vec((1u32..5, prop::sample::select(vec![500u64, 1_300]), any::<bool>()), 0..3), prop::bool::weighted(0.1))
+            .prop_map(|(pattern, concurrency, rates, disabled)| Op::Rule { pattern, concurrency, rates, disabled }),
+    ]
+}
+
+#[derive(Debug)]
+struct Holder {
+    parts: Vec<LeaseRef>,
+    /// What it holds at each counter: calls, cost.
+    holds: BTreeMap<String, (u64, u64)>,
+    /// What it rides on instead, and whose it is.
+    rides: Option<(u64, BTreeMap<String, (u64, u64)>)>,
+    fence: u64,
+    ends_at: Option<u64>,
+    granted_at: u64,
+}
+
+#[derive(Debug)]
+struct Start {
+    counter: String,
+    at: u64,
+    units: u64,
+    period: u64,
+    counts: Counts,
+}
+
+struct World {
+    limiter: Limiter,
+    book: RuleBook,
+    now: u64,
+    holders: Vec<Holder>,
+    waiters: Vec<(WaiterId, Request, u64)>,
+    starts: Vec<Start>,
+    seen: Seen,
+}
+
+fn counters(request: &Request) -> Vec<String> {
+    let mut all = Vec::new();
+    for key in &request.targets {
+        for depth in 1..=key.depth() {
+            let name = key.prefix(depth).to_owned();
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+    }
+    all
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            limiter: Limiter::new(3, ShardLimits::default()),
+            book: RuleBook::default(),
+            now: 1_000_000_000_000,
+            holders: Vec::new(),
+            waiters: Vec::new(),
+            starts: Vec::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    /// The rule that binds, found by reading them all.
+    fn limits(&self, counter: &str) -> Limits {
+        let matching = self.book.rules().filter(|rule| !rule.spec.disabled && rule.pattern.matches_counter(counter));
+        matching.max_by_key(|rule| rule.pattern.rank()).map(|rule| rule.spec.limits.clone()).unwrap_or_default()
+    }
+
+    fn held(&self, counter: &str, counts: Counts) -> u64 {
+        let at = self.holders.iter().filter_map(|holder| holder.holds.get(counter));
+        at.map(|(calls, cost)| if counts == Counts::Calls { *calls } else { *cost }).sum()
+    }
+
+    fn started(&self, counter: &str, rate: &Rate) -> u64 {
+        let period = rate.period.as_nanos() as u64;
+        let same = self
+            .starts
+            .iter()
+            .filter(|start| start.counter == counter && start.period == period && start.counts == rate.counts);
+        same.filter(|start| start.at + period > self.now).map(|start| start.units).sum()
+    }
+
+    fn lender(&self, request: &Request) -> Option<&Holder> {
+        let wanted = request.lend_from?;
+        let lender = self.holders.iter().find(|holder| holder.parts.contains(&wanted))?;
+        let lent =
+            self.holders.iter().any(|holder| holder.rides.as_ref().is_some_and(|(fence, _)| *fence == lender.fence));
+        (!lent).then_some(lender)
+    }
+
+    /// What a request needs at each of its counters: calls and cost to hold, calls and cost to ride on.
+    fn needs(&self, request: &Request) -> Vec<(String, (u64, u64), (u64, u64))> {
+        let cost = u64::from(request.cost.get());
+        let lender = self.lender(request);
+        counters(request)
+            .into_iter()
+            .map(|counter| {
+                let (calls, lent) = lender.and_then(|lender| lender.holds.get(&counter)).copied().unwrap_or((0, 0));
+                let rides = (calls.min(1), lent.min(cost));
+                (counter, (1 - rides.0, cost - rides.1), rides)
+            })
+            .collect()
+    }
+
+    /// `Some(true)`: fits now; `Some(false)`: not now; `None`: never.
+    fn fits(&self, request: &Request) -> Option<bool> {
+        let mut fits = true;
+        for (counter, (calls, cost), rides) in self.needs(request) {
+            let limits = self.limits(&counter);
+            let need = |counts| if counts == Counts::Calls { calls } else { cost };
+            let whole = |counts| if counts == Counts::Calls { calls + rides.0 } else { cost + rides.1 };
+            if let Some(Concurrency { limit, counts }) = limits.concurrency
+                && need(counts) > 0
+            {
+                if limit > 0 && whole(counts) > u64::from(limit) {
+                    return None;
+                }
+                fits &= self.held(&counter, counts) + need(counts) <= u64::from(limit);
+            }
+            for rate in &limits.rates {
+                if need(rate.counts) > u64::from(rate.limit.get()) {
+                    return None;
+                }
+                fits &= need(rate.counts) == 0
+                    || self.started(&counter, rate) + need(rate.counts) <= u64::from(rate.limit.get());
+            }
+        }
+        Some(fits)
+    }
+
+    /// Whether a waiter that came earlier shares a counter with a request.
+    fn stands_behind(&self, request: &Request, before: Option<u64>) -> bool {
+        let mine = counters(request);
+        self.waiters.iter().any(|(waiter, other, _)| {
+            before.is_none_or(|before| waiter.ticket < before)
+                && counters(other).iter().any(|counter| mine.contains(counter))
+        })
+    }
+
+    /// Takes a grant into the lists, checking that the reference admits it at this very moment.
+    fn book_grant(&mut self, request: &Request, grant: &Grant) {
+        self.seen.lent += usize::from(self.needs(request).iter().any(|(_, _, rides)| *rides != (0, 0)));
+        self.seen.several_shards += usize::from(grant.parts.len() > 1);
+        assert_eq!(self.fits(request), Some(true), "granted what does not fit: {request:?}");
+        assert_eq!(grant.book_version, self.book.version());
+        let needs = self.needs(request);
+        let lender = self.lender(request).map(|lender| lender.fence);
+        for (counter, (calls, cost), _) in &needs {
+            for rate in self.limits(counter).rates {
+                let units = if rate.counts == Counts::Calls { *calls } else { *cost };
+                self.starts.push(Start {
+                    counter: counter.clone(),
+                    at: self.now,
+                    units,
+                    period: rate.period.as_nanos() as u64,
+                    counts: rate.counts,
+                });
+            }
+        }
+        let rides: BTreeMap<String, (u64, u64)> = needs
+            .iter()
+            .filter(|(_, _, rides)| *rides != (0, 0))
+            .map(|(counter, _, rides)| (counter.clone(), *rides))
+            .collect();
+        self.holders.push(Holder {
+            parts: grant.parts.to_vec(),
+            holds: needs.into_iter().map(|(counter, need, _)| (counter, need)).collect(),
+            rides: lender.filter(|_| !rides.is_empty()).map(|fence| (fence, rides)),
+            fence: grant.fence,
+            ends_at: grant.ends_at,
+            granted_at: self.now,
+        });
+    }
+
+    /// Takes a holder off; whoever rides on it takes over.
+    fn book_end(&mut self, index: usize) {
+        let ended = self.holders.remove(index);
+        if let Some(borrower) =
+            self.holders.iter_mut().find(|holder| holder.rides.as_ref().is_some_and(|(fence, _)| *fence == ended.fence))
+        {
+            for (counter, (calls, cost)) in borrower.rides.take().unwrap().1 {
+                let hold = borrower.holds.get_mut(&counter).unwrap();
+                *hold = (hold.0 + calls, hold.1 + cost);
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input<'_>) -> Output {
+        let mut effects = Vec::new();
+        // What has come due ends first, in its own order.
+        let now = self.now;
+        while let Some(index) = self.holders.iter().position(|holder| holder.ends_at.is_some_and(|end| end <= now)) {
+            self.seen.expired += 1;
+            self.book_end(index);
+        }
+        let output = self.limiter.step(self.now, input, &mut effects);
+        self.take_effects(effects);
+        output
+    }
+
+    fn take_effects(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Granted { waiter, grant } => {
+                    let index = self
+                        .waiters
+                        .iter()
+                        .position(|(other, ..)| *other == waiter)
+                        .expect("a grant for somebody who waits");
+                    let (_, request, deadline) = self.waiters.remove(index);
+                    self.seen.woken += 1;
+                    assert!(self.now <= deadline, "granted after its deadline");
+                    assert!(
+                        !self.passes_somebody(&request, waiter.ticket),
+                        "overtook an earlier waiter at every counter of that waiter"
+                    );
+                    self.book_grant(&request, &grant);
+                }
+                Effect::Refused { waiter, refusal } => {
+                    let index = self
+                        .waiters
+                        .iter()
+                        .position(|(other, ..)| *other == waiter)
+                        .expect("a refusal for somebody who waits");
+                    let (_, request, deadline) = self.waiters.remove(index);
+                    self.seen.timed_out += usize::from(refusal.reason == Reason::TimedOut);
+                    match refusal.reason {
+                        Reason::TimedOut => assert_eq!(self.now, deadline),
+                        Reason::TooLarge => assert_eq!(self.fits(&request), None),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                Effect::Retry { .. } => panic!("all shards are at hand"),
+            }
+        }
+    }
+
+    /// Whether an earlier waiter is parked, wherever that is, at a counter that this request needs too.
+    fn passes_somebody(&self, request: &Request, ticket: u64) -> bool {
+        let mine = counters(request);
+        let rides = |request: &Request| request.lend_from.is_some();
+        !rides(request)
+            && self.waiters.iter().any(|(waiter, other, _)| {
+                waiter.ticket < ticket && !rides(other) && counters(other).iter().all(|counter| mine.contains(counter))
+            })
+    }
+
+    fn check(&mut self) {
+        let Output::Counters(shown) = self.step(Input::Counters { prefix: "" }) else { panic!() };
+        let mut names: Vec<String> = self.holders.iter().flat_map(|holder| holder.holds.keys().cloned()).collect();
+        names.extend(shown.iter().map(|snapshot| snapshot.counter.clone()));
+        for name in names {
+            let (calls, cost) = shown
+                .iter()
+                .find(|snapshot| snapshot.counter == name)
+                .map_or((0, 0), |snapshot| (snapshot.calls, snapshot.cost));
+            assert_eq!((calls, cost), (self.held(&name, Counts::Calls), self.held(&name, Counts::Cost)), "{name}");
+        }
+        assert_eq!(shown.iter().map(|snapshot| snapshot.waiting).sum::<usize>(), self.waiters.len());
+        for (waiter, request, deadline) in &self.waiters {
+            assert!(*deadline > self.now, "waits past its deadline");
+            if !self.stands_behind(request, Some(waiter.ticket)) {
+                assert_ne!(self.fits(request), Some(true), "idle capacity beside {waiter:?} {request:?}");
+            }
+        }
+    }
+
+    fn pass(&mut self, until: u64) {
+        while let Some(due) = self.limiter.next_due().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.step(Input::Tick);
+            self.check();
+        }
+        self.now = until;
+        self.step(Input::Tick);
+    }
+
+    fn run(&mut self, op: Op) {
+        const MS: u64 = 1_000_000;
+        match op {
+            Op::Acquire { keys, cost, wait, lease, lend } => {
+                let mut request =
+                    Request::new(KEYS[keys[0]].parse::<ScopedKey>().unwrap()).cost(NonZeroU32::new(cost).unwrap());
+                for key in &keys[1..] {
+                    request = request.also(KEYS[*key].parse().unwrap()).unwrap();
+                }
+                if let Some(wait) = wait {
+                    request = request.max_wait(Duration::from_millis(wait));
+                }
+                if let Some(lease) = lease {
+                    request = request.lease_time(Duration::from_millis(lease));
+                }
+                // As ingress lends: one scope, one part.
+                if lend
+                    && keys.len() == 1
+                    && let Some(lender) = self.holders.iter().rev().find(|holder| holder.parts.len() == 1)
+                {
+                    request = request.lend_from(lender.parts[0]);
+                }
+                self.step(Input::Tick);
+                let (expected, behind) = (self.fits(&request), self.stands_behind(&request, None));
+                self.seen.contended += usize::from(expected == Some(false));
+                self.seen.never += usize::from(expected.is_none());
+                match self.step(Input::Acquire { request: &request, wait: wait.is_some(), secret: None }) {
+                    Output::Granted(grant) => {
+                        assert!(
+                            !self.passes_somebody(&request, u64::MAX),
+                            "a newcomer passed a waiter at every counter of that waiter"
+                        );
+                        self.book_grant(&request, &grant);
+                    }
+                    Output::Waiting(waiter) => {
+                        assert!(expected == Some(false) || behind, "waits though it fits or never will");
+                        let deadline = self.now + wait.unwrap() * MS;
+                        self.waiters.push((waiter, request, deadline));
+                    }
+                    Output::Refused(refusal) => match refusal.reason {
+                        Reason::TooLarge => assert_eq!(expected, None),
+                        Reason::Limited => {
+                            assert!(expected == Some(false) || (behind && expected == Some(true)));
+                            assert!(!refusal.blocked_on.is_empty());
+                        }
+                        other => panic!("{other:?}"),
+                    },
+                    other => panic!("{other:?}"),
+                }
+            }
+            Op::Release(index) if !self.holders.is_empty() => {
+                let index = index % self.holders.len();
+                self.step(Input::Tick);
+                if let Some(holder) = self.holders.get(index) {
+                    let parts = holder.parts.clone();
+                    let mut effects = Vec::new();
+                    self.book_end(index);
+                    // The parts end one by one, as in the engine; between them the reference is already ahead, which only frees.
+                    for lease in parts {
+                        assert_eq!(self.limiter.step(self.now, Input::Release { lease }, &mut effects), Output::Done);
+                    }
+                    self.take_effects(effects);
+                }
+            }
+            Op::Cancel(index) if !self.waiters.is_empty() => {
+                self.step(Input::Tick);
+                if let Some((waiter, ..)) = self.waiters.get(index % self.waiters.len().max(1)).cloned() {
+                    self.waiters.retain(|(other, ..)| *other != waiter);
+                    assert_eq!(self.step(Input::Cancel { waiter }), Output::Done);
+                }
+            }
+            Op::Extend(index, time) if !self.holders.is_empty() => {
+                self.step(Input::Tick);
+                let now = self.now;
+                if self.holders.is_empty() {
+                    return;
+                }
+                let index = index % self.holders.len();
+                let (parts, end, born) =
+                    (self.holders[index].parts.clone(), self.holders[index].ends_at, self.holders[index].granted_at);
+                let expected = end.map(|end| end.max((now + time * MS).min(born + 86_400_000 * MS)));
+                for lease in parts {
+                    assert_eq!(
+                        self.step(Input::Extend { lease, lease_time: Duration::from_millis(time) }),
+                        Output::Extended(expected)
+                    );
+                }
+                self.holders[index].ends_at = expected;
+            }
+            Op::Pass(millis) => self.pass(self.now + millis * MS),
+            Op::Rule { pattern, concurrency, rates, disabled } => {
+                let mut limits = Limits {
+                    concurrency: concurrency.map(|(limit, cost)| Concurrency {
+                        limit,
+                        counts: if cost { Counts::Cost } else { Counts::Calls },
+                    }),
+                    ..Limits::default()
+                };
+                for (limit, period, cost) in rates {
+                    let rate = Rate {
+                        counts: if cost { Counts::Cost } else { Counts::Calls },
+                        mode: Mode::Window,
+                        ..Rate::window(NonZeroU32::new(limit).unwrap(), Duration::from_millis(period))
+                    };
+                    if limits.rates.iter().all(|other| (other.period, other.counts) != (rate.period, rate.counts)) {
+                        limits.rates.push(rate);
+                    }
+                }
+                let change = Change::Put {
+                    pattern: PATTERNS[pattern].parse().unwrap(),
+                    spec: RuleSpec { limits, disabled, ..RuleSpec::default() },
+                    when: Precondition::None,
+                };
+                self.step(Input::Tick);
+                self.book = self.book.apply(&[change], 0).unwrap();
+                self.step(Input::SetBook { book: Arc::new(self.book.clone()) });
+            }
+            _ => {}
+        }
+    }
+
+    fn drain(&mut self) {
+        while !self.waiters.is_empty() {
+            self.run(Op::Cancel(0));
+        }
+        while !self.holders.is_empty() {
+            self.run(Op::Release(0));
+            while !self.waiters.is_empty() {
+                self.run(Op::Cancel(0));
+            }
+        }
+        while let Some(due) = self.limiter.next_due() {
+            self.now = self.now.max(due);
+            self.step(Input::Tick);
+        }
+        assert!(
+            self.limiter.shards().iter().all(weir_limiter::Shard::is_empty),
+            "something is left: {:?}",
+            self.limiter
+        );
+    }
+}
+
+/// What a run must have met, or it proves nothing.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    contended: usize,
+    woken: usize,
+    timed_out: usize,
+    never: usize,
+    expired: usize,
+    lent: usize,
+    several_shards: usize,
+}
+
+impl Seen {
+    fn add(&mut self, other: Self) {
+        self.contended += other.contended;
+        self.woken += other.woken;
+        self.timed_out += other.timed_out;
+        self.never += other.never;
+        self.expired += other.expired;
+        self.lent += other.lent;
+        self.several_shards += other.several_shards;
+    }
+}
+
+#[test]
+fn decides_as_the_reference_does() {
+    let seen = std::cell::Cell::new(Seen::default());
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 600, max_shrink_iters: 20_000, ..ProptestConfig::default() });
+    runner
+        .run(&prop::collection::vec(op(), 1..160), |ops| {
+            let mut world = World::new();
+            for op in ops {
+                world.run(op);
+                world.check();
+            }
+            world.drain();
+            let mut sum = seen.get();
+            sum.add(world.seen);
+            seen.set(sum);
+            Ok(())
+        })
+        .unwrap();
+    let seen = seen.get();
+    println!("{seen:?}");
+    for (class, count) in [
+        ("contended", seen.contended),
+        ("woken", seen.woken),
+        ("timed out", seen.timed_out),
+        ("never fits", seen.never),
+        ("expired", seen.expired),
+        ("lent", seen.lent),
+        ("several shards", seen.several_shards),
+    ] {
+        assert!(count > 100, "the state class `{class}` was visited {count} times only");
+    }
+}
