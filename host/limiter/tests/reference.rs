@@ -41,13 +41,19 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Calls and cost.
+type Units = (u64, u64);
+
+/// What somebody needs at a counter: units to hold, and units to ride on.
+type Need = (String, Units, Units);
+
 #[derive(Debug)]
 struct Holder {
     parts: Vec<LeaseRef>,
     /// What it holds at each counter: calls, cost.
-    holds: BTreeMap<String, (u64, u64)>,
+    holds: BTreeMap<String, Units>,
     /// What it rides on instead, and whose it is.
-    rides: Option<(u64, BTreeMap<String, (u64, u64)>)>,
+    rides: Option<(u64, BTreeMap<String, Units>)>,
     fence: u64,
     ends_at: Option<u64>,
     granted_at: u64,
@@ -127,7 +133,7 @@ impl World {
     }
 
     /// What a request needs at each of its counters: calls and cost to hold, calls and cost to ride on.
-    fn needs(&self, request: &Request) -> Vec<(String, (u64, u64), (u64, u64))> {
+    fn needs(&self, request: &Request) -> Vec<Need> {
         let cost = u64::from(request.cost.get());
         let lender = self.lender(request);
         counters(request)
@@ -195,7 +201,7 @@ impl World {
                 });
             }
         }
-        let rides: BTreeMap<String, (u64, u64)> = needs
+        let rides: BTreeMap<String, Units> = needs
             .iter()
             .filter(|(_, _, rides)| *rides != (0, 0))
             .map(|(counter, _, rides)| (counter.clone(), *rides))
