@@ -79,7 +79,7 @@ impl Cell {
         let mut effects = Vec::new();
         let (output, sooner) = {
             let mut shard = self.lock();
-            let output = ShardSet::one(&mut shard).step(self.clock.now(), input, &mut effects);
+            let output = ShardSet::new(&mut [&mut shard]).step(self.clock.now(), input, &mut effects);
             then(self, &output);
             (output, self.note_due(&shard))
         };

@@ -382,8 +382,9 @@ impl Core {
         let output = {
             let mut guards: SmallVec<[MutexGuard<'_, Shard>; 4]> =
                 shards.iter().map(|index| self.cells[usize::from(*index)].lock()).collect();
-            let output =
-                ShardSet::many(guards.iter_mut().map(|guard| &mut **guard)).step(self.clock.now(), input, &mut effects);
+            let mut locked: SmallVec<[&mut Shard; 4]> = guards.iter_mut().map(|guard| &mut **guard).collect();
+            let output = ShardSet::new(&mut locked).step(self.clock.now(), input, &mut effects);
+            drop(locked);
             then(&output);
             for (index, guard) in shards.iter().zip(&guards) {
                 let cell = &self.cells[usize::from(*index)];

@@ -57,11 +57,10 @@ pub(crate) enum Placed {
     Granted(Grant),
     /// The site that is in the way, and when time alone may clear it.
     Blocked {
-        sites: Sites,
         site: usize,
         until: Option<u64>,
     },
-    Never(Sites),
+    Never,
 }
 
 /// Which constraints to name.
@@ -108,6 +107,7 @@ fn cap(counter: &str, limit: usize, used: usize) -> Constraint {
 }
 
 /// Asks one counter, without effect.
+#[inline]
 fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now: u64) -> Standing {
     if hold.calls == 0 && hold.cost == 0 {
         return Standing::Fits;
@@ -145,7 +145,7 @@ fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now: u64) -> S
     standing
 }
 
-impl ShardSet<'_> {
+impl ShardSet<'_, '_> {
     /// A request arrives.
     pub(crate) fn arrive(
         &mut self,
@@ -157,14 +157,15 @@ impl ShardSet<'_> {
         if self.shards.iter().any(|shard| shard.closed) {
             return Err(self.refuse(Reason::Unavailable, Vec::new()));
         }
-        let (sites, site, until) = match self.place(now, request, None, secret, now)? {
+        let mut sites = Sites::new();
+        let (site, until) = match self.place(now, request, None, secret, now, &mut sites)? {
             Placed::Granted(grant) => return Ok(Arrival::Granted(grant)),
-            Placed::Never(sites) => {
+            Placed::Never => {
                 let constraints = self.describe(now, &sites, None, Which::TooLarge);
                 self.leave_no_trace(&sites, now);
                 return Err(self.refuse(Reason::TooLarge, constraints));
             }
-            Placed::Blocked { sites, site, until } => (sites, site, until),
+            Placed::Blocked { site, until } => (site, until),
         };
         let max_wait = self.max_wait(&sites, request);
         let refusal = if !wait || max_wait == 0 {
@@ -209,7 +210,8 @@ impl ShardSet<'_> {
 
     /// The decision that a newcomer would get that does not wait, with no effect: what binds it, or why not.
     pub(crate) fn check(&mut self, now: u64, request: &Request) -> Result<Vec<Constraint>, Refusal> {
-        let sites = self.locate(request, now)?;
+        let mut sites = Sites::new();
+        self.locate(request, now, &mut sites)?;
         let outcome = match self.ask(now, &sites, None) {
             Answer::Never => {
                 let constraints = self.describe(now, &sites, None, Which::TooLarge);
@@ -233,33 +235,37 @@ impl ShardSet<'_> {
         ticket: Option<u64>,
         secret: Option<u128>,
         arrived: u64,
+        sites: &mut Sites,
     ) -> Result<Placed, Refusal> {
-        let sites = self.locate(request, now)?;
-        match self.ask(now, &sites, ticket) {
-            Answer::Fits => Ok(Placed::Granted(self.commit(now, request, &sites, secret, arrived))),
-            Answer::Blocked { site, until } => Ok(Placed::Blocked { sites, site, until }),
-            Answer::Never => Ok(Placed::Never(sites)),
+        self.locate(request, now, sites)?;
+        match self.ask(now, sites, ticket) {
+            Answer::Fits => Ok(Placed::Granted(self.commit(now, request, sites, secret, arrived))),
+            Answer::Blocked { site, until } => Ok(Placed::Blocked { site, until }),
+            Answer::Never => Ok(Placed::Never),
         }
     }
 
     /// Whether a waiter can never be granted under the book in force.
     pub(crate) fn can_never_fit(&mut self, request: &Request, ticket: u64, now: u64) -> bool {
-        let Ok(sites) = self.locate(request, now) else { return false };
+        let mut sites = Sites::new();
+        if self.locate(request, now, &mut sites).is_err() {
+            return false;
+        }
         let never = matches!(self.ask(now, &sites, Some(ticket)), Answer::Never);
         self.leave_no_trace(&sites, now);
         never
     }
 
     /// Finds every counter of a request, each once, and takes off what it can ride on.
-    fn locate(&mut self, request: &Request, now: u64) -> Result<Sites, Refusal> {
-        let mut sites = Sites::new();
+    #[inline]
+    fn locate(&mut self, request: &Request, now: u64, sites: &mut Sites) -> Result<(), Refusal> {
         let lender = request.lend_from.and_then(|lease| self.lender(lease));
         for key in &request.targets {
             let shard = self.shards[0].placement.shard_of(key.scope());
             let at = self.position(shard);
             for depth in 1..=key.depth() {
                 let Some(counter) = self.shards[at].counter(key.prefix(depth)) else {
-                    self.leave_no_trace(&sites, now);
+                    self.leave_no_trace(sites, now);
                     let shard = &self.shards[at];
                     let cap = cap(key.prefix(depth), shard.limits.max_counters, shard.counters.len());
                     return Err(self.refuse(Reason::Overloaded, vec![cap]));
@@ -281,15 +287,15 @@ impl ShardSet<'_> {
                 sites.push(Site { at, hold });
             }
         }
-        if let Some(cap) = self.full(&sites) {
-            self.leave_no_trace(&sites, now);
+        if let Some(cap) = self.full(sites) {
+            self.leave_no_trace(sites, now);
             return Err(self.refuse(Reason::Overloaded, vec![cap]));
         }
-        Ok(sites)
+        Ok(())
     }
 
     /// The named cap of a shard that this request would exceed.
-    fn full(&self, sites: &Sites) -> Option<Constraint> {
+    fn full(&self, sites: &[Site]) -> Option<Constraint> {
         sites.iter().find_map(|site| {
             let shard = &self.shards[site.at];
             let counter = &shard.counters[site.hold.counter as usize];
@@ -313,7 +319,8 @@ impl ShardSet<'_> {
     }
 
     /// Asks every site, without effect.
-    fn ask(&mut self, now: u64, sites: &Sites, ticket: Option<u64>) -> Answer {
+    #[inline]
+    fn ask(&mut self, now: u64, sites: &[Site], ticket: Option<u64>) -> Answer {
         let mut answer = Answer::Fits;
         for (index, site) in sites.iter().enumerate() {
             match (
@@ -329,7 +336,8 @@ impl ShardSet<'_> {
     }
 
     /// The only place where usage grows. Every site has been asked, at this very instant.
-    fn commit(&mut self, now: u64, request: &Request, sites: &Sites, secret: Option<u128>, arrived: u64) -> Grant {
+    #[inline]
+    fn commit(&mut self, now: u64, request: &Request, sites: &[Site], secret: Option<u128>, arrived: u64) -> Grant {
         let fence = self.next_number(now);
         let ends_at = request.lease_time.map(|time| now.saturating_add(nanos(time)));
         let waited = now - arrived;
@@ -409,7 +417,7 @@ impl ShardSet<'_> {
     }
 
     /// How long a request may wait, in nanoseconds: its own wish, cut by the shortest `max-wait` that binds it.
-    fn max_wait(&self, sites: &Sites, request: &Request) -> u64 {
+    fn max_wait(&self, sites: &[Site], request: &Request) -> u64 {
         let rules =
             sites.iter().filter_map(|site| self.shards[site.at].counters[site.hold.counter as usize].rule.as_ref());
         let shortest = rules.filter_map(|rule| rule.spec.limits.max_wait).min();
@@ -422,7 +430,7 @@ impl ShardSet<'_> {
     }
 
     /// Lets go of counters that were only made to be asked.
-    pub(crate) fn leave_no_trace(&mut self, sites: &Sites, now: u64) {
+    pub(crate) fn leave_no_trace(&mut self, sites: &[Site], now: u64) {
         for Site { at, hold } in sites {
             let shard = &mut *self.shards[*at];
             let counter = &shard.counters[hold.counter as usize];
@@ -437,7 +445,7 @@ impl ShardSet<'_> {
     }
 
     /// Names the constraints of every site.
-    pub(crate) fn describe(&mut self, now: u64, sites: &Sites, ticket: Option<u64>, which: Which) -> Vec<Constraint> {
+    pub(crate) fn describe(&mut self, now: u64, sites: &[Site], ticket: Option<u64>, which: Which) -> Vec<Constraint> {
         let mut constraints = Vec::new();
         for Site { at, hold } in sites {
             describe_counter(

@@ -144,6 +144,8 @@ pub struct Shard {
     pub(crate) ids: HashMap<u128, u32>,
     pub(crate) waiters: HashMap<u64, Waiter>,
     timers: BTreeSet<(u64, Timer)>,
+    /// The instant of the first timer; the end of time when there is none.
+    pub(crate) next_due: u64,
     pub(crate) log_entries: usize,
     pub(crate) metrics: ShardMetrics,
 }
@@ -166,6 +168,7 @@ impl Shard {
             ids: HashMap::new(),
             waiters: HashMap::new(),
             timers: BTreeSet::new(),
+            next_due: u64::MAX,
             log_entries: 0,
             metrics: ShardMetrics::default(),
         }
@@ -175,7 +178,7 @@ impl Shard {
     #[inline]
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        (self.next_due != u64::MAX).then_some(self.next_due)
     }
 
     /// What it has counted, and what it holds.
@@ -244,7 +247,7 @@ impl Shard {
             entry.remove();
         }
         if counter.refill_at != 0 {
-            self.timers.remove(&(counter.refill_at, Timer::Refill { counter: slot }));
+            self.clear_timer(counter.refill_at, Timer::Refill { counter: slot });
         }
         self.log_entries -= counter.logged;
         // Memory returns to the floor in halves: shrinking on every drop would copy the table again and again.
@@ -260,19 +263,27 @@ impl Shard {
 
     pub(crate) fn set_timer(&mut self, at: u64, timer: Timer) {
         self.timers.insert((at, timer));
+        self.next_due = self.next_due.min(at);
     }
 
     pub(crate) fn clear_timer(&mut self, at: u64, timer: Timer) {
         self.timers.remove(&(at, timer));
+        self.note_first();
+    }
+
+    fn note_first(&mut self) {
+        self.next_due = self.timers.first().map_or(u64::MAX, |(at, _)| *at);
     }
 
     /// Takes the earliest timer that is due.
     #[inline]
     pub(crate) fn pop_due(&mut self, now: u64) -> Option<Timer> {
-        if self.timers.first().is_none_or(|(at, _)| *at > now) {
+        if self.next_due > now {
             return None;
         }
-        self.timers.pop_first().map(|(_, timer)| timer)
+        let first = self.timers.pop_first().map(|(_, timer)| timer);
+        self.note_first();
+        first
     }
 
     /// Books what the logs of a counter hold now.
@@ -291,7 +302,7 @@ impl Shard {
         if !counter.swept_later && counter.is_idle() {
             counter.swept_later = true;
             let at = now.saturating_add(IDLE_KEEP).max(counter.history_ends_at());
-            self.timers.insert((at, Timer::Sweep { counter: slot }));
+            self.set_timer(at, Timer::Sweep { counter: slot });
         }
     }
 
@@ -310,7 +321,7 @@ impl Shard {
             self.drop_counter(slot);
         } else {
             counter.swept_later = true;
-            self.timers.insert((at, Timer::Sweep { counter: slot }));
+            self.set_timer(at, Timer::Sweep { counter: slot });
         }
     }
 

@@ -8,7 +8,7 @@
 //! decided on the spot: the step answers [`Effect::Retry`], and the caller brings all its shards for [`Input::Retry`].
 //! Until then it stays at the head, so nobody passes it.
 
-use crate::acquire::{Arrival, Placed, Sites, Which};
+use crate::acquire::{Arrival, Placed, Site, Sites, Which};
 use crate::book::RuleBook;
 use crate::lease::LeasePart;
 use crate::limits::MAX_WAIT;
@@ -131,23 +131,16 @@ pub enum Effect {
 
 /// The shards that a step may touch, ascending by index.
 #[derive(Debug)]
-pub struct ShardSet<'a> {
-    pub(crate) shards: SmallVec<[&'a mut Shard; 1]>,
+pub struct ShardSet<'s, 'a> {
+    pub(crate) shards: &'s mut [&'a mut Shard],
 }
 
-impl<'a> ShardSet<'a> {
-    /// One shard: nearly every request.
+impl<'s, 'a> ShardSet<'s, 'a> {
+    /// A step over these shards, which are in ascending order of their indices.
     #[inline]
     #[must_use]
-    pub fn one(shard: &'a mut Shard) -> Self {
-        Self { shards: SmallVec::from_iter([shard]) }
-    }
-
-    /// Several shards, in any order, none twice.
-    #[must_use]
-    pub fn many(shards: impl IntoIterator<Item = &'a mut Shard>) -> Self {
-        let mut shards: SmallVec<[&'a mut Shard; 1]> = shards.into_iter().collect();
-        shards.sort_by_key(|shard| shard.index);
+    pub fn new(shards: &'s mut [&'a mut Shard]) -> Self {
+        debug_assert!(shards.is_sorted_by(|a, b| a.index < b.index));
         Self { shards }
     }
 
@@ -162,8 +155,8 @@ impl<'a> ShardSet<'a> {
         let now = self.shards.iter().map(|shard| shard.now).fold(now, u64::max);
         for at in 0..self.shards.len() {
             self.shards[at].now = now;
-            while let Some(timer) = self.shards[at].pop_due(now) {
-                self.due(at, timer, now, effects);
+            if self.shards[at].next_due <= now {
+                self.run_due(at, now, effects);
             }
         }
         match input {
@@ -206,10 +199,17 @@ impl<'a> ShardSet<'a> {
     pub(crate) fn next_number(&mut self, now: u64) -> u64 {
         let last = self.shards.iter().map(|shard| shard.sequence).max().unwrap_or(0);
         let next = now.max(last + 1);
-        for shard in &mut self.shards {
+        for shard in self.shards.iter_mut() {
             shard.sequence = next;
         }
         next
+    }
+
+    #[cold]
+    fn run_due(&mut self, at: usize, now: u64, effects: &mut Vec<Effect>) {
+        while let Some(timer) = self.shards[at].pop_due(now) {
+            self.due(at, timer, now, effects);
+        }
     }
 
     fn due(&mut self, at: usize, timer: Timer, now: u64, effects: &mut Vec<Effect>) {
@@ -243,15 +243,16 @@ impl<'a> ShardSet<'a> {
                 return;
             }
             let Some(waiter) = self.leave(at, ticket) else { return };
-            match self.place(now, &waiter.request, Some(ticket), waiter.secret, waiter.arrived) {
+            let mut sites = Sites::new();
+            match self.place(now, &waiter.request, Some(ticket), waiter.secret, waiter.arrived, &mut sites) {
                 Ok(Placed::Granted(grant)) => effects.push(Effect::Granted { waiter: id, grant }),
-                Ok(Placed::Never(sites)) => {
+                Ok(Placed::Never) => {
                     let constraints = self.describe(now, &sites, Some(ticket), Which::TooLarge);
                     self.leave_no_trace(&sites, now);
                     let refusal = self.refuse(Reason::TooLarge, constraints);
                     effects.push(Effect::Refused { waiter: id, refusal });
                 }
-                Ok(Placed::Blocked { sites, site, until }) => {
+                Ok(Placed::Blocked { site, until }) => {
                     let site = sites[site];
                     self.park(ticket, waiter, site, until);
                     self.leave_no_trace(&sites, now);
@@ -299,7 +300,7 @@ impl<'a> ShardSet<'a> {
         now: u64,
         effects: &mut Vec<Effect>,
     ) {
-        let sites: Sites = self.sites_at_hand(waiter);
+        let sites = self.sites_at_hand(waiter);
         let constraints = self.describe(now, &sites, Some(ticket), Which::InTheWay);
         self.shards[at].counters[waiter.counter as usize].refused += 1;
         let refusal = self.refuse(reason, constraints);
@@ -322,7 +323,7 @@ impl<'a> ShardSet<'a> {
                         lent_calls: 0,
                         lent_cost: 0,
                     };
-                    sites.push(crate::acquire::Site { at, hold });
+                    sites.push(Site { at, hold });
                 }
             }
         }
@@ -355,6 +356,7 @@ impl<'a> ShardSet<'a> {
     }
 
     /// Ends one part of a lease: gives back what it holds, settles its loans, and serves who waits for it.
+    #[inline]
     fn release(&mut self, at: usize, slot: u32, fence: u64, now: u64, effects: &mut Vec<Effect>) -> bool {
         let shard = &mut *self.shards[at];
         if shard.leases.get(slot as usize).is_none_or(|part| part.fence != fence) {
@@ -431,7 +433,7 @@ impl<'a> ShardSet<'a> {
 
     /// Puts a new book in force: waiters that can never fit under it end, those that fit now are granted.
     fn set_book(&mut self, book: &Arc<RuleBook>, now: u64, effects: &mut Vec<Effect>) -> Output {
-        for shard in &mut self.shards {
+        for shard in self.shards.iter_mut() {
             shard.book = Arc::clone(book);
             // Idle counters look their rule up when they are next used.
             let parked: std::collections::BTreeSet<u32> = shard.waiters.values().map(|waiter| waiter.counter).collect();
@@ -482,7 +484,7 @@ impl<'a> ShardSet<'a> {
 
     fn counters(&mut self, prefix: &str, now: u64) -> Output {
         let mut snapshots = Vec::new();
-        for shard in &mut self.shards {
+        for shard in self.shards.iter_mut() {
             let book = Arc::clone(&shard.book);
             for (_, counter) in &mut shard.counters {
                 if counter.name.starts_with(prefix) {
@@ -540,7 +542,8 @@ impl Limiter {
 
     /// One step over all shards. A waiter never needs a retry here.
     pub fn step(&mut self, now: u64, input: Input<'_>, effects: &mut Vec<Effect>) -> Output {
-        ShardSet::many(&mut self.shards).step(now, input, effects)
+        let mut shards: Vec<&mut Shard> = self.shards.iter_mut().collect();
+        ShardSet::new(&mut shards).step(now, input, effects)
     }
 
     /// When the next timer is due.
