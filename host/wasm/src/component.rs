@@ -1,0 +1,156 @@
+//! A loaded component: what all its instances, in all its runners, share.
+
+use crate::ctx::{FlowCtx, Identity};
+use crate::egress::{Hooks, Outbound};
+use crate::gate::Gate;
+use crate::instance::InstanceState;
+use crate::limits::{ComponentConfig, GuestLimits};
+use crate::load::LoadError;
+use crate::output::Log;
+use crate::runner::Runner;
+use crate::runtime::Runtime;
+use crate::store::GuestData;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use wasmtime_wasi_http::handler::ProxyPre;
+
+/// A component that is compiled, linked and ready to be run.
+pub struct Component {
+    name: Arc<str>,
+    runtime: Runtime,
+    flow: weir_engine::Engine,
+    pre: ProxyPre<GuestData>,
+    identity: Arc<Identity>,
+    gate: Arc<Gate>,
+    log: Arc<Log>,
+    outbound: Arc<Outbound>,
+    limits: GuestLimits,
+    env: Vec<(String, String)>,
+    isolate: bool,
+    runners: AtomicUsize,
+}
+
+impl Component {
+    pub(crate) fn new(
+        runtime: Runtime,
+        flow: weir_engine::Engine,
+        pre: ProxyPre<GuestData>,
+        config: ComponentConfig,
+    ) -> Result<Arc<Self>, LoadError> {
+        let ComponentConfig {
+            name,
+            scope,
+            allow_scopes,
+            allow_outbound,
+            isolate,
+            max_instances,
+            max_waiting_in_guest,
+            limits,
+            env,
+        } = config;
+        let max_instances = max_instances.unwrap_or_else(|| (runtime.config().pool_instances as usize / 4).max(1));
+        for (what, number) in [
+            ("max-instances", max_instances),
+            ("concurrent-requests", limits.concurrent_requests),
+            ("requests-per-instance", limits.requests_per_instance),
+        ] {
+            if number == 0 {
+                return Err(LoadError::Zero { component: name, what });
+            }
+        }
+        let at_once = if isolate || matches!(pre, ProxyPre::P2(_)) { 1 } else { limits.concurrent_requests };
+        let max_waiting =
+            max_waiting_in_guest.unwrap_or_else(|| (max_instances.saturating_mul(at_once) / 4 * 3).max(1));
+        let outbound =
+            Outbound::new(&allow_outbound).map_err(|error| LoadError::Outbound { component: name.clone(), error })?;
+        let identity = Identity::new(name.clone(), &scope, &allow_scopes, max_waiting, Arc::default())
+            .map_err(|error| LoadError::Scope { component: name.clone(), error })?;
+        let name: Arc<str> = name.into();
+        Ok(Arc::new(Self {
+            log: Log::new(name.clone()),
+            name,
+            runtime,
+            flow,
+            pre,
+            identity: Arc::new(identity),
+            gate: Gate::new(max_instances),
+            outbound: Arc::new(outbound),
+            limits,
+            env,
+            isolate,
+            runners: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its own scope.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        self.identity.default_key.scope()
+    }
+
+    /// Makes a runner. Make one per thread (current-thread runtime), or one in all; they share instances' limits.
+    #[must_use]
+    pub fn runner(self: &Arc<Self>) -> Runner {
+        Runner::new(self.clone(), self.runners.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    pub(crate) fn limits(&self) -> &GuestLimits {
+        &self.limits
+    }
+
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    pub(crate) fn env(&self) -> &[(String, String)] {
+        &self.env
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    pub(crate) fn pre(&self) -> &ProxyPre<GuestData> {
+        &self.pre
+    }
+
+    /// The next request only when nothing of the last is left.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.isolate
+    }
+
+    /// Requests at once, and in all, of one instance.
+    pub(crate) fn reuse(&self) -> (usize, usize) {
+        match self.pre {
+            ProxyPre::P2(_) => (1, 1),
+            ProxyPre::P3(_) if self.isolate => (1, self.limits.requests_per_instance),
+            ProxyPre::P3(_) => (self.limits.concurrent_requests, self.limits.requests_per_instance),
+        }
+    }
+
+    pub(crate) fn hooks(&self) -> Hooks {
+        Hooks { component: self.name.clone(), outbound: self.outbound.clone() }
+    }
+
+    pub(crate) fn flow_ctx(&self, instance: &InstanceState) -> FlowCtx {
+        let may_block = self.isolate || matches!(self.pre, ProxyPre::P2(_));
+        FlowCtx::new(self.flow.clone(), self.identity.clone(), may_block, instance.background().clone())
+    }
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component").field("name", &self.name).field("scope", &self.scope()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,341 @@
+//! One inbound request as the host sees it, and the home of every lease taken for it.
+//!
+//! # Who knows it
+//! The HTTP side (it waits for the head and wraps the body), the instance that runs the guest, and each lease handle
+//! in the guest's resource table. All share one `Arc`, and the leases lie here, so that each side can end them.
+//!
+//! # Life
+//! ```text
+//! Queued ──start──> Running ──body ended──────────────> Ended
+//!    │                 └──client gone, deadline──> Abandoned ──work stopped──> Ended
+//!    └──client gone, deadline──────────────────────────> Ended
+//! ```
+//! Leases (the one that ingress took, the guest's, the kept ones) are given back on the way into `Ended`, all at once,
+//! never earlier: **capacity is handed on when the work has really stopped**. An abandoned request still runs; only its
+//! waits end at once, because a wait is no work.
+//!
+//! A lease that is acquired after the end (post-return work), or outside of any request, lies with the *background* of
+//! its instance, which is emptied when the instance is idle or gone. In somebody else's store there is only background,
+//! and leases end by drop.
+
+use crate::instance::InstanceState;
+use crate::lease::Place;
+use parking_lot::Mutex;
+use slab::Slab;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::{Notify, OwnedMutexGuard};
+use weir_engine::{Lease, LeaseRef, ScopedKey};
+
+/// The most leases that one request can hold at once: a quarter of an instance's resources by default, so that there is
+/// room left to answer with.
+pub(crate) const MAX_LEASES: usize = 1024;
+
+/// A request, from the moment the runner takes it until its work has stopped.
+pub(crate) struct RequestState {
+    key: Option<ScopedKey>,
+    lend: Option<LeaseRef>,
+    deadline: Option<Instant>,
+    /// Its client is gone or its deadline has passed: waits end.
+    cancelled: AtomicBool,
+    /// Its instance failed: what looks like the end of the body is none.
+    failed: AtomicBool,
+    /// Its instance is gone.
+    gone: AtomicBool,
+    /// Wakes whoever waits for one of these.
+    changed: Notify,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Queued,
+    Running,
+    Abandoned,
+    Ended,
+    Background,
+}
+
+struct Inner {
+    phase: Phase,
+    leases: Leases,
+    instance: Option<Arc<InstanceState>>,
+    /// The head of the queue for an instance; handed on when the request has found one.
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+/// The order of fields is the order of release: what rides on the call's lease goes first.
+#[derive(Default)]
+struct Leases {
+    held: Slab<Held>,
+    serial: u64,
+    #[expect(dead_code, reason = "held for its drop")]
+    call: Option<Lease>,
+}
+
+struct Held {
+    serial: u64,
+    kept: bool,
+    lease: Lease,
+}
+
+/// Why a lease could not be put with a request; it comes back.
+pub(crate) enum NoPlace {
+    /// The request has ended.
+    Ended(Lease),
+    /// It holds [`MAX_LEASES`] already.
+    Full,
+}
+
+impl RequestState {
+    pub(crate) fn new(key: Option<ScopedKey>, lease: Option<Lease>, deadline: Instant) -> Arc<Self> {
+        let lend = lease.as_ref().and_then(Lease::reference);
+        Arc::new(Self::build(key, lend, Some(deadline), Phase::Queued, Leases { call: lease, ..Leases::default() }))
+    }
+
+    /// The home of leases that belong to no request.
+    pub(crate) fn background() -> Arc<Self> {
+        Arc::new(Self::build(None, None, None, Phase::Background, Leases::default()))
+    }
+
+    fn build(
+        key: Option<ScopedKey>,
+        lend: Option<LeaseRef>,
+        deadline: Option<Instant>,
+        phase: Phase,
+        leases: Leases,
+    ) -> Self {
+        Self {
+            key,
+            lend,
+            deadline,
+            cancelled: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            changed: Notify::new(),
+            inner: Mutex::new(Inner { phase, leases, instance: None, turn: None }),
+        }
+    }
+
+    /// The scope and limit key under which it came.
+    pub(crate) fn key(&self) -> Option<&ScopedKey> {
+        self.key.as_ref()
+    }
+
+    /// The lease that a nested acquire may ride on. A stale one finds nothing, so it needs no guard.
+    pub(crate) fn lend(&self) -> Option<LeaseRef> {
+        self.lend
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Resolves when its client is gone or its deadline has passed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn cancelled(&self) {
+        self.becomes(&self.cancelled).await;
+    }
+
+    /// Resolves when its instance is gone.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(crate) async fn instance_gone(&self) {
+        self.becomes(&self.gone).await;
+    }
+
+    async fn becomes(&self, flag: &AtomicBool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if flag.load(Ordering::Acquire) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    // Leases.
+
+    /// Puts a granted lease with this request.
+    pub(crate) fn hold(&self, lease: Lease) -> Result<Place, NoPlace> {
+        let mut inner = self.inner.lock();
+        if inner.phase == Phase::Ended {
+            return Err(NoPlace::Ended(lease));
+        }
+        let leases = &mut inner.leases;
+        if leases.held.len() >= MAX_LEASES {
+            drop(inner);
+            drop(lease);
+            return Err(NoPlace::Full);
+        }
+        leases.serial += 1;
+        let serial = leases.serial;
+        let slot = leases.held.insert(Held { serial, kept: false, lease });
+        Ok(Place { slot, serial })
+    }
+
+    pub(crate) fn with_lease<R>(&self, place: Place, f: impl FnOnce(&Lease) -> R) -> Option<R> {
+        let inner = self.inner.lock();
+        inner.leases.held.get(place.slot).filter(|held| held.serial == place.serial).map(|held| f(&held.lease))
+    }
+
+    /// Gives back what the guest holds there. Does nothing for a lease that is kept, or gone.
+    pub(crate) fn release(&self, place: Place) {
+        let mut inner = self.inner.lock();
+        let held = inner.leases.held.get(place.slot).is_some_and(|held| held.serial == place.serial && !held.kept);
+        let lease = if held { Some(inner.leases.held.remove(place.slot)) } else { None };
+        // Giving back wakes waiters: not under this lock.
+        drop(inner);
+        drop(lease);
+    }
+
+    pub(crate) fn keep(&self, place: Place) {
+        let mut inner = self.inner.lock();
+        if let Some(held) = inner.leases.held.get_mut(place.slot).filter(|held| held.serial == place.serial) {
+            held.kept = true;
+        }
+    }
+
+    /// Takes away what the guest left behind, keeps what is kept. Answers how many leases that were.
+    pub(crate) fn sweep(&self) -> usize {
+        let mut inner = self.inner.lock();
+        if inner.leases.held.is_empty() {
+            return 0;
+        }
+        let mut swept = Vec::new();
+        for slot in 0..inner.leases.held.capacity() {
+            if inner.leases.held.get(slot).is_some_and(|held| !held.kept) {
+                swept.push(inner.leases.held.remove(slot));
+            }
+        }
+        drop(inner);
+        swept.len()
+    }
+
+    /// Gives back everything, kept or not, and answers how many leases that were. For the background of an instance that is idle or gone.
+    pub(crate) fn clear(&self) -> usize {
+        let mut inner = self.inner.lock();
+        if inner.leases.held.is_empty() {
+            return 0;
+        }
+        let leases = std::mem::take(&mut inner.leases.held);
+        drop(inner);
+        leases.len()
+    }
+
+    // Life.
+
+    /// Notes that it is next in the queue for an instance.
+    pub(crate) fn set_turn(&self, turn: OwnedMutexGuard<()>) {
+        let mut inner = self.inner.lock();
+        if inner.phase == Phase::Queued {
+            inner.turn = Some(turn);
+        }
+    }
+
+    /// An instance has taken it. Answers false when it was given up before.
+    pub(crate) fn start(&self, instance: &Arc<InstanceState>) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.phase != Phase::Queued {
+            return false;
+        }
+        inner.phase = Phase::Running;
+        inner.instance = Some(instance.clone());
+        let turn = inner.turn.take();
+        drop(inner);
+        drop(turn);
+        true
+    }
+
+    pub(crate) fn is_queued(&self) -> bool {
+        self.inner.lock().phase == Phase::Queued
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.inner.lock().phase == Phase::Ended
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.inner.lock().phase == Phase::Abandoned
+    }
+
+    /// Nobody wants its response any more. What waits ends now; what runs is made to stop by its instance.
+    pub(crate) fn abandon(&self) {
+        let mut inner = self.inner.lock();
+        match inner.phase {
+            Phase::Queued => {
+                drop(inner);
+                self.end();
+            }
+            Phase::Running => {
+                let Some(instance) = inner.instance.clone() else {
+                    // Its instance is gone already: nothing runs.
+                    drop(inner);
+                    self.end();
+                    return;
+                };
+                inner.phase = Phase::Abandoned;
+                drop(inner);
+                self.cancelled.store(true, Ordering::Release);
+                self.changed.notify_waiters();
+                instance.request_abandoned();
+            }
+            Phase::Abandoned | Phase::Ended | Phase::Background => {}
+        }
+    }
+
+    /// The guest has returned the head. For an abandoned request that is the end: its body has nobody to read it.
+    pub(crate) fn head_returned(&self) {
+        if self.is_abandoned() {
+            self.end();
+        }
+    }
+
+    /// Its instance failed.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Its instance is gone, and with it all work.
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Its instance ended well; the body may still be on its way to the client.
+    pub(crate) fn detach(&self) {
+        self.inner.lock().instance = None;
+    }
+
+    /// Its work has stopped: everything taken for it goes back.
+    pub(crate) fn end(&self) {
+        let mut inner = self.inner.lock();
+        let was = inner.phase;
+        if matches!(was, Phase::Ended | Phase::Background) {
+            return;
+        }
+        inner.phase = Phase::Ended;
+        let leases = std::mem::take(&mut inner.leases);
+        let instance = inner.instance.take();
+        let turn = inner.turn.take();
+        drop(inner);
+        drop(leases);
+        drop(turn);
+        if let Some(instance) = instance {
+            instance.request_ended(self, was == Phase::Abandoned);
+        }
+    }
+}
