@@ -1,0 +1,335 @@
+//! Ingress: a request becomes a call of a component, after its wait.
+//!
+//! The order is the point. Names are checked first, and cost nothing when they are wrong. Then the call waits for its
+//! lease, holding a connection and nothing else: no instance, no memory of a guest. Then it takes an instance. The lease
+//! goes with the call and ends with the body of its answer.
+//!
+//! What the server reads from a scoped call it takes away: the prefix of the path, `weir-limit-key` and `weir-max-wait`.
+//! Everything else reaches the component unchanged. A plain request that is free reaches it whole.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderName};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use weir_engine::{Engine, Lease, Reason, Refusal, ScopedKey};
+use weir_wasm::{BodyError, Call, Component, Runner, WasiBody};
+
+use crate::metrics::{Answers, Metrics};
+use crate::problem::{Problem, shorten};
+use crate::route::{RouteTable, Target, target};
+use crate::serve::{Phase, Phases};
+use crate::watch::InFlight;
+
+/// The limit key of a scoped call: `l1` or `l1/l2`.
+const LIMIT_KEY: HeaderName = HeaderName::from_static("weir-limit-key");
+/// How long a scoped call may wait, such as `250ms`; never longer than the rule allows.
+const MAX_WAIT: HeaderName = HeaderName::from_static("weir-max-wait");
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) routes: RouteTable,
+    pub(crate) served: Vec<Served>,
+    pub(crate) known: Vec<String>,
+    /// The listener's own address, for requests that name no host.
+    pub(crate) authority: Authority,
+}
+
+/// A component, and the scope that its plain requests are under.
+pub(crate) struct Served {
+    pub(crate) component: Arc<Component>,
+    pub(crate) ingress_scope: Option<String>,
+}
+
+/// One worker's ingress.
+pub(crate) struct Ingress {
+    shared: Arc<Shared>,
+    runners: Vec<(Runner, Answers)>,
+    nobody: Answers,
+    phases: Phases,
+}
+
+/// Where a request goes, before it has waited.
+struct Destination {
+    index: usize,
+    key: Option<ScopedKey>,
+    max_wait: Option<Duration>,
+    /// The path as the component sees it, where it differs.
+    path: Option<String>,
+}
+
+impl Ingress {
+    /// Makes the runners; must be called on the worker's runtime.
+    pub(crate) fn new(shared: Arc<Shared>, phases: Phases) -> Self {
+        let runners = shared
+            .served
+            .iter()
+            .map(|served| (served.component.runner(), shared.metrics.answers(served.component.name())))
+            .collect();
+        let nobody = shared.metrics.nobody();
+        Self { shared, runners, nobody, phases }
+    }
+
+    /// Answers one request; every error becomes an answer.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the waitlist, or ends the call and gives its lease back.
+    pub(crate) async fn answer(&self, mut request: Request<Incoming>, in_flight: InFlight) -> Response<Answer> {
+        let (answers, result) = match self.destination(&mut request) {
+            Ok(destination) => {
+                let (runner, answers) = &self.runners[destination.index];
+                (answers, self.call(runner, destination, request).await)
+            }
+            Err(problem) => (&self.nobody, Err(problem)),
+        };
+        let response = result.unwrap_or_else(|problem| problem.into_response().map(full));
+        answers.count(response.status());
+        response.map(|body| Answer { body, _in_flight: in_flight })
+    }
+
+    async fn call(
+        &self,
+        runner: &Runner,
+        destination: Destination,
+        request: Request<Incoming>,
+    ) -> Result<Response<WasiBody>, Box<Problem>> {
+        let Destination { key, max_wait, path, .. } = destination;
+        let request = self.for_guest(request, path)?;
+        let lease = match &key {
+            Some(key) => Some(self.lease(key, max_wait).await.map_err(|refusal| Box::new(Problem::refused(&refusal)))?),
+            None => None,
+        };
+        runner.handle(Call { key, lease }, request).await.map_err(|error| {
+            tracing::debug!(%error, "the component did not answer");
+            Box::new(Problem::unhandled(&error))
+        })
+    }
+
+    /// Waits for the call's turn. When the server drains, what still waits is sent away.
+    async fn lease(&self, key: &ScopedKey, max_wait: Option<Duration>) -> Result<Lease, Refusal> {
+        let mut wanted = weir_engine::Request::new(key.clone());
+        if let Some(max_wait) = max_wait {
+            wanted = wanted.max_wait(max_wait);
+        }
+        let mut phases = self.phases.clone();
+        tokio::select! {
+            biased;
+            granted = self.shared.engine.acquire(wanted) => granted,
+            () = phases.reached(Phase::Draining) => Err(Refusal::new(Reason::Unavailable)),
+        }
+    }
+
+    fn destination(&self, request: &mut Request<Incoming>) -> Result<Destination, Box<Problem>> {
+        let shared = &self.shared;
+        // Borrowed parts of the path must not hold the request: the headers are taken out of it.
+        let uri = request.uri().clone();
+        let free = |index, path| Destination { index, key: None, max_wait: None, path };
+        match target(uri.path()) {
+            Target::Call { scope, service, handler } => {
+                let index = shared
+                    .known
+                    .iter()
+                    .position(|name| name == service)
+                    .ok_or_else(|| Problem::unknown_component(service, &shared.known))?;
+                let path = Some(handler.to_owned());
+                match scope {
+                    Some(scope) => scoped(index, scope, "path", path, request.headers_mut()),
+                    None if request.headers().contains_key(LIMIT_KEY) => {
+                        let detail = "a limit key needs a scope: call /weir/scope/{scope}/call/{service}/{handler}, or leave the header out";
+                        Err(Problem::bad_request(LIMIT_KEY.as_str(), detail).into())
+                    }
+                    None => Ok(free(index, path)),
+                }
+            }
+            Target::Plain => {
+                let index = shared.routes.find(uri.path()).ok_or_else(|| self.no_route(uri.path()))?;
+                match &shared.served[index].ingress_scope {
+                    Some(scope) => scoped(index, scope, "ingress-scope", None, request.headers_mut()),
+                    None => Ok(free(index, None)),
+                }
+            }
+            Target::Unknown => {
+                let forms = "/weir/scope/{scope}/call/{service}/{handler} or /weir/call/{service}/{handler}";
+                let detail = format!("`{}` is no call: write {forms}", shorten(uri.path()));
+                Err(Problem::new(StatusCode::NOT_FOUND, detail).because("unknown-call").into())
+            }
+        }
+    }
+
+    fn no_route(&self, path: &str) -> Problem {
+        let mut problem = Problem::new(
+            StatusCode::NOT_FOUND,
+            format!(
+                "no component has a route for `{}`: name one, as in /weir/call/{{service}}/{{handler}}",
+                shorten(path)
+            ),
+        );
+        problem.known.clone_from(&self.shared.known);
+        problem.because("unknown-route")
+    }
+
+    /// The request as the component sees it: an absolute URI, its own path, a body of its own kind.
+    fn for_guest(&self, request: Request<Incoming>, path: Option<String>) -> Result<Request<WasiBody>, Box<Problem>> {
+        let (mut parts, body) = request.into_parts();
+        let mut uri = parts.uri.into_parts();
+        if let Some(path) = path {
+            let query = uri.path_and_query.as_ref().and_then(PathAndQuery::query);
+            let path = match query {
+                Some(query) => format!("{path}?{query}"),
+                None => path,
+            };
+            uri.path_and_query = Some(PathAndQuery::try_from(path).map_err(|error| {
+                Problem::bad_request("path", format!("the path of the handler is not one: {error}"))
+            })?);
+        }
+        uri.scheme.get_or_insert(Scheme::HTTP);
+        if uri.authority.is_none() {
+            uri.authority = Some(match parts.headers.get(HOST) {
+                Some(host) => Authority::try_from(host.as_bytes())
+                    .map_err(|error| Problem::bad_request("host", format!("the host is not one: {error}")))?,
+                None => self.shared.authority.clone(),
+            });
+        }
+        parts.uri = Uri::from_parts(uri).map_err(|error| {
+            Problem::bad_request("path", format!("the target of the request is not a URI: {error}"))
+        })?;
+        Ok(Request::from_parts(parts, body.map_err(BodyError::from).boxed_unsync()))
+    }
+}
+
+/// A destination under `scope`, with what the caller said about key and wait. `field` is where the scope stands.
+fn scoped(
+    index: usize,
+    scope: &str,
+    field: &str,
+    path: Option<String>,
+    headers: &mut HeaderMap,
+) -> Result<Destination, Box<Problem>> {
+    let mut key = ScopedKey::new(scope, None).map_err(|error| Problem::bad_request(field, error.to_string()))?;
+    let bad_key = |detail: String| Problem::bad_request(LIMIT_KEY.as_str(), detail);
+    if let Some(limit_key) = take(headers, &LIMIT_KEY).map_err(bad_key)? {
+        key = ScopedKey::new(scope, Some(&limit_key)).map_err(|error| bad_key(error.to_string()))?;
+    }
+    let bad_wait = |detail: String| Problem::bad_request(MAX_WAIT.as_str(), detail);
+    let max_wait = match take(headers, &MAX_WAIT).map_err(bad_wait)? {
+        Some(text) => Some(humantime::parse_duration(&text).map_err(|error| {
+            bad_wait(format!("`{}` is not a duration: {error}; write it like 250ms or 30s", shorten(&text)))
+        })?),
+        None => None,
+    };
+    Ok(Destination { index, key: Some(key), max_wait, path })
+}
+
+/// Takes a header that may be given once, as text; an illegal byte is named with its place.
+fn take(headers: &mut HeaderMap, name: &HeaderName) -> Result<Option<String>, String> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(format!("{name} is given more than once"));
+    }
+    let text = match value.to_str() {
+        Ok(text) => text.to_owned(),
+        Err(_) => {
+            let (at, byte) =
+                value.as_bytes().iter().enumerate().find(|(_, byte)| !byte.is_ascii_graphic()).unwrap_or((0, &0));
+            return Err(format!(
+                "{name} has the byte 0x{byte:02x} at position {at}: allowed are A-Z a-z 0-9 _ . : @ - and / between two parts"
+            ));
+        }
+    };
+    headers.remove(name);
+    Ok(Some(text))
+}
+
+fn full(bytes: Bytes) -> WasiBody {
+    Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// The address of a listener, for requests that name no host.
+pub(crate) fn authority(address: std::net::SocketAddr) -> Authority {
+    // An address and a port always are an authority.
+    Authority::from_str(&address.to_string()).unwrap_or_else(|_| Authority::from_static("localhost"))
+}
+
+pin_project! {
+    /// The body of an answer; the request is in flight until it has ended.
+    pub(crate) struct Answer {
+        #[pin]
+        body: WasiBody,
+        _in_flight: InFlight,
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.project().body.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(values: &[(&HeaderName, &[u8])]) -> HeaderMap {
+        values.iter().map(|(name, value)| ((*name).clone(), HeaderValue::from_bytes(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn what_the_server_reads_it_takes_away() {
+        let mut headers = headers(&[(&LIMIT_KEY, b"eu/visa"), (&MAX_WAIT, b"250ms"), (&HOST, b"x")]);
+        let destination = scoped(0, "pay", "path", None, &mut headers).unwrap();
+        assert_eq!(destination.key.unwrap().as_str(), "pay/eu/visa");
+        assert_eq!(destination.max_wait, Some(Duration::from_millis(250)));
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn bad_names_and_waits_say_which_byte_and_where() {
+        for (scope, header, value, field, part) in [
+            ("a%2Fb", None, &b""[..], "path", "`%` (0x25) at position 1"),
+            ("", None, b"", "path", "empty"),
+            ("a", Some(&LIMIT_KEY), b"b\xffc", "weir-limit-key", "0xff at position 1"),
+            ("a", Some(&LIMIT_KEY), b"b c", "weir-limit-key", "0x20 at position 1"),
+            ("a", Some(&LIMIT_KEY), b"b/c/d", "weir-limit-key", "parts"),
+            ("a", Some(&LIMIT_KEY), b"", "weir-limit-key", "empty"),
+            ("a", Some(&MAX_WAIT), b"soon", "weir-max-wait", "`soon` is not a duration"),
+        ] {
+            let mut headers = header.map(|name| headers(&[(name, value)])).unwrap_or_default();
+            let Err(problem) = scoped(0, scope, "path", None, &mut headers) else { panic!("{scope} {value:?}") };
+            assert_eq!((problem.status, problem.field.as_deref()), (400, Some(field)));
+            assert!(problem.detail.contains(part), "{}", problem.detail);
+        }
+    }
+
+    #[test]
+    fn a_header_given_twice_is_refused() {
+        let mut headers = HeaderMap::new();
+        headers.append(LIMIT_KEY, HeaderValue::from_static("a"));
+        headers.append(LIMIT_KEY, HeaderValue::from_static("b"));
+        assert!(take(&mut headers, &LIMIT_KEY).unwrap_err().contains("more than once"));
+    }
+}

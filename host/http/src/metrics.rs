@@ -1,0 +1,152 @@
+//! What `/metrics` shows, in the Prometheus text form.
+//!
+//! The limiter keeps its own figures; they are read when asked for. Only the requests of ingress are counted here, by
+//! component and class of status, one atomic addition each. A scope is never a label: scopes come from outside, and
+//! every new label value is a new time series that is never forgotten.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use http::StatusCode;
+use metrics::{Counter, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use weir_engine::Engine;
+
+/// Classes of status, from 1xx to 5xx.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The requests answered by one component, by class of status.
+#[derive(Clone)]
+pub(crate) struct Answers([Counter; CLASSES.len()]);
+
+impl Answers {
+    pub(crate) fn count(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        self.0[class].increment(1);
+    }
+}
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answers")
+    }
+}
+
+/// The server's figures.
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    answers: HashMap<String, Answers>,
+    /// Answers that reached no component: unknown names, bad input.
+    nobody: Answers,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    pub(crate) fn new<'a>(components: impl Iterator<Item = &'a str>) -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let (answers, nobody) = with_local_recorder(&recorder, || {
+            describe();
+            let answers = components.map(|name| (name.to_owned(), answers(name))).collect();
+            (answers, answers_of_nobody())
+        });
+        Self { recorder, handle, answers, nobody }
+    }
+
+    /// The counters of a component, to be fetched once and kept.
+    pub(crate) fn answers(&self, component: &str) -> Answers {
+        self.answers.get(component).unwrap_or(&self.nobody).clone()
+    }
+
+    pub(crate) fn nobody(&self) -> Answers {
+        self.nobody.clone()
+    }
+
+    /// Reads the limiter's figures and writes everything down.
+    pub(crate) fn render(&self, engine: &Engine, connections: usize) -> String {
+        with_local_recorder(&self.recorder, || {
+            publish(engine);
+            gauge!("weir_http_connections").set(connections as f64);
+        });
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+}
+
+fn answers(component: &str) -> Answers {
+    Answers(
+        CLASSES.map(|class| counter!("weir_http_answers_total", "component" => component.to_owned(), "class" => class)),
+    )
+}
+
+fn answers_of_nobody() -> Answers {
+    Answers(CLASSES.map(|class| counter!("weir_http_answers_total", "component" => "", "class" => class)))
+}
+
+fn describe() {
+    describe_counter!("weir_http_answers_total", "Requests answered by ingress, by component and class of status.");
+    describe_gauge!("weir_http_connections", "Connections of ingress that are open.");
+    describe_counter!("weir_granted_total", "Requests that the limiter granted.");
+    describe_counter!("weir_refused_total", "Requests that the limiter refused, by reason.");
+    describe_counter!("weir_waited_total", "Requests that had to wait.");
+    describe_gauge!(
+        "weir_wait_seconds",
+        "How long requests waited that were granted, by quantile; those that did not wait count too."
+    );
+    describe_counter!("weir_expired_total", "Leases that ended by themselves.");
+    describe_gauge!("weir_waiting", "Requests that wait now.");
+    describe_gauge!("weir_leases", "Leases that are held now.");
+    describe_gauge!("weir_counters", "Counters in memory.");
+    describe_gauge!("weir_log_entries", "Starts that window rates remember.");
+    describe_gauge!("weir_book_version", "The version of the rule book.");
+}
+
+fn publish(engine: &Engine) {
+    let figures = engine.metrics();
+    counter!("weir_granted_total").absolute(figures.granted);
+    for (reason, count) in &figures.refused {
+        counter!("weir_refused_total", "reason" => reason.as_str()).absolute(*count);
+    }
+    counter!("weir_waited_total").absolute(figures.waited);
+    for (label, share) in [("0.5", 0.5), ("0.99", 0.99)] {
+        let nanos = figures.waits.quantile(share, figures.granted);
+        gauge!("weir_wait_seconds", "quantile" => label).set(Duration::from_nanos(nanos).as_secs_f64());
+    }
+    counter!("weir_expired_total").absolute(figures.expired);
+    gauge!("weir_waiting").set(figures.waiting as f64);
+    gauge!("weir_leases").set(figures.leases as f64);
+    gauge!("weir_counters").set(figures.counters as f64);
+    gauge!("weir_log_entries").set(figures.log_entries as f64);
+    gauge!("weir_book_version").set(figures.book_version as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_engine::EngineConfig;
+
+    #[test]
+    fn figures_come_as_prometheus_text() {
+        let metrics = Metrics::new(["hello"].into_iter());
+        metrics.answers("hello").count(StatusCode::OK);
+        metrics.answers("hello").count(StatusCode::TOO_MANY_REQUESTS);
+        metrics.nobody().count(StatusCode::NOT_FOUND);
+        let text = metrics.render(&Engine::new(EngineConfig::default()), 7);
+        for line in [
+            "weir_http_answers_total{component=\"hello\",class=\"2xx\"} 1",
+            "weir_http_answers_total{component=\"hello\",class=\"4xx\"} 1",
+            "weir_http_answers_total{component=\"\",class=\"4xx\"} 1",
+            "weir_http_connections 7",
+            "weir_granted_total 0",
+            "weir_wait_seconds{quantile=\"0.99\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        }
+    }
+}
