@@ -1,0 +1,54 @@
+//! The commands, one file for each.
+
+mod counters;
+mod demo;
+mod rules;
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Failure;
+use crate::log::LogArgs;
+
+/// Flow control for WebAssembly: what is too much waits its turn
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  weir demo                                  see it work: nothing else is needed
+  weir serve hello.wasm                      serve one component on 127.0.0.1:8080
+  weir rules set 'model/*' --rate 3/1m       three calls a minute for each limit key of the scope `model`
+  weir counters                              what is held, and who waits
+
+Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, patterns, rates, configuration)")]
+pub(crate) struct Weir {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve components under flow control
+    Serve(serve::ServeArgs),
+    /// Show it at work: a component, rules, load and a live table
+    Demo(demo::DemoArgs),
+    /// Show and change the rules of a running server
+    Rules(rules::RulesArgs),
+    /// Show the live counters of a running server
+    Counters(counters::CountersArgs),
+}
+
+impl Weir {
+    /// Does what was asked.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Serve(args) => serve::run(args, &self.log),
+            Command::Demo(args) => demo::run(&args, &self.log),
+            Command::Rules(args) => rules::run(&args),
+            Command::Counters(args) => counters::run(&args),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `weir rules set PATTERN`: idempotent, and keeps every field that is not named.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use weir_engine::{Concurrency, Limits, Pattern, Rate};
+use weir_http::api::{ChangeBody, ConcurrencyText, DurationText, LimitsPatch, PatchBody, PatternText, RateText};
+
+use crate::client::{AdminArgs, Client};
+use crate::error::Failure;
+
+/// Create a rule, or change the fields that are named; the others stay
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("field").required(true).multiple(true)))]
+#[command(after_help = "\
+Rates: LIMIT/PERIOD[:smooth][:burst=N][:cost]
+  3/1m                     at most 3 in any minute
+  100/1s:smooth:burst=10   evenly spread, 10 at once
+  10000/1m:cost            counts cost (such as tokens), not calls
+
+Examples:
+  weir rules set tenant-a --concurrency 5 --max-wait 30s
+  weir rules set 'model/*' --rate 3/1m --rate 10000/1m:cost
+  weir rules set tenant-a --unlimited
+  weir rules set tenant-a --concurrency 0            close the scope: nothing new is admitted")]
+pub(crate) struct SetArgs {
+    /// What the rule governs: scope[/l1[/l2]], each part exact or `*`
+    #[arg(value_parser = super::pattern)]
+    pattern: Pattern,
+
+    /// How much may be held at once: N, or N:cost; 0 closes
+    #[arg(long, value_name = "N", group = "field")]
+    concurrency: Option<Concurrency>,
+
+    /// No limit on what is held at once
+    #[arg(long, conflicts_with = "concurrency", group = "field")]
+    unlimited: bool,
+
+    /// How much may start in a period; repeat it for up to 4, which replace those of the rule
+    #[arg(long = "rate", value_name = "RATE", group = "field")]
+    rates: Vec<Rate>,
+
+    /// No rates
+    #[arg(long, conflicts_with = "rates", group = "field")]
+    no_rates: bool,
+
+    /// For whoever reads the list
+    #[arg(long, value_name = "TEXT", group = "field")]
+    description: Option<String>,
+
+    /// How long a request may wait, such as 30s; 0s: not at all
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, group = "field")]
+    max_wait: Option<Duration>,
+
+    /// How many may wait at one counter
+    #[arg(long, value_name = "N", group = "field")]
+    max_waiters: Option<u32>,
+
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+pub(crate) fn run(args: &SetArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.admin)?;
+    let fields = fields(args)?;
+    let patch = PatchBody { pattern: PatternText(args.pattern.clone()), fields };
+    let applied = client.apply(ChangeBody { patch: Some(patch), ..ChangeBody::default() })?;
+    let outcome = match applied.differences.first() {
+        None => "unchanged",
+        Some(difference) if difference.kind == "added" => "created",
+        Some(_) => "changed",
+    };
+    let rule = client.rule(&args.pattern)?;
+    super::say(args.admin.json, outcome, &args.pattern, rule.as_ref())
+}
+
+fn fields(args: &SetArgs) -> Result<LimitsPatch, Failure> {
+    // What can be said to be wrong without the rest of the rule is said before anything is sent.
+    Limits {
+        concurrency: args.concurrency,
+        rates: args.rates.clone(),
+        max_waiters: args.max_waiters,
+        max_wait: args.max_wait,
+    }
+    .validate()
+    .map_err(Failure::usage)?;
+    Ok(LimitsPatch {
+        concurrency: if args.unlimited {
+            Some(None)
+        } else {
+            args.concurrency.map(|limit| Some(ConcurrencyText(limit)))
+        },
+        rates: (args.no_rates || !args.rates.is_empty()).then(|| args.rates.iter().cloned().map(RateText).collect()),
+        max_waiters: args.max_waiters.map(Some),
+        max_wait: args.max_wait.map(|wait| Some(DurationText(wait))),
+        description: args.description.clone(),
+        disabled: None,
+    })
+}

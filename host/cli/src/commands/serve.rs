@@ -1,0 +1,112 @@
+//! `weir serve`: components under flow control, until a signal.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::config::{self, Config};
+use crate::error::Failure;
+use crate::log::{self, LogArgs};
+use crate::{launch, output, signals};
+
+/// The file that is read where none is named.
+const DEFAULT_FILE: &str = "weir.toml";
+
+/// Serve components under flow control
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Once it serves, it prints two lines: `ingress http://ADDRESS` and `admin http://ADDRESS`. Port 0 takes a free port.
+
+Ctrl-C or SIGTERM: accepts nothing more, sends away what waits, lets finish what runs; a second one leaves at once.
+Options beat the environment, the environment beats the file.
+
+Examples:
+  weir serve hello.wasm                       one component, on every path
+  weir serve                                  what ./weir.toml says
+  weir serve -c prod.toml --listen 0.0.0.0:80
+
+weir.toml:
+  [server]
+  listen = \"127.0.0.1:8080\"
+  [[component]]
+  name = \"hello\"
+  path = \"hello.wasm\"
+  route = \"/hello/...\"
+  [[rule]]
+  pattern = \"tenant/*\"
+  concurrency = 5
+  rates = [\"3/1m\"]")]
+pub(crate) struct ServeArgs {
+    /// The configuration; without APP.wasm the default is ./weir.toml
+    #[arg(short, long, env = "WEIR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// A component to serve on every path
+    #[arg(value_name = "APP.wasm")]
+    app: Option<PathBuf>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// What beats the file.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// Where ingress listens [default: 127.0.0.1:8080]
+    #[arg(long, env = "WEIR_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+
+    /// Where the admin API listens [default: 127.0.0.1:9070]
+    #[arg(long, env = "WEIR_ADMIN_LISTEN", value_name = "ADDRESS")]
+    admin_listen: Option<SocketAddr>,
+
+    /// How long requests may still run once it shuts down [default: 10s]
+    #[arg(long, env = "WEIR_SHUTDOWN_TIMEOUT", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    shutdown_timeout: Option<Duration>,
+
+    /// Worker threads [default: one per core]
+    #[arg(long, env = "WEIR_WORKERS", value_name = "N")]
+    workers: Option<NonZeroUsize>,
+}
+
+pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
+    log::start(log, "warn,weir=info,weir_http=info,weir_wasm=info,guest=info")?;
+    let mut config = read(&args)?;
+    if let Some(app) = args.app {
+        config.components.push(config::sole(app));
+    }
+    let server = &mut config.server;
+    let ServerArgs { listen, admin_listen, shutdown_timeout, workers } = args.server;
+    server.ingress = listen.unwrap_or(server.ingress);
+    server.admin = admin_listen.unwrap_or(server.admin);
+    server.shutdown_timeout = shutdown_timeout.unwrap_or(server.shutdown_timeout);
+    server.workers = workers.or(server.workers);
+
+    let (server, _engine) = launch::start(config)?;
+    let stop = server.stop_handle();
+    signals::on_first(move || {
+        tracing::info!("shutting down: requests that run may finish; a second signal leaves at once");
+        stop.stop();
+    })?;
+    let (ingress, admin) = (server.ingress(), server.admin());
+    tracing::info!(%ingress, %admin, "serving");
+    output::data(&format!("ingress http://{ingress}"))?;
+    output::data(&format!("admin http://{admin}"))?;
+    server.wait();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn read(args: &ServeArgs) -> Result<Config, Failure> {
+    match &args.config {
+        Some(file) => config::read(file),
+        None if args.app.is_some() => Ok(Config::default()),
+        None if PathBuf::from(DEFAULT_FILE).exists() => config::read(DEFAULT_FILE.as_ref()),
+        None => Err(Failure::usage(anyhow::anyhow!("nothing to serve: there is no {DEFAULT_FILE} here")).hint(
+            "name a component (`weir serve hello.wasm`) or a configuration (`weir serve -c FILE`), or try `weir demo`",
+        )),
+    }
+}

@@ -1,0 +1,410 @@
+//! `weir.toml`: what it may say, and where it is wrong.
+//!
+//! ```toml
+//! [server]
+//! listen = "127.0.0.1:8080"          # ingress
+//! admin = "127.0.0.1:9070"
+//! shutdown-timeout = "10s"
+//! workers = 2                        # default: one per core
+//!
+//! [[component]]
+//! name = "hello"
+//! path = "hello.wasm"                # relative to this file
+//! route = "/hello/..."               # default: "/{name}/..."
+//! scope = "hello"                    # of its own acquires; default: its name
+//! ingress-scope = "hello"            # plain requests are under it; default: free
+//! allow-scopes = ["provider"]        # others that it may acquire under
+//! allow-outbound = ["api.example.com", "*.example.org:8443"]
+//! isolate = false                    # one request per instance at a time
+//! max-instances = 250
+//! max-waiting-in-guest = 187
+//! memory = "64MiB"
+//! cpu = "5s"
+//! deadline = "60s"
+//! environment = { MODE = "test" }
+//!
+//! [[rule]]
+//! pattern = "tenant/*"
+//! concurrency = 5
+//! rates = ["3/1m", { limit = 10000, period = "1m", counts = "cost" }]
+//! description = "each tenant"
+//! disabled = false
+//! max-waiters = 100
+//! max-wait = "30s"
+//! ```
+//!
+//! Unknown fields are refused, and every error names file, line and field. Nothing is served unless all of it is right.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use toml::Spanned;
+use weir_engine::{Change, Precondition, ScopedKey};
+use weir_http::api::{DurationText, RuleBody};
+use weir_http::{Route, ServerConfig};
+use weir_wasm::ComponentConfig;
+
+use crate::error::Failure;
+
+/// The largest file: a book of 100,000 rules.
+const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What to serve, and how.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) server: ServerConfig,
+    pub(crate) components: Vec<ComponentEntry>,
+    pub(crate) rules: Vec<Change>,
+}
+
+/// A component to load.
+#[derive(Debug)]
+pub(crate) struct ComponentEntry {
+    pub(crate) source: Source,
+    pub(crate) config: ComponentConfig,
+    pub(crate) route: Route,
+    pub(crate) ingress_scope: Option<String>,
+}
+
+/// Where a component's bytes are.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// In a file.
+    File(PathBuf),
+    /// In this binary.
+    Embedded(&'static [u8]),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Embedded(_) => f.write_str("the component in this binary"),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FileTable {
+    #[serde(default)]
+    server: ServerTable,
+    #[serde(default)]
+    component: Vec<ComponentTable>,
+    #[serde(default)]
+    rule: Vec<Spanned<RuleBody>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ServerTable {
+    listen: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    shutdown_timeout: Option<DurationText>,
+    workers: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ComponentTable {
+    name: Spanned<String>,
+    path: Spanned<PathBuf>,
+    route: Option<Spanned<String>>,
+    scope: Option<Spanned<String>>,
+    ingress_scope: Option<Spanned<String>>,
+    #[serde(default)]
+    allow_scopes: Vec<Spanned<String>>,
+    #[serde(default)]
+    allow_outbound: Vec<String>,
+    #[serde(default)]
+    isolate: bool,
+    max_instances: Option<NonZeroUsize>,
+    max_waiting_in_guest: Option<usize>,
+    memory: Option<Spanned<ByteSize>>,
+    cpu: Option<DurationText>,
+    deadline: Option<DurationText>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+}
+
+/// What is wrong with a file, and where.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ConfigError {
+    file: PathBuf,
+    text: String,
+    span: Option<Range<usize>>,
+    problem: String,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        let Some(before) = self.span.as_ref().and_then(|span| self.text.get(..span.start)) else {
+            return write!(f, "{file}: {}", self.problem);
+        };
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let shown = self.text.lines().nth(line - 1).unwrap_or_default();
+        write!(f, "{file}:{line}:{column}: {}\n  {line} | {shown}", self.problem)
+    }
+}
+
+/// Reads a configuration, with all that can be checked without loading anything.
+pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
+    let refused = |problem: String| {
+        Failure::usage(anyhow::anyhow!("{}: cannot read the configuration: {problem}", file.display()))
+    };
+    let size = fs::metadata(file)
+        .map_err(|error| {
+            refused(error.to_string())
+                .hint("name another with -c FILE, or serve a component alone: weir serve hello.wasm")
+        })?
+        .len();
+    if size > MAX_FILE_BYTES {
+        return Err(refused(format!("it has {size} bytes, and the most is {MAX_FILE_BYTES}")));
+    }
+    let text = fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+    parse(file, &text).map_err(Failure::usage)
+}
+
+/// The configuration of a component that is served alone: named like its file, on every path.
+pub(crate) fn sole(path: PathBuf) -> ComponentEntry {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = if ScopedKey::new(stem, None).is_ok() { stem } else { "app" }.to_owned();
+    ComponentEntry {
+        config: ComponentConfig::new(name),
+        source: Source::File(path),
+        route: Route::all(),
+        ingress_scope: None,
+    }
+}
+
+fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    let refuse = |span: Option<Range<usize>>, problem: String| ConfigError {
+        file: file.to_owned(),
+        text: text.to_owned(),
+        span,
+        problem,
+    };
+    let table: FileTable = toml::from_str(text).map_err(|error| refuse(error.span(), error.message().to_owned()))?;
+    let at = |(span, problem)| refuse(Some(span), problem);
+
+    let mut server = ServerConfig::default();
+    server.ingress = table.server.listen.unwrap_or(server.ingress);
+    server.admin = table.server.admin.unwrap_or(server.admin);
+    server.shutdown_timeout = table.server.shutdown_timeout.map_or(server.shutdown_timeout, |timeout| timeout.0);
+    server.workers = table.server.workers;
+
+    if table.component.is_empty() {
+        return Err(refuse(
+            None,
+            "no component: there is nothing to serve; add a [[component]] with name and path".to_owned(),
+        ));
+    }
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut components: Vec<ComponentEntry> = Vec::new();
+    for table in table.component {
+        let name_span = table.name.span();
+        let route_span = table.route.as_ref().map_or(name_span.clone(), Spanned::span);
+        let entry = component(folder, table).map_err(at)?;
+        if components.iter().any(|other| other.config.name == entry.config.name) {
+            return Err(refuse(Some(name_span), format!("name: another component is named `{}`", entry.config.name)));
+        }
+        if let Some(other) = components.iter().find(|other| other.route == entry.route) {
+            return Err(refuse(
+                Some(route_span),
+                format!("route: the component `{}` has the route `{}` too", other.config.name, entry.route),
+            ));
+        }
+        components.push(entry);
+    }
+
+    let mut rules: Vec<Change> = Vec::new();
+    let mut patterns = HashSet::new();
+    for rule in table.rule {
+        let span = rule.span();
+        let body = rule.into_inner();
+        let pattern = body.pattern.0.clone();
+        let spec = body.spec().map_err(|error| at((span.clone(), format!("rule `{pattern}`: {error}"))))?;
+        if !patterns.insert(pattern.clone()) {
+            return Err(at((span, format!("pattern: there is another rule for `{pattern}`"))));
+        }
+        rules.push(Change::Put { pattern, spec, when: Precondition::MustNotExist });
+    }
+    Ok(Config { server, components, rules })
+}
+
+fn component(folder: &Path, table: ComponentTable) -> Result<ComponentEntry, (Range<usize>, String)> {
+    let name = scope("name", &table.name)?;
+    let path = folder.join(table.path.get_ref());
+    if !path.is_file() {
+        return Err((table.path.span(), format!("path: there is no file {}", path.display())));
+    }
+    let route = match &table.route {
+        Some(route) => route.get_ref().parse().map_err(|error| (route.span(), format!("route: {error}")))?,
+        None => format!("/{name}/...").parse().map_err(|error| (table.name.span(), format!("route: {error}")))?,
+    };
+    let ComponentConfig { mut limits, .. } = ComponentConfig::new(&name);
+    if let Some(memory) = table.memory {
+        limits.memory = usize::try_from(memory.get_ref().as_u64())
+            .map_err(|_| (memory.span(), "memory: more than this machine can address".to_owned()))?;
+    }
+    limits.cpu = table.cpu.map_or(limits.cpu, |cpu| cpu.0);
+    limits.deadline = table.deadline.map_or(limits.deadline, |deadline| deadline.0);
+    let allowed =
+        |text: &Spanned<String>| if text.get_ref() == "*" { Ok("*".to_owned()) } else { scope("allow-scopes", text) };
+    let config = ComponentConfig {
+        scope: table.scope.as_ref().map_or(Ok(name.clone()), |text| scope("scope", text))?,
+        name,
+        allow_scopes: table.allow_scopes.iter().map(allowed).collect::<Result<_, _>>()?,
+        allow_outbound: table.allow_outbound,
+        isolate: table.isolate,
+        max_instances: table.max_instances.map(NonZeroUsize::get),
+        max_waiting_in_guest: table.max_waiting_in_guest,
+        limits,
+        env: table.environment.into_iter().collect(),
+    };
+    let ingress_scope = table.ingress_scope.as_ref().map(|text| scope("ingress-scope", text)).transpose()?;
+    Ok(ComponentEntry { source: Source::File(path), config, route, ingress_scope })
+}
+
+/// A text that must be a scope.
+fn scope(field: &str, text: &Spanned<String>) -> Result<String, (Range<usize>, String)> {
+    match ScopedKey::new(text.get_ref(), None) {
+        Ok(_) => Ok(text.get_ref().clone()),
+        Err(error) => Err((text.span(), format!("{field}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(Path::new("weir.toml"), text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn every_error_names_file_line_and_field() {
+        let hello = "[[component]]\nname = \"hello\"\npath = \"Cargo.toml\"\n";
+        for (text, place, part) in [
+            ("[server]\nlisen = \"127.0.0.1:1\"\n", "weir.toml:2:1: ", "unknown field `lisen`"),
+            ("[server]\nlisten = \"localhost\"\n", "weir.toml:2:10: ", "socket address"),
+            ("[server]\nshutdown-timeout = \"soon\"\n", "weir.toml:2:20: ", "`soon` is not a duration"),
+            ("[server]\nworkers = 0\n", "weir.toml:2:11: ", "nonzero"),
+            ("[server\n", "weir.toml:1:", ""),
+            ("[sever]\n", "weir.toml:1:2: ", "unknown field `sever`"),
+            ("", "weir.toml: ", "no component"),
+            (
+                "[[component]]\nname = \"a b\"\npath = \"Cargo.toml\"\n",
+                "weir.toml:2:8: ",
+                "name: the scope has the byte 0x20",
+            ),
+            (
+                "[[component]]\nname = \"a\"\npath = \"none.wasm\"\n",
+                "weir.toml:3:8: ",
+                "path: there is no file none.wasm",
+            ),
+            ("[[component]]\nname = \"a\"\n", "weir.toml:1:1: ", "missing field `path`"),
+            (&format!("{hello}route = \"hello\"\n"), "weir.toml:4:9: ", "route: `hello` is not a route"),
+            (&format!("{hello}scope = \"\"\n"), "weir.toml:4:9: ", "scope: the scope is empty"),
+            (&format!("{hello}allow-scopes = [\"a\", \"b/c\"]\n"), "weir.toml:4:22: ", "allow-scopes: "),
+            (&format!("{hello}memory = \"much\"\n"), "weir.toml:4:10: ", ""),
+            (&format!("{hello}{hello}"), "weir.toml:5:8: ", "another component is named `hello`"),
+            (
+                &format!("{hello}route=\"/...\"\n{}route=\"/...\"\n", hello.replace("hello", "other")),
+                "weir.toml:8:7: ",
+                "the component `hello` has the route",
+            ),
+            (&format!("{hello}[[rule]]\npattern = \"a/b/c/d\"\n"), "weir.toml:5:11: ", "parts"),
+            (
+                &format!("{hello}[[rule]]\npattern = \"a\"\nrates = [\"3/1m\", \"0/1m\"]\n"),
+                "weir.toml:6:",
+                "is not a number from 1",
+            ),
+            (&format!("{hello}[[rule]]\npattern = \"a\"\nconcurrency = -1\n"), "weir.toml:6:15: ", "the least is 0"),
+            (
+                &format!("{hello}[[rule]]\npattern = \"a\"\nrates = [\"3/1m\", \"4/1m\"]\n"),
+                "weir.toml:4:",
+                "rule `a`: two rates",
+            ),
+            (
+                &format!("{hello}[[rule]]\npattern = \"a\"\n[[rule]]\npattern = \"a\"\n"),
+                "weir.toml:6:",
+                "another rule for `a`",
+            ),
+        ] {
+            let shown = error(text);
+            assert!(shown.starts_with(place) && shown.contains(part), "{text}\n=> {shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let config = parse(Path::new("weir.toml"), "[[component]]\nname = \"hello\"\npath = \"Cargo.toml\"\n").unwrap();
+        assert_eq!(config.server.ingress, weir_http::DEFAULT_INGRESS);
+        assert_eq!(config.server.admin, weir_http::DEFAULT_ADMIN);
+        let hello = &config.components[0];
+        assert_eq!(hello.route.to_string(), "/hello/...");
+        assert_eq!(hello.config.scope, "hello");
+        assert_eq!(hello.ingress_scope, None);
+        assert!(hello.config.allow_outbound.is_empty());
+    }
+
+    #[test]
+    fn everything_can_be_said() {
+        let text = r#"
+[server]
+listen = "127.0.0.1:1"
+admin = "[::1]:2"
+shutdown-timeout = "3s"
+workers = 3
+[[component]]
+name = "hello"
+path = "Cargo.toml"
+route = "/h"
+scope = "s"
+ingress-scope = "i"
+allow-scopes = ["provider", "*"]
+allow-outbound = ["*.example.org:8443"]
+isolate = true
+max-instances = 7
+max-waiting-in-guest = 5
+memory = "32MiB"
+cpu = "1s"
+deadline = "2s"
+environment = { MODE = "test" }
+[[rule]]
+pattern = "tenant/*"
+concurrency = 5
+rates = ["3/1m", { limit = 10000, period = "1m", counts = "cost" }]
+description = "each tenant"
+disabled = true
+max-waiters = 100
+max-wait = "30s"
+"#;
+        let config = parse(Path::new("weir.toml"), text).unwrap();
+        assert_eq!(config.server.workers, NonZeroUsize::new(3));
+        let hello = &config.components[0];
+        assert_eq!(hello.config.limits.memory, 32 * 1024 * 1024);
+        assert_eq!(hello.config.env, [("MODE".to_owned(), "test".to_owned())]);
+        let [Change::Put { spec, .. }] = &config.rules[..] else { panic!("one rule") };
+        assert_eq!(spec.limits.rates.len(), 2);
+        assert!(spec.disabled);
+    }
+
+    #[test]
+    fn a_sole_component_is_named_like_its_file() {
+        assert_eq!(sole("a/hello_world.wasm".into()).config.name, "hello_world");
+        assert_eq!(sole("a/hello world.wasm".into()).config.name, "app");
+    }
+}

@@ -1,0 +1,73 @@
+//! From a configuration to a server that runs. Everything is checked and loaded before a port is opened.
+
+use std::path::Path;
+
+use weir_engine::{Change, Engine, EngineConfig};
+use weir_http::{ServeError, Server, Service};
+use weir_wasm::{Runtime, RuntimeConfig};
+
+use crate::config::{ComponentEntry, Config, Source};
+use crate::error::Failure;
+
+/// Starts a server, and answers the engine that it runs on.
+pub(crate) fn start(config: Config) -> Result<(Server, Engine), Failure> {
+    let engine = engine(&config.rules)?;
+    let services = services(&engine, config.components)?;
+    let server = Server::start(&config.server, engine.clone(), services).map_err(failure)?;
+    Ok((server, engine))
+}
+
+/// An engine with a rule book.
+pub(crate) fn engine(rules: &[Change]) -> Result<Engine, Failure> {
+    let engine = Engine::new(EngineConfig::default());
+    engine.apply(rules).map_err(|error| Failure::usage(anyhow::anyhow!("the rules do not go together: {error}")))?;
+    Ok(engine)
+}
+
+/// Loads components.
+pub(crate) fn services(engine: &Engine, entries: Vec<ComponentEntry>) -> Result<Vec<Service>, Failure> {
+    let runtime = Runtime::new(&RuntimeConfig::default())
+        .map_err(|error| Failure::failed(anyhow::anyhow!("cannot start the WebAssembly runtime: {error}")))?;
+    entries.into_iter().map(|entry| service(&runtime, engine, entry)).collect()
+}
+
+fn service(runtime: &Runtime, engine: &Engine, entry: ComponentEntry) -> Result<Service, Failure> {
+    let bytes = match &entry.source {
+        Source::Embedded(bytes) => bytes.to_vec(),
+        Source::File(path) => read(path)?,
+    };
+    let at = entry.source.to_string();
+    let component = runtime
+        .load(engine, &bytes, entry.config)
+        .map_err(|error| Failure::failed(anyhow::anyhow!("{at}: {error}")))?;
+    tracing::info!(component = component.name(), route = %entry.route, "loaded {at}");
+    Ok(Service { component, route: entry.route, ingress_scope: entry.ingress_scope })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| {
+        Failure::failed(anyhow::anyhow!("{}: cannot read the component: {error}", path.display()))
+            .hint("build it first: cargo build --release --target wasm32-wasip2")
+    })
+}
+
+/// What to do about a server that did not start.
+pub(crate) fn failure(error: ServeError) -> Failure {
+    let hint = match &error {
+        ServeError::Bind { what: "ingress", .. } => {
+            "end the other program, or listen elsewhere: --listen ADDRESS (WEIR_LISTEN, [server] listen)"
+        }
+        ServeError::Bind { .. } => {
+            "end the other program, or listen elsewhere: --admin-listen ADDRESS (WEIR_ADMIN_LISTEN, [server] admin)"
+        }
+        ServeError::SameName { .. } | ServeError::Name { .. } => {
+            "give each [[component]] a name of its own, of A-Z a-z 0-9 _ . : @ -"
+        }
+        ServeError::SameRoute { .. } => "give one of them another `route`",
+        _ => return Failure::failed(error),
+    };
+    match &error {
+        ServeError::Bind { .. } => Failure::failed(error).hint(hint),
+        _ => Failure::usage(error).hint(hint),
+    }
+}

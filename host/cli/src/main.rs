@@ -1,0 +1,25 @@
+//! `weir`: flow control for WebAssembly, on the command line.
+//!
+//! The binary alone owns the terminal, the environment and the exit code: 0 done, 1 failed, 2 said wrongly. Standard
+//! output is data, standard error is talk; a reader that has had enough is no error.
+
+mod client;
+mod commands;
+mod config;
+mod error;
+mod launch;
+mod log;
+mod output;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let weir = commands::Weir::parse();
+    match weir.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
