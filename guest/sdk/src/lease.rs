@@ -1,0 +1,132 @@
+//! The lease, and the ways to one that suspend only the task that waits.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::bindings::weir::flow::{leases, types};
+use crate::request::nanoseconds;
+use crate::{Acquire, Constraint, Refused, acquire};
+
+/// Capacity that is held. Dropping it gives it back.
+#[must_use = "dropping a lease gives it back at once"]
+pub struct Lease(types::Lease);
+
+/// How the work under a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It succeeded.
+    Ok,
+    /// It failed.
+    Failed,
+}
+
+/// Runs `work` under one unit of `scope`: waits, runs it, and gives the unit back when it is done or dropped.
+///
+/// For a response that streams take a [`Lease`] and [`keep`](Lease::keep) it: `work` is done when the response's head is.
+///
+/// # Errors
+/// The refusal, when the wait ended first. Then `work` was never polled.
+///
+/// # Cancel safety
+/// Dropping the future leaves the waitlist, or drops `work` and gives the unit back.
+pub async fn under<T>(scope: impl Into<String>, work: impl Future<Output = T>) -> Result<T, Refused> {
+    acquire(scope).run(work).await
+}
+
+impl Acquire {
+    /// Takes the lease if it fits now, and never waits.
+    ///
+    /// # Errors
+    /// The refusal; [`Reason::Limited`](crate::Reason::Limited) when it does not fit now.
+    pub async fn try_acquire(self) -> Result<Lease, Refused> {
+        let options = self.options();
+        Ok(Lease(leases::try_acquire(self.scope, self.limit_key, self.cost, options).await?))
+    }
+
+    /// Says whether `try_acquire` would be granted, and takes nothing. Granted: the constraints that bind it.
+    ///
+    /// # Errors
+    /// The refusal that `try_acquire` would get.
+    pub async fn check(self) -> Result<Vec<Constraint>, Refused> {
+        let options = self.options();
+        let constraints = leases::check(self.scope, self.limit_key, self.cost, options).await?;
+        Ok(constraints.into_iter().map(Constraint::from).collect())
+    }
+
+    /// Waits for the lease, runs `work` under it, and gives it back.
+    ///
+    /// # Errors
+    /// The refusal, when the wait ended first. Then `work` was never polled.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the waitlist, or drops `work` and gives the lease back.
+    pub async fn run<T>(self, work: impl Future<Output = T>) -> Result<T, Refused> {
+        let _lease = self.await?;
+        Ok(work.await)
+    }
+
+    async fn wait(self) -> Result<Lease, Refused> {
+        let options = self.options();
+        Ok(Lease(leases::acquire(self.scope, self.limit_key, self.cost, options).await?))
+    }
+}
+
+/// Waits until everything asked for fits, then takes it.
+///
+/// # Cancel safety
+/// Dropping the future takes nothing; the place in line is lost.
+impl IntoFuture for Acquire {
+    type Output = Result<Lease, Refused>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.wait())
+    }
+}
+
+impl Lease {
+    /// The id of this lease, unique in its host.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.0.id()
+    }
+
+    /// The fencing number: grows with every grant. Hand it to whatever the lease protects.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.0.fence()
+    }
+
+    /// How long it still lasts. `None`: until it is dropped. Zero: it is lost.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.0.remaining().map(Duration::from_nanos)
+    }
+
+    /// Moves its end to `lease_time` from now and says how long it lasts. Never shortens, never checks limits again.
+    ///
+    /// # Errors
+    /// [`Reason::Lost`](crate::Reason::Lost) when it has ended.
+    pub async fn extend(&self, lease_time: Duration) -> Result<Option<Duration>, Refused> {
+        let remaining = leases::extend(&self.0, nanoseconds(lease_time)).await?;
+        Ok(remaining.map(Duration::from_nanos))
+    }
+
+    /// Gives it back and says how the work ended.
+    pub fn release(self, outcome: Outcome) {
+        leases::release(self.0, outcome.into());
+    }
+
+    /// Hands it to the host, which gives it back when the body of this request's response has ended.
+    pub fn keep(self) {
+        leases::keep(self.0);
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Lease").field("fence", &self.fence()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! Flow control for WebAssembly guests written in Rust: acquire, hold, drop.
+//!
+//! A whole Spin component that never has more in flight than its rule allows (`examples/hello` is this file):
+//!
+//! ```rust,ignore
+//! use spin_sdk::http::{IntoResponse, Request, Response};
+//! use spin_sdk::http_service;
+//! use weir_guest::Refused;
+//!
+//! #[http_service]
+//! async fn hello(_request: Request) -> impl IntoResponse {
+//!     let greet = async { Response::new("hello\n".to_owned()) };
+//!     weir_guest::under("hello", greet).await.unwrap_or_else(Refused::into_http)
+//! }
+//! ```
+//!
+//! Call number N + 1 does not fail: it waits its turn, and while it waits the instance serves its other requests. When the
+//! wait ends first, [`Refused`] says why, what stands in the way and when a retry is useful, and it turns into a 429 or 503
+//! answer by itself. How many N is stands in the rule book of the server, where it can be changed while all of this runs.
+//!
+//! # More control
+//! ```rust,ignore
+//! let lease = weir_guest::acquire("payments")      // the scope; `here()` for the request's own
+//!     .limit_key(limit_key(&[region, card]))       // whose share of it
+//!     .cost(3)                                     // how much of it
+//!     .max_wait(Duration::from_secs(5))            // and no longer
+//!     .await?;
+//! call_the_bank(lease.fence()).await;
+//! lease.keep();                                    // until the response body ends; or just drop it
+//! ```
+//!
+//! # How a lease ends
+//! By drop, by `Lease::release`, or by the host: when the instance traps, when a deadline or a client that left stops it,
+//! at its lease time, and at the latest when the request has ended. Nothing a guest forgets stays taken.
+//!
+//! # Targets
+//! What talks to the host exists on `wasm32-wasip2` only, where this crate brings `wit-bindgen` in the version of spin-sdk 7 and
+//! wasip3 0.7. All else, [`Refused`] and its HTTP form among it, builds and is tested on every target. WASI 0.2 components use
+//! the module `sync`.
+//!
+//! # Not handled here
+//! Limits: they are the operator's, in the rule book. Retries: a refusal says when, the caller decides whether.
+
+mod key;
+mod problem;
+mod refused;
+mod request;
+
+pub use key::{escape, limit_key};
+pub use refused::{Constraint, ConstraintKind, Reason, Refused};
+pub use request::{Acquire, acquire, here};
+
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+mod bindings;
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+mod convert;
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+mod lease;
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+pub mod sync;
+
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+pub use lease::{Lease, Outcome, under};
