@@ -1,0 +1,92 @@
+//! What is said wrongly: exit code 2, and a text that says what to write.
+
+use std::process::Stdio;
+
+use crate::{Serving, run, weir};
+
+#[test]
+fn help_has_examples_and_environment() {
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["demo", "--help"],
+        &["rules", "--help"],
+        &["rules", "set", "--help"],
+        &["rules", "list", "--help"],
+        &["counters", "--help"],
+    ] {
+        let help = run(arguments).ok();
+        assert!(help.contains("Examples:"), "{arguments:?}: {help}");
+    }
+    let help = run(&["serve", "--help"]).ok();
+    for name in [
+        "WEIR_CONFIG",
+        "WEIR_LISTEN",
+        "WEIR_ADMIN_LISTEN",
+        "WEIR_SHUTDOWN_TIMEOUT",
+        "WEIR_WORKERS",
+        "WEIR_LOG",
+        "WEIR_LOG_FORMAT",
+    ] {
+        assert!(help.contains(name), "{name}");
+    }
+    assert!(run(&["--version"]).ok().starts_with("weir "));
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for (arguments, part) in [
+        (&[][..], "Usage"),
+        (&["flow"], "flow"),
+        (&["rules", "set", "a/b/c/d", "--unlimited"], "parts"),
+        (&["rules", "set", "a b", "--unlimited"], "0x20"),
+        (&["rules", "set", "a", "--rate", "3"], "no `/`"),
+        (&["rules", "set", "a", "--rate", "0/1m"], "`0` is not a number"),
+        (&["rules", "set", "a", "--rate", "3/1m", "--rate", "4/1m"], "two rates"),
+        (&["rules", "set", "a", "--concurrency", "-1"], "-1"),
+        (&["rules", "set", "a", "--concurrency", "1", "--unlimited"], "cannot be used with"),
+        (&["rules", "set", "a", "--max-wait", "soon"], "soon"),
+        (&["rules", "set", "a"], "--concurrency"),
+        (&["rules", "delete", ""], "empty"),
+        (&["counters", "--limit", "0"], "--limit"),
+        (&["counters", "--admin", "nowhere"], "is not an http URL"),
+        (&["demo", "--seconds", "0"], "--seconds"),
+        (&["serve", "--listen", "localhost"], "--listen"),
+        (&["serve", "--shutdown-timeout", "soon", "a.wasm"], "soon"),
+        (&["serve", "--log", "a=b=c", "a.wasm"], "is not a filter"),
+    ] {
+        run(arguments).fails(2, &[part]);
+    }
+}
+
+#[test]
+fn without_a_server_it_says_how_to_start_one() {
+    // Port 1 is nobody's.
+    for arguments in [
+        &["rules", "list"][..],
+        &["rules", "set", "a", "--unlimited"],
+        &["rules", "enable", "a"],
+        &["rules", "delete", "a"],
+        &["counters"],
+    ] {
+        let run = run(&[arguments, &["--admin", "http://127.0.0.1:1"]].concat());
+        run.fails(1, &["no server answers at http://127.0.0.1:1", "weir serve", "--admin"]);
+        assert_eq!(run.out, "");
+    }
+}
+
+#[test]
+fn a_stranger_is_told_from_an_admin_api() {
+    let serving = Serving::demo();
+    run(&["rules", "list", "--admin", &serving.ingress]).fails(1, &["does not answer like the admin API", "--admin"]);
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let serving = Serving::demo();
+    serving.run(&["rules", "set", "a", "--concurrency", "1"]).ok();
+    let mut child =
+        weir(&["rules", "list", "--admin", &serving.admin]).stdout(Stdio::piped()).spawn().expect("it starts");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}

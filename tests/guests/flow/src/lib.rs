@@ -1,0 +1,120 @@
+//! Acquires and gives back in every way there is.
+
+include!("../../support.rs");
+
+use std::cell::RefCell;
+
+wasip3::http::service::export!(Guest);
+
+struct Guest;
+
+thread_local! {
+    /// What a guest hides from one request to the next. The host is to take it back all the same.
+    static STASH: RefCell<Vec<Lease>> = const { RefCell::new(Vec::new()) };
+}
+
+impl wasip3::exports::http::handler::Guest for Guest {
+    async fn handle(request: Request) -> Result<Response, ErrorCode> {
+        let asked = Asked::new(&request);
+        drop(request);
+        Ok(match asked.path.as_str() {
+            "/plain" => respond("plain"),
+            "/error" => return Err(ErrorCode::InternalError(Some("as asked".into()))),
+            "/print" => {
+                println!("a line on stdout\u{1b}[31m");
+                eprint!("no line end on stderr");
+                respond("printed")
+            }
+            // Acquires, and drops the lease before it answers.
+            "/acquire" => respond(match asked.acquire().await {
+                Ok(lease) => format!("granted|{}|{}", lease.id(), lease.fence()),
+                Err(refusal) => refused(&refusal),
+            }),
+            "/try" => respond(match leases::try_acquire(asked.text("scope"), asked.text("key"), 1, asked.options()).await {
+                Ok(_) => "granted".to_owned(),
+                Err(refusal) => refused(&refusal),
+            }),
+            "/check" => respond(match leases::check(asked.text("scope"), asked.text("key"), 1, asked.options()).await {
+                Ok(binding) => format!("would be granted|{}", binding.iter().map(|constraint| format!("{} {}/{}", constraint.counter, constraint.used, constraint.limit)).collect::<Vec<_>>().join(",")),
+                Err(refusal) => refused(&refusal),
+            }),
+            "/release" => respond(match asked.acquire().await {
+                Ok(lease) => {
+                    leases::release(lease, weir::flow::types::Outcome::Ok);
+                    "released".to_owned()
+                }
+                Err(refusal) => refused(&refusal),
+            }),
+            // Acquires with a lease time, extends, lets it run out.
+            "/timed" => respond(match asked.acquire().await {
+                Ok(lease) => {
+                    let before = lease.remaining();
+                    let extended = leases::extend(&lease, 200_000_000).await;
+                    sleep_ms(400).await;
+                    let after = lease.remaining();
+                    let late = leases::extend(&lease, 200_000_000).await;
+                    format!("{}|{}|{after:?}|{}", before.is_some(), extended.is_ok(), late.map_or_else(|refusal| reason(refusal.reason), |_| "extended"))
+                }
+                Err(refusal) => refused(&refusal),
+            }),
+            // Acquires, and works before it answers.
+            "/hold" => respond(match asked.acquire().await {
+                Ok(_lease) => {
+                    sleep_ms(asked.number("ms").unwrap_or(0)).await;
+                    "held".to_owned()
+                }
+                Err(refusal) => refused(&refusal),
+            }),
+            // Answers at once, and goes on holding a lease.
+            "/after" => {
+                let lease = asked.acquire().await;
+                let ms = asked.number("ms").unwrap_or(0);
+                spin_sdk::wit_bindgen::spawn(async move {
+                    sleep_ms(ms).await;
+                    drop(lease);
+                });
+                respond("answered")
+            }
+            // Acquires when its response has long ended.
+            "/acquire-after" => {
+                let ms = asked.number("ms").unwrap_or(0);
+                let scope = asked.text("scope");
+                spin_sdk::wit_bindgen::spawn(async move {
+                    sleep_ms(20).await;
+                    let lease = leases::acquire(scope, None, 1, None).await;
+                    sleep_ms(ms).await;
+                    drop(lease);
+                });
+                respond("answered")
+            }
+            "/leak" => {
+                let granted = asked.acquire().await.map(std::mem::forget).is_ok();
+                respond(format!("{granted}"))
+            }
+            "/stash" => {
+                let lease = asked.acquire().await;
+                let granted = lease.is_ok();
+                STASH.with_borrow_mut(|stash| stash.extend(lease));
+                respond(format!("{granted}"))
+            }
+            "/stashed" => {
+                let lease = STASH.with_borrow_mut(Vec::pop);
+                respond(match lease {
+                    Some(lease) => format!(
+                        "{:?}|{}",
+                        lease.remaining(),
+                        leases::extend(&lease, 1_000_000_000).await.map_or_else(|refusal| reason(refusal.reason), |_| "extended")
+                    ),
+                    None => "nothing".to_owned(),
+                })
+            }
+            // Two at once: the second one while the first is held.
+            "/twice" => {
+                let first = asked.acquire().await;
+                let second = leases::try_acquire(asked.text("scope"), asked.text("key"), 1, None).await;
+                respond(format!("{}|{}", first.map_or_else(|refusal| reason(refusal.reason), |_| "granted"), second.map_or_else(|refusal| reason(refusal.reason), |_| "granted")))
+            }
+            _ => respond("no such path"),
+        })
+    }
+}

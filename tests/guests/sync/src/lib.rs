@@ -1,0 +1,53 @@
+//! A WASI 0.2 guest: plain functions, one request at a time.
+
+use std::io::Write as _;
+use wasip2::http::types::{ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+
+spin_sdk::wit_bindgen::generate!({
+    path: "../../../wit",
+    world: "weir:flow/guest-sync",
+    runtime_path: "::spin_sdk::wit_bindgen::rt",
+    generate_all,
+});
+
+use weir::flow::leases_sync;
+
+wasip2::http::proxy::export!(Guest);
+
+struct Guest;
+
+impl wasip2::exports::http::incoming_handler::Guest for Guest {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let path = request.path_with_query().unwrap_or_default();
+        let text = match path.as_str() {
+            "/acquire" | "/trap" | "/loop" | "/keep" => match leases_sync::acquire(None, None, 1, None) {
+                Ok(lease) => match path.as_str() {
+                    "/trap" => panic!("as asked"),
+                    "/loop" => {
+                        let mut n = 0u64;
+                        loop {
+                            n = std::hint::black_box(n.wrapping_add(1));
+                        }
+                    }
+                    "/keep" => {
+                        leases_sync::keep(lease);
+                        "kept".to_owned()
+                    }
+                    _ => format!("granted|{}", lease.fence()),
+                },
+                Err(refusal) => format!("{:?}|{}", refusal.reason, refusal.message),
+            },
+            "/error" => return ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as asked".into())))),
+            "/silent" => return drop(out),
+            _ => "plain".to_owned(),
+        };
+        let response = OutgoingResponse::new(Fields::new());
+        let body = response.body().expect("the first body");
+        ResponseOutparam::set(out, Ok(response));
+        let mut stream = body.write().expect("the first stream");
+        stream.write_all(text.as_bytes()).expect("a reader");
+        stream.flush().expect("a reader");
+        drop(stream);
+        OutgoingBody::finish(body, None).expect("a whole body");
+    }
+}

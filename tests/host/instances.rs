@@ -1,0 +1,103 @@
+//! How many instances a component has, and who gets one.
+
+use std::time::Duration;
+use weir_tests::{Host, get, guests, within};
+use weir_wasm::HandleError;
+
+#[tokio::test]
+async fn requests_queue_for_an_instance() {
+    let host = Host::new(&[]);
+    let app = host.run(guests::FLOW, |config| {
+        config.max_instances = Some(1);
+        config.limits.concurrent_requests = 1;
+    });
+    let all: Vec<_> = (0..20)
+        .map(|_| {
+            let app = app.clone();
+            tokio::spawn(async move { get(&app, "/hold?ms=5").await })
+        })
+        .collect();
+    for one in all {
+        assert_eq!(within("its turn", one).await.unwrap().unwrap(), "held");
+    }
+    host.settles().await;
+}
+
+#[tokio::test]
+async fn isolated_requests_queue_too() {
+    let host = Host::new(&[]);
+    let app = host.run(guests::FLOW, |config| {
+        config.max_instances = Some(2);
+        config.isolate = true;
+    });
+    let all: Vec<_> = (0..20)
+        .map(|_| {
+            let app = app.clone();
+            tokio::spawn(async move { get(&app, "/hold?ms=5").await })
+        })
+        .collect();
+    for one in all {
+        assert_eq!(within("its turn", one).await.unwrap().unwrap(), "held");
+    }
+    host.settles().await;
+}
+
+#[tokio::test]
+async fn without_an_instance_in_time_it_is_overloaded() {
+    let host = Host::new(&[("app", "1")]);
+    let app = host.run(guests::FLOW, |config| {
+        config.max_instances = Some(1);
+        config.isolate = true;
+        config.limits.deadline = Duration::from_millis(500);
+    });
+    let first = tokio::spawn({
+        let app = app.clone();
+        async move { get(&app, "/hold?ms=3600000").await }
+    });
+    host.shows("app", 1, 0).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // It queues longer than the first one may run, and gets the next instance.
+    assert_eq!(get(&app, "/plain").await.unwrap(), "plain");
+    assert_eq!(first.await.unwrap(), Err(HandleError::Deadline));
+    // This one gets none: each before it runs to its deadline.
+    let hold = || {
+        let app = app.clone();
+        tokio::spawn(async move { get(&app, "/hold?ms=3600000").await })
+    };
+    let (first, second, third) = (hold(), hold(), hold());
+    let mut answers = Vec::new();
+    for one in [first, second, third] {
+        answers.push(within("a deadline", one).await.unwrap().unwrap_err());
+    }
+    assert!(answers.contains(&HandleError::Deadline) && answers.contains(&HandleError::Overloaded), "{answers:?}");
+    host.settles().await;
+}
+
+/// Two runners and one instance: the one that has it gives it up for the other.
+#[tokio::test]
+async fn runners_share_the_instances_of_a_component() {
+    let host = Host::new(&[]);
+    let component = host.try_load(guests::FLOW, |config| config.max_instances = Some(1)).unwrap();
+    let (one, other) = (component.runner(), component.runner());
+    for _ in 0..5 {
+        assert_eq!(get(&one, "/plain").await.unwrap(), "plain");
+        assert_eq!(get(&other, "/plain").await.unwrap(), "plain");
+    }
+    host.settles().await;
+}
+
+#[tokio::test]
+async fn wasi_02_makes_an_instance_for_each_request() {
+    let host = Host::new(&[]);
+    let app = host.run(guests::SYNC, |config| config.max_instances = Some(2));
+    let all: Vec<_> = (0..40)
+        .map(|_| {
+            let app = app.clone();
+            tokio::spawn(async move { get(&app, "/acquire").await })
+        })
+        .collect();
+    for one in all {
+        assert!(within("its turn", one).await.unwrap().unwrap().starts_with("granted|"));
+    }
+    host.settles().await;
+}

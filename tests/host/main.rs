@@ -1,0 +1,27 @@
+//! The runner and `weir:flow`, in process, with real guests.
+//!
+//! Each module tests the guest of its name. Nearly every test ends with `settles`: whatever a guest did, no capacity is
+//! lost.
+
+mod attribution;
+mod blocking;
+mod flow;
+mod hostile;
+mod instances;
+mod no_handler;
+mod stopping;
+mod stranger;
+mod stream;
+mod sync;
+
+/// A guest without a module of its name does not compile.
+macro_rules! tested {
+    ($guest:ident) => {
+        use crate::$guest as _;
+    };
+}
+
+#[allow(unused_imports, reason = "only the names matter")]
+mod every_guest_is_tested {
+    weir_tests::foreach_guest!(tested);
+}
