@@ -30,23 +30,28 @@ pub(crate) fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListene
     bound().map_err(|source| ServeError::Bind { what, address, source })
 }
 
-/// Raises the limit on open files as far as this process may, so that `connections` have room.
+/// Raises the limit on open files as far as this process may, and answers how many of `connections` there is room for.
 ///
-/// Each connection needs two: its own and the one it is watched by.
-pub(crate) fn make_room_for(connections: usize) {
+/// Each connection needs two: its own and the one it is watched by. What there is no room for waits in the backlog,
+/// instead of taking the files that components need.
+pub(crate) fn make_room_for(connections: usize) -> usize {
     let wanted = (connections as u64).saturating_mul(2).saturating_add(OTHER_FILES);
     let limit = getrlimit(Resource::Nofile);
-    let Some(current) = limit.current.filter(|current| *current < wanted) else { return };
+    let Some(current) = limit.current.filter(|current| *current < wanted) else { return connections };
     let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }) {
-        tracing::warn!(%error, current, wanted, "could not raise the limit on open files");
-    } else if raised < wanted {
-        tracing::warn!(
-            raised,
-            wanted,
-            "the limit on open files allows fewer connections than configured; raise it (ulimit -n)"
-        );
+    let granted = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }) {
+        Ok(()) => raised,
+        Err(error) => {
+            tracing::warn!(%error, current, raised, "could not raise the limit on open files");
+            current
+        }
+    };
+    let room = granted.saturating_sub(OTHER_FILES.min(granted / 2)) / 2;
+    let room = usize::try_from(room).unwrap_or(connections).clamp(1, connections.max(1));
+    if room < connections {
+        tracing::info!(room, connections, "the limit on open files (ulimit -n) leaves room for fewer connections");
     }
+    room
 }
 
 /// An accepted connection, and the permit that it gives back when it ends.
@@ -88,5 +93,16 @@ pub(crate) async fn accept(
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_some_connections_always() {
+        assert_eq!(make_room_for(1), 1);
+        assert!((1..=1_000_000_000).contains(&make_room_for(1_000_000_000)));
     }
 }

@@ -210,7 +210,7 @@ impl Server {
         };
         let ingress = local(&ingress_listener, "ingress", config.ingress)?;
         let admin = local(&admin_listener, "admin", config.admin)?;
-        listen::make_room_for(config.max_connections);
+        let max_connections = listen::make_room_for(config.max_connections).clamp(1, Semaphore::MAX_PERMITS);
 
         let known: Vec<String> = view.components.iter().map(|component| component.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(known.iter().map(String::as_str)));
@@ -226,7 +226,7 @@ impl Server {
             known,
             authority: authority(ingress),
         });
-        let permits = Arc::new(Semaphore::new(config.max_connections));
+        let permits = Arc::new(Semaphore::new(max_connections));
 
         let (phase, phases) = watch::channel(Phase::Serving);
         let phases = Phases(phases);
@@ -243,7 +243,7 @@ impl Server {
         let mut workers = Vec::new();
         for index in 0..config.workers.map_or_else(cores, NonZeroUsize::get) {
             // Every connection in it holds a permit, so it never fills.
-            let (sender, receiver) = mpsc::channel(config.max_connections.clamp(1, Semaphore::MAX_PERMITS));
+            let (sender, receiver) = mpsc::channel(max_connections);
             workers.push(sender);
             let work = worker::run(Arc::clone(&shared), receiver, phases.clone(), config.shutdown_timeout);
             server.ingress_threads.push(spawn(&format!("weir-worker-{index}"), work)?);
@@ -251,14 +251,7 @@ impl Server {
         let accept = accept(ingress_listener, Arc::clone(&permits), phases.clone(), workers);
         server.ingress_threads.push(spawn("weir-accept", accept)?);
 
-        let state = Admin {
-            engine,
-            metrics,
-            components: view,
-            phases: phases.clone(),
-            permits,
-            max_connections: config.max_connections,
-        };
+        let state = Admin { engine, metrics, components: view, phases: phases.clone(), permits, max_connections };
         let serve = admin::serve(admin_listener, Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS)), state, phases);
         server.admin_thread = Some(spawn("weir-admin", serve)?);
         Ok(server)
