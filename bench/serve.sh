@@ -61,7 +61,7 @@ load() {
 run_weir() {
     "$weir" serve -c "$bench/weir.toml" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 >"$scratch/server" 2>&1 &
     server=$!
-    await_line '^ingress \(http://[0-9.:]*\)'
+    await_line 'ingress \(http://[0-9.:]*\)'
     load
     stop
 }

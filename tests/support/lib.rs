@@ -111,9 +111,9 @@ impl Host {
     #[must_use]
     pub fn usage(&self, counter: &str) -> (u64, u64) {
         let all = self.flow.counters(&CounterQuery { prefix: Some(counter.to_owned()), ..CounterQuery::default() });
-        all.iter().find(|found| found.counter == counter).map_or((0, 0), |found| {
-            (found.calls, u64::try_from(found.waiting).expect("no overflow"))
-        })
+        all.iter()
+            .find(|found| found.counter == counter)
+            .map_or((0, 0), |found| (found.calls, u64::try_from(found.waiting).expect("no overflow")))
     }
 
     /// Waits until a counter shows this usage.

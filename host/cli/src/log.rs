@@ -1,6 +1,6 @@
 //! Logs: by `tracing`, on standard error.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -34,7 +34,8 @@ pub(crate) fn start(args: &LogArgs, default: &str) -> Result<(), Failure> {
         Failure::usage(anyhow::anyhow!("--log (WEIR_LOG): `{filter}` is not a filter: {error}"))
             .hint("write a level, or `target=level` pairs: --log warn,weir_http=debug")
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     let started = match args.log_format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().try_init(),

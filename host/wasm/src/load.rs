@@ -208,10 +208,15 @@ fn compatible_names(name: &str) -> impl Iterator<Item = String> + '_ {
     const PATCHES: u32 = 32;
     let base = name
         .rsplit_once('.')
-        .filter(|(base, patch)| base.contains('@') && patch.bytes().all(|b| b.is_ascii_digit()))
+        .filter(|(base, patch)| patch.bytes().all(|b| b.is_ascii_digit()) && is_release(base))
         .map(|(base, _)| base);
     std::iter::once(name.to_owned())
         .chain(base.into_iter().flat_map(|base| (0..PATCHES).map(move |patch| format!("{base}.{patch}"))))
+}
+
+/// `namespace:package/interface@major.minor`, and no pre-release, which is compatible with nothing but itself.
+fn is_release(base: &str) -> bool {
+    base.rsplit_once('@').is_some_and(|(_, version)| version.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
 }
 
 #[cfg(test)]
