@@ -27,6 +27,8 @@ impl wasip3::exports::http::handler::Guest for Guest {
 async fn whoami() -> String {
     match leases::try_acquire(None, None, 1_000_000, None).await {
         Ok(_) => "nobody".to_owned(),
-        Err(refusal) => refusal.blocked_on.first().map_or_else(|| refused(&refusal), |constraint| constraint.counter.clone()),
+        Err(refusal) => {
+            refusal.blocked_on.first().map_or_else(|| refused(&refusal), |constraint| constraint.counter.clone())
+        }
     }
 }

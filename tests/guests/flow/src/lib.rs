@@ -30,14 +30,28 @@ impl wasip3::exports::http::handler::Guest for Guest {
                 Ok(lease) => format!("granted|{}|{}", lease.id(), lease.fence()),
                 Err(refusal) => refused(&refusal),
             }),
-            "/try" => respond(match leases::try_acquire(asked.text("scope"), asked.text("key"), 1, asked.options()).await {
-                Ok(_) => "granted".to_owned(),
-                Err(refusal) => refused(&refusal),
-            }),
-            "/check" => respond(match leases::check(asked.text("scope"), asked.text("key"), 1, asked.options()).await {
-                Ok(binding) => format!("would be granted|{}", binding.iter().map(|constraint| format!("{} {}/{}", constraint.counter, constraint.used, constraint.limit)).collect::<Vec<_>>().join(",")),
-                Err(refusal) => refused(&refusal),
-            }),
+            "/try" => {
+                respond(match leases::try_acquire(asked.text("scope"), asked.text("key"), 1, asked.options()).await {
+                    Ok(_) => "granted".to_owned(),
+                    Err(refusal) => refused(&refusal),
+                })
+            }
+            "/check" => {
+                respond(match leases::check(asked.text("scope"), asked.text("key"), 1, asked.options()).await {
+                    Ok(binding) => format!(
+                        "would be granted|{}",
+                        binding
+                            .iter()
+                            .map(|constraint| format!(
+                                "{} {}/{}",
+                                constraint.counter, constraint.used, constraint.limit
+                            ))
+                            .collect::<Vec<_>>()
+                            .join(",")
+                    ),
+                    Err(refusal) => refused(&refusal),
+                })
+            }
             "/release" => respond(match asked.acquire().await {
                 Ok(lease) => {
                     leases::release(lease, weir::flow::types::Outcome::Ok);
@@ -53,7 +67,12 @@ impl wasip3::exports::http::handler::Guest for Guest {
                     sleep_ms(400).await;
                     let after = lease.remaining();
                     let late = leases::extend(&lease, 200_000_000).await;
-                    format!("{}|{}|{after:?}|{}", before.is_some(), extended.is_ok(), late.map_or_else(|refusal| reason(refusal.reason), |_| "extended"))
+                    format!(
+                        "{}|{}|{after:?}|{}",
+                        before.is_some(),
+                        extended.is_ok(),
+                        late.map_or_else(|refusal| reason(refusal.reason), |_| "extended")
+                    )
                 }
                 Err(refusal) => refused(&refusal),
             }),
@@ -103,7 +122,9 @@ impl wasip3::exports::http::handler::Guest for Guest {
                     Some(lease) => format!(
                         "{:?}|{}",
                         lease.remaining(),
-                        leases::extend(&lease, 1_000_000_000).await.map_or_else(|refusal| reason(refusal.reason), |_| "extended")
+                        leases::extend(&lease, 1_000_000_000)
+                            .await
+                            .map_or_else(|refusal| reason(refusal.reason), |_| "extended")
                     ),
                     None => "nothing".to_owned(),
                 })
@@ -112,7 +133,11 @@ impl wasip3::exports::http::handler::Guest for Guest {
             "/twice" => {
                 let first = asked.acquire().await;
                 let second = leases::try_acquire(asked.text("scope"), asked.text("key"), 1, None).await;
-                respond(format!("{}|{}", first.map_or_else(|refusal| reason(refusal.reason), |_| "granted"), second.map_or_else(|refusal| reason(refusal.reason), |_| "granted")))
+                respond(format!(
+                    "{}|{}",
+                    first.map_or_else(|refusal| reason(refusal.reason), |_| "granted"),
+                    second.map_or_else(|refusal| reason(refusal.reason), |_| "granted")
+                ))
             }
             _ => respond("no such path"),
         })

@@ -56,11 +56,9 @@ impl wasip3::exports::http::handler::Guest for Guest {
                 };
                 respond(format!("{}|{why}", hoard.len()))
             }
-            "/options" => {
-                loop {
-                    std::mem::forget(RequestOptions::new());
-                }
-            }
+            "/options" => loop {
+                std::mem::forget(RequestOptions::new());
+            },
             "/huge-name" => {
                 let name = "x".repeat(asked.number("bytes").unwrap_or(1) as usize);
                 respond(match leases::acquire(Some(name), None, 1, None).await {
