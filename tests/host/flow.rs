@@ -218,6 +218,29 @@ async fn more_than_a_share_of_its_slots_never_waits() {
     host.settles().await;
 }
 
+#[tokio::test]
+async fn it_calls_nobody_who_is_not_allowed() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = server.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = server.accept().await {
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+        }
+    });
+    let host = Host::new(&[]);
+    let path = format!("/fetch?to={at}");
+    let closed = host.run(guests::FLOW, |_| {});
+    assert_eq!(get(&closed, &path).await.unwrap(), "ErrorCode::HttpRequestDenied");
+    let other_port = host.run(guests::FLOW, |config| config.allow_outbound = vec!["127.0.0.1:1".into()]);
+    assert_eq!(get(&other_port, &path).await.unwrap(), "ErrorCode::HttpRequestDenied");
+    let open = host.run(guests::FLOW, |config| config.allow_outbound = vec![at.to_string()]);
+    assert_eq!(get(&open, &path).await.unwrap(), "204");
+    host.settles().await;
+}
+
 /// Output is one event a line, escaped, with the component's name.
 #[test]
 fn what_it_prints_is_logged_line_by_line() {

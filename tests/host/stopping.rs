@@ -158,3 +158,27 @@ async fn many_clients_come_and_go_and_nothing_is_lost() {
     host.settles().await;
     assert_eq!(get(&app, "/plain").await.unwrap(), "plain");
 }
+
+/// Prints how long it takes from a client's leaving to the end of its guest's lease; a figure, not a bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_disconnect_to_lease_end() {
+    const ROUNDS: usize = 51;
+    let host = Host::new(&[("app", "1")]);
+    let app = host.run(guests::FLOW, |_| {});
+    let mut took = Vec::new();
+    for _ in 0..ROUNDS {
+        let client = client(&app, Call::default(), "/hold?ms=3600000");
+        host.shows("app", 1, 0).await;
+        let began = std::time::Instant::now();
+        client.abort();
+        while host.usage("app").0 > 0 {
+            assert!(began.elapsed() < weir_tests::HANG, "the lease never ends");
+            tokio::task::yield_now().await;
+        }
+        took.push(began.elapsed());
+    }
+    took.sort();
+    println!("disconnect_to_lease_end_us_p50 {}", took[ROUNDS / 2].as_micros());
+    println!("disconnect_to_lease_end_us_max {}", took[ROUNDS - 1].as_micros());
+    host.settles().await;
+}

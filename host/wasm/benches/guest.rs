@@ -56,7 +56,7 @@ impl Guest {
             Box::pin(async move { Ok((accessor.with(|mut access| access.get().table.push(Token))?,)) })
         })?;
 
-        let wasm = wat::parse_str(include_str!("guest.wat"))?;
+        let wasm = wat::parse_file(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/guest.wat"))?;
         let component = Component::new(&engine, wasm)?;
         let mut store = Store::new(
             &engine,

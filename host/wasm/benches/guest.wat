@@ -2,7 +2,8 @@
 ;; Both imports are async functions, lowered asynchronously; both are ready at once.
 (component
   (import "weir:flow/types@0.1.0-draft.1" (instance $types
-    (export "duration" (type $duration (eq u64)))
+    (type $duration-def u64)
+    (export "duration" (type $duration (eq $duration-def)))
     (type $reason-def (enum "limited" "overloaded" "timed-out" "too-large" "denied" "conflict" "ended" "would-block" "invalid" "paused" "pushed-back" "lost" "unavailable"))
     (export "reason" (type $reason (eq $reason-def)))
     (type $kind-def (enum "concurrency" "rate" "closed" "waitlist" "cap"))

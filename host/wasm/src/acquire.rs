@@ -108,7 +108,7 @@ impl FlowCtxView<'_> {
     /// Makes a handle of what the engine granted.
     pub(crate) fn answer(
         &mut self,
-        home: &Arc<RequestState>,
+        home: Arc<RequestState>,
         outcome: Result<Lease, Refusal>,
     ) -> wasmtime::Result<Answer> {
         let lease = match outcome {
@@ -117,7 +117,7 @@ impl FlowCtxView<'_> {
         };
         let (id, fence) = (lease.id(), lease.fence());
         let (home, place) = match home.hold(lease) {
-            Ok(place) => (home.clone(), place),
+            Ok(place) => (home, place),
             Err(NoPlace::Full) => return Ok(Err(too_many_leases())),
             Err(NoPlace::Ended(lease)) => {
                 let background = self.ctx.background().clone();

@@ -50,7 +50,7 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
                 None => Poll::Pending,
             };
             match poll {
-                Poll::Ready(outcome) => Ok(First::Answer(view.answer(&home, outcome)?)),
+                Poll::Ready(outcome) => Ok(First::Answer(view.answer(home, outcome)?)),
                 Poll::Pending => match view.ctx.identity.wait() {
                     Some(room) => Ok(First::Wait(home, room)),
                     None => Ok(First::Answer(Err(too_many_waiting(view.ctx.identity.max_waiting())))),
@@ -74,7 +74,7 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
         pending.set(None);
         drop(room);
         match outcome {
-            Some(outcome) => accessor.with(|mut access| access.get().answer(&home, outcome)),
+            Some(outcome) => accessor.with(|mut access| access.get().answer(home, outcome)),
             None => Ok(Err(given_up())),
         }
     }
@@ -88,7 +88,7 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
     ) -> wasmtime::Result<Answer> {
         accessor.with(|mut access| {
             let home = request_of(&mut access)?;
-            access.get().try_acquire(&home, Ask { scope, limit_key, cost, more })
+            access.get().try_acquire(home, Ask { scope, limit_key, cost, more })
         })
     }
 
@@ -126,8 +126,8 @@ impl leases::Host for FlowCtxView<'_> {
 
 /// What both flavours share.
 impl FlowCtxView<'_> {
-    pub(crate) fn try_acquire(&mut self, home: &Arc<RequestState>, ask: Ask) -> wasmtime::Result<Answer> {
-        match self.request(home, ask)? {
+    pub(crate) fn try_acquire(&mut self, home: Arc<RequestState>, ask: Ask) -> wasmtime::Result<Answer> {
+        match self.request(&home, ask)? {
             Ok(request) => {
                 let outcome = self.ctx.engine.try_acquire(&request);
                 self.answer(home, outcome)

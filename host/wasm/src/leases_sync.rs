@@ -33,7 +33,7 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
         };
         let mut acquire = pin!(view.ctx.engine.acquire(request));
         if let Poll::Ready(outcome) = acquire.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return view.answer(&home, outcome);
+            return view.answer(home, outcome);
         }
         if !view.ctx.may_block {
             return Ok(Err(refused(
@@ -46,7 +46,7 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
         };
         let cancelled = pin!(home.cancelled());
         match futures::future::select(acquire, cancelled).await {
-            futures::future::Either::Left((outcome, _)) => access.get().answer(&home, outcome),
+            futures::future::Either::Left((outcome, _)) => access.get().answer(home.clone(), outcome),
             futures::future::Either::Right(((), _)) => Ok(Err(given_up())),
         }
     }
@@ -59,7 +59,7 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<Answer> {
         let home = request_of(&mut access)?;
-        access.get().try_acquire(&home, Ask { scope, limit_key, cost, more })
+        access.get().try_acquire(home, Ask { scope, limit_key, cost, more })
     }
 
     fn check(

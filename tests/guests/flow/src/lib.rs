@@ -3,6 +3,7 @@
 include!("../../support.rs");
 
 use std::cell::RefCell;
+use wasip3::http::{client, types::Scheme};
 
 wasip3::http::service::export!(Guest);
 
@@ -20,6 +21,20 @@ impl wasip3::exports::http::handler::Guest for Guest {
         Ok(match asked.path.as_str() {
             "/plain" => respond("plain"),
             "/error" => return Err(ErrorCode::InternalError(Some("as asked".into()))),
+            "/fetch" => {
+                let (trailers, trailers_reader) = wasip3::wit_future::new(|| Ok(None));
+                drop(trailers);
+                let (outbound, _sent) = Request::new(Fields::new(), None, trailers_reader, None);
+                let set = outbound
+                    .set_scheme(Some(&Scheme::Http))
+                    .and_then(|()| outbound.set_authority(asked.text("to").as_deref()))
+                    .and_then(|()| outbound.set_path_with_query(Some("/")));
+                set.expect("a good authority");
+                respond(match client::send(outbound).await {
+                    Ok(response) => response.get_status_code().to_string(),
+                    Err(code) => format!("{code:?}"),
+                })
+            }
             "/print" => {
                 println!("a line on stdout\u{1b}[31m");
                 eprint!("no line end on stderr");
