@@ -312,13 +312,17 @@ impl Engine {
             // The fast path: one scope, one shard, one lock.
             let index = self.core.placement.shard_of(key.scope());
             let cell = &self.core.cells[usize::from(index)];
-            let output = cell.step_then(input, |cell, output| {
-                if let Output::Waiting(waiter) = output {
-                    let wait = Arc::<Wait>::default();
-                    cell.expect(waiter.ticket, Arc::clone(&wait));
-                    waiting = Some((*waiter, wait));
-                }
-            });
+            let output = cell.step_then(
+                |_| self.core.clock.now(),
+                input,
+                |cell, output| {
+                    if let Output::Waiting(waiter) = output {
+                        let wait = Arc::<Wait>::default();
+                        cell.expect(waiter.ticket, Arc::clone(&wait));
+                        waiting = Some((*waiter, wait));
+                    }
+                },
+            );
             return match (output, waiting) {
                 (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::in_cell(Some(Arc::clone(cell)), grant))),
                 (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards: SmallVec::from_slice(&[index]), wait },

@@ -112,9 +112,10 @@ fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now: u64) -> S
     if hold.calls == 0 && hold.cost == 0 {
         return Standing::Fits;
     }
-    // Taken out and put back, rather than cloned: the count of a rule that binds many counters is written by no one here.
-    let Some(rule) = counter.rule.take() else { return Standing::Fits };
+    // Also where no rule binds any more: who was parked under an earlier one has not been served yet.
     let mut standing = if counter.waitlist.stands_before(ticket) { Standing::Blocked(None) } else { Standing::Fits };
+    // Taken out and put back, rather than cloned: the count of a rule that binds many counters is written by no one here.
+    let Some(rule) = counter.rule.take() else { return standing };
     if let Some(Concurrency { limit, counts }) = rule.spec.limits.concurrency {
         let need = units(counts, hold.calls, hold.cost);
         let whole = units(counts, hold.calls + hold.lent_calls, hold.cost.saturating_add(hold.lent_cost));

@@ -130,6 +130,8 @@ impl Counter {
 
     /// Whether `need` more units of `rate` fit now. No effect but forgetting what has left the window.
     pub(crate) fn ask(&mut self, rate: &Rate, now: u64, need: u32) -> RateVerdict {
+        // Who needs nothing is not in the way of a limit, nor it in theirs, even where more was started than it now allows.
+        let Some(units) = std::num::NonZeroU32::new(need) else { return RateVerdict::Fits };
         let period = rate.period_nanos();
         let history = self.histories.iter_mut().find(|history| history.is_of(rate));
         match rate.mode {
@@ -150,8 +152,7 @@ impl Counter {
                     Some(History { starts: Starts::Smooth(arrival), .. }) => *arrival,
                     _ => 0,
                 };
-                let Some(need) = std::num::NonZeroU32::new(need) else { return RateVerdict::Fits };
-                match smooth::ask(rate, arrival, now, need) {
+                match smooth::ask(rate, arrival, now, units) {
                     smooth::Verdict::Fits(_) => RateVerdict::Fits,
                     smooth::Verdict::NotUntil(at) => RateVerdict::NotUntil(at),
                     smooth::Verdict::Never => RateVerdict::Never,

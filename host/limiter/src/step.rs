@@ -14,7 +14,7 @@ use crate::lease::LeasePart;
 use crate::limits::MAX_WAIT;
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{Grant, LeaseId, LeaseRef, MAX_LEASE_LIFE, Request, WaiterId};
-use crate::shard::{Placement, Shard, ShardLimits, Timer, Waiter};
+use crate::shard::{Placement, Shard, ShardLimits, Timer, Waiter, hold_is_measured};
 use crate::snapshot::CounterSnapshot;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub enum Input<'a> {
         /// Which waiter.
         waiter: WaiterId,
     },
-    /// One part of a lease ends.
+    /// One part of a lease ends. Where [`Shard::release_needs_time`] says no, an earlier time will do.
     Release {
         /// Which part.
         lease: LeaseRef,
@@ -380,14 +380,16 @@ impl<'s, 'a> ShardSet<'s, 'a> {
         {
             hand_over(&mut holds, borrower);
         }
-        let held_for = now.saturating_sub(part.granted_at);
+        let (measured, held_for) = (hold_is_measured(fence), now.saturating_sub(part.granted_at));
         let mut somebody_waits = false;
         for hold in &holds {
             let counter = &mut shard.counters[hold.counter as usize];
             counter.calls -= u64::from(hold.calls);
             counter.cost -= u64::from(hold.cost);
             counter.last_used = now;
-            counter.held_for(held_for);
+            if measured {
+                counter.held_for(held_for);
+            }
             somebody_waits |= !counter.waitlist.is_empty();
             shard.sweep_later(hold.counter, now);
         }

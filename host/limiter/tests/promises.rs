@@ -43,16 +43,15 @@ impl Bench {
                 when: Precondition::None,
             })
             .collect();
-        self.book = self.book.apply(&changes, 0).unwrap();
-        let book = std::sync::Arc::new(self.book.clone());
-        self.step(Input::SetBook { book });
+        self.change(&changes);
     }
 
     fn patch(&mut self, pattern: &str, patch: RulePatch) {
-        self.book = self
-            .book
-            .apply(&[Change::Patch { pattern: pattern.parse().unwrap(), patch, when: Precondition::None }], 0)
-            .unwrap();
+        self.change(&[Change::Patch { pattern: pattern.parse().unwrap(), patch, when: Precondition::None }]);
+    }
+
+    fn change(&mut self, changes: &[Change]) {
+        self.book = self.book.apply(changes, 0).unwrap();
         let book = std::sync::Arc::new(self.book.clone());
         self.step(Input::SetBook { book });
     }
@@ -365,6 +364,23 @@ fn a_waiter_above_a_lowered_limit_ends_at_once() {
     assert_eq!((refused[0].0, refused[0].1.reason), (large, Reason::TooLarge));
 }
 
+/// Found by the reference: a rule that goes away let a later waiter take what an earlier one, parked there, needed too.
+#[test]
+fn a_deleted_rule_does_not_let_a_later_waiter_pass() {
+    let mut bench = Bench::new(&[("s", "2", &[]), ("s/a", "1", &[])]);
+    bench.take("s/a");
+    let earlier = bench.wait(&request("s/a"));
+    bench.take("s/b");
+    bench.wait(&request("s/a/x"));
+    // One more fits under `s`, and `s/a` is unlimited, in one step.
+    let raise = RulePatch { concurrency: Some(Some("3".parse().unwrap())), ..RulePatch::default() };
+    bench.change(&[
+        Change::Patch { pattern: "s".parse().unwrap(), patch: raise, when: Precondition::None },
+        Change::Delete { pattern: "s/a".parse().unwrap(), when: Precondition::None },
+    ]);
+    assert_eq!(bench.granted().iter().map(|(waiter, _)| *waiter).collect::<Vec<_>>(), [earlier]);
+}
+
 #[test]
 fn rate_history_survives_edits_disable_and_delete_until_it_ages_out() {
     let mut bench = Bench::new(&[("s", "", &["2/1m"])]);
@@ -498,6 +514,16 @@ fn a_lease_is_lent_once_to_the_identical_counters() {
     bench.release(&again);
     assert_eq!(bench.usage("s"), (0, 0, 0));
     assert!(bench.try_acquire(&nested).is_err(), "the lender is gone, and the rate counts its start");
+}
+
+/// Found by the reference: a rate lowered below what was started refused even those who need nothing of it.
+#[test]
+fn who_rides_on_a_lease_needs_nothing_of_a_rate_that_was_lowered() {
+    let mut bench = Bench::new(&[("s", "", &["2/1m"])]);
+    let first = bench.take("s");
+    bench.take("s");
+    bench.set(&[("s", "", &["1/1m"])]);
+    bench.try_acquire(&request("s").cost(cost(2)).lend_from(first.parts[0])).unwrap();
 }
 
 #[test]
