@@ -145,7 +145,7 @@ impl Cell {
     /// Ends one part of a lease.
     #[inline]
     pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef) -> Output {
-        // A look at the clock is a fifth of what an uncontended acquire and release cost; most releases need none.
+        // A look at the clock costs more than a lock; most releases need none.
         let now = |shard: &Shard| if shard.release_needs_time(lease) { self.clock.now() } else { 0 };
         self.step_then(now, Input::Release { lease }, |_, _| {})
     }

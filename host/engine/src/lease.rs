@@ -169,7 +169,7 @@ impl Core {
     }
 }
 
-/// The longest end that fits.
+/// How long a lease lasts from `now`, within the longest life.
 pub(crate) fn remaining(now: u64, ends_at: u64) -> Duration {
     Duration::from_nanos(ends_at.saturating_sub(now).min(nanos(weir_limiter::MAX_LEASE_LIFE)))
 }

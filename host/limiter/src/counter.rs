@@ -75,7 +75,7 @@ pub(crate) struct Counter {
     /// The log entries that its shard has booked for it.
     pub(crate) logged: usize,
     pub(crate) waitlist: Waitlist,
-    /// Mean time that a lease is held, in nanoseconds; 0: none has ended yet.
+    /// Mean time that a lease is held, of those that are measured, in nanoseconds; 0: none was yet.
     pub(crate) mean_hold: u64,
     /// When it was last charged or given back to.
     pub(crate) last_used: u64,
