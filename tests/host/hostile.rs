@@ -54,6 +54,19 @@ async fn a_memory_bomb_traps() {
 }
 
 #[tokio::test]
+async fn a_leak_ends_with_its_instance_and_fails_no_request() {
+    let host = Host::new(&[]);
+    let app = host.run(guests::HOSTILE, |_| {});
+    let mut most = 0;
+    for _ in 0..100 {
+        // 64 MiB an instance: a hundred of these do not fit into one.
+        let served: u32 = get(&app, "/leak?bytes=2000000").await.unwrap().parse().unwrap();
+        most = most.max(served);
+    }
+    assert!((10..32).contains(&most), "an instance served {most} more before it was replaced");
+}
+
+#[tokio::test]
 async fn a_flood_of_options_traps() {
     assert_eq!(fails("/options", |_| {}).await, HandleError::Trapped);
 }

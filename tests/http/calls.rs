@@ -40,6 +40,36 @@ async fn the_lease_is_held_until_the_body_ends() {
 }
 
 #[tokio::test]
+async fn what_comes_in_reaches_the_component_byte_for_byte() {
+    let served = Served::new(&[("s", "1")]);
+    let every_byte: Vec<u8> = (0..3 << 20).map(|n: u32| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect();
+    let odd = http::HeaderValue::from_bytes(b"a, b;\"c\"\t\xe4\xff").unwrap();
+    for client in [http1(), http2()] {
+        for body in [&b""[..], b"x", &every_byte] {
+            let request = http::Request::builder()
+                .method("PATCH")
+                .uri(format!("http://{}/weir/scope/s/call/stream/echo?q=%20a%2Fb&r=1;2", served.ingress))
+                .header("x-odd", odd.clone())
+                .header("x-twice", "1")
+                .header("x-twice", "2")
+                .header("x-empty", "")
+                .body(http_body_util::Full::new(bytes::Bytes::copy_from_slice(body)))
+                .unwrap();
+            let (head, answer) = within("the head", client.request(request)).await.unwrap().into_parts();
+            assert_eq!(head.status, 200);
+            assert_eq!(head.headers["echo-target"], "/echo?q=%20a%2Fb&r=1;2");
+            assert!(head.headers["echo-method"].to_str().unwrap().contains("Patch"), "{:?}", head.headers);
+            assert_eq!(head.headers["x-odd"], odd);
+            assert_eq!(head.headers.get_all("x-twice").iter().collect::<Vec<_>>(), ["1", "2"]);
+            assert_eq!(head.headers["x-empty"], "");
+            let answer = within("the body", answer.collect()).await.unwrap().to_bytes();
+            assert!(answer == body, "{} bytes went in, {} came back, or others", body.len(), answer.len());
+        }
+    }
+    served.host.settles().await;
+}
+
+#[tokio::test]
 async fn the_lease_of_the_request_is_lent_to_its_handler() {
     let served = Served::new(&[("s", "1")]);
     // The guest acquires under its request's scope: at limit 1 it would wait for itself.

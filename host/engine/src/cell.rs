@@ -81,13 +81,26 @@ impl Cell {
         input: Input<'_>,
         then: impl FnOnce(&Self, &Output),
     ) -> Output {
+        let shard = self.lock();
+        let now = now(&shard);
+        self.step_locked(shard, now, input, then)
+    }
+
+    /// The same, with the lock in hand.
+    pub(crate) fn step_locked(
+        self: &Arc<Self>,
+        mut shard: MutexGuard<'_, Shard>,
+        now: u64,
+        input: Input<'_>,
+        then: impl FnOnce(&Self, &Output),
+    ) -> Output {
         let mut effects = Vec::new();
         let (output, sooner) = {
-            let mut shard = self.lock();
-            let now = now(&shard);
             let output = ShardSet::new(&mut [&mut shard]).step(now, input, &mut effects);
             then(self, &output);
-            (output, self.note_due(&shard))
+            let sooner = self.note_due(&shard);
+            drop(shard);
+            (output, sooner)
         };
         if (sooner || !effects.is_empty())
             && let Some(core) = self.core.upgrade()
@@ -144,10 +157,19 @@ impl Cell {
 
     /// Ends one part of a lease.
     #[inline]
-    pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef) -> Output {
-        // A look at the clock costs more than a lock; most releases need none.
-        let now = |shard: &Shard| if shard.release_needs_time(lease) { self.clock.now() } else { 0 };
-        self.step_then(now, Input::Release { lease }, |_, _| {})
+    pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef) {
+        let mut shard = self.lock();
+        if shard.give_back(lease) {
+            let sooner = self.note_due(&shard);
+            drop(shard);
+            if sooner && let Some(core) = self.core.upgrade() {
+                core.timer.sooner(self.due());
+            }
+            return;
+        }
+        // A look at the clock costs more than a lock; many releases need none.
+        let now = if shard.release_needs_time(lease) { self.clock.now() } else { 0 };
+        self.step_locked(shard, now, Input::Release { lease }, |_, _| {});
     }
 }
 

@@ -309,20 +309,26 @@ impl Engine {
         let input = Input::Acquire { request, wait, secret };
         let mut waiting = None;
         if let [key] = request.targets.as_slice() {
-            // The fast path: one scope, one shard, one lock.
-            let index = self.core.placement.shard_of(key.scope());
+            // One scope, one shard, one lock.
+            let hash = self.core.placement.hash(key.scope());
+            let index = self.core.placement.shard_of_hash(hash);
             let cell = &self.core.cells[usize::from(index)];
-            let output = cell.step_then(
-                |_| self.core.clock.now(),
-                input,
-                |cell, output| {
-                    if let Output::Waiting(waiter) = output {
-                        let wait = Arc::<Wait>::default();
-                        cell.expect(waiter.ticket, Arc::clone(&wait));
-                        waiting = Some((*waiter, wait));
-                    }
-                },
-            );
+            let mut shard = cell.lock();
+            let now = self.core.clock.now();
+            if secret.is_none()
+                && let Some((key, cost)) = request.direct()
+                && let Some(taken) = shard.take(now, key, hash, cost)
+            {
+                drop(shard);
+                return Begun::Ended(Ok(Lease::taken(Arc::clone(cell), taken)));
+            }
+            let output = cell.step_locked(shard, now, input, |cell, output| {
+                if let Output::Waiting(waiter) = output {
+                    let wait = Arc::<Wait>::default();
+                    cell.expect(waiter.ticket, Arc::clone(&wait));
+                    waiting = Some((*waiter, wait));
+                }
+            });
             return match (output, waiting) {
                 (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::in_cell(Some(Arc::clone(cell)), grant))),
                 (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards: SmallVec::from_slice(&[index]), wait },

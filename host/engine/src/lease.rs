@@ -6,7 +6,7 @@ use crate::engine::Core;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_limiter::{Grant, Input, LeaseId, LeaseRef, Output, RequestError, check_lease_time};
+use weir_limiter::{Grant, Input, LeaseId, LeaseRef, Output, RequestError, Taken, check_lease_time};
 
 /// Why a lease cannot be extended or released.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,18 @@ impl Lease {
             ends_at: grant.ends_at.unwrap_or(0),
             waited: grant.waited,
             parts: grant.parts,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn taken(home: Arc<Cell>, taken: Taken) -> Self {
+        Self {
+            home: Some(home),
+            parts: SmallVec::from_buf([taken.lease]),
+            fence: taken.fence,
+            book_version: taken.book_version,
+            ends_at: 0,
+            waited: 0,
         }
     }
 
@@ -125,9 +137,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(home) = self.home.take() else { return };
         match self.parts.as_slice() {
-            [part] => {
-                home.release(*part);
-            }
+            [part] => home.release(*part),
             parts => {
                 if let Some(core) = home.core() {
                     for part in parts {

@@ -5,15 +5,20 @@
 //! every new label value is a new time series that is never forgotten.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::StatusCode;
 use metrics::{Counter, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use weir_engine::Engine;
+use weir_engine::{Engine, Histogram, MetricsSnapshot};
 
 /// Classes of status, from 1xx to 5xx.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Bounds of the waits, as powers of two of a microsecond, from 1 ms to 134 s: the limiter's own bounds, so that no wait
+/// is put into a bucket it does not belong to.
+const WAIT_BOUNDS: [u32; 9] = [10, 12, 14, 16, 18, 20, 22, 24, 27];
 
 /// The requests answered by one component, by class of status.
 #[derive(Clone)]
@@ -70,12 +75,15 @@ impl Metrics {
 
     /// Reads the limiter's figures and writes everything down.
     pub(crate) fn render(&self, engine: &Engine, connections: usize) -> String {
+        let figures = engine.metrics();
         with_local_recorder(&self.recorder, || {
-            publish(engine);
+            publish(&figures);
             gauge!("weir_http_connections").set(connections as f64);
         });
         self.handle.run_upkeep();
-        self.handle.render()
+        let mut text = self.handle.render();
+        write_waits(&mut text, &figures.waits, figures.granted);
+        text
     }
 }
 
@@ -95,10 +103,6 @@ fn describe() {
     describe_counter!("weir_granted_total", "Requests that the limiter granted.");
     describe_counter!("weir_refused_total", "Requests that the limiter refused, by reason.");
     describe_counter!("weir_waited_total", "Requests that had to wait.");
-    describe_gauge!(
-        "weir_wait_seconds",
-        "How long requests waited that were granted, by quantile; those that did not wait count too."
-    );
     describe_counter!("weir_expired_total", "Leases that ended by themselves.");
     describe_gauge!("weir_waiting", "Requests that wait now.");
     describe_gauge!("weir_leases", "Leases that are held now.");
@@ -107,23 +111,36 @@ fn describe() {
     describe_gauge!("weir_book_version", "The version of the rule book.");
 }
 
-fn publish(engine: &Engine) {
-    let figures = engine.metrics();
+fn publish(figures: &MetricsSnapshot) {
     counter!("weir_granted_total").absolute(figures.granted);
     for (reason, count) in &figures.refused {
         counter!("weir_refused_total", "reason" => reason.as_str()).absolute(*count);
     }
     counter!("weir_waited_total").absolute(figures.waited);
-    for (label, share) in [("0.5", 0.5), ("0.99", 0.99)] {
-        let nanos = figures.waits.quantile(share, figures.granted);
-        gauge!("weir_wait_seconds", "quantile" => label).set(Duration::from_nanos(nanos).as_secs_f64());
-    }
     counter!("weir_expired_total").absolute(figures.expired);
     gauge!("weir_waiting").set(figures.waiting as f64);
     gauge!("weir_leases").set(figures.leases as f64);
     gauge!("weir_counters").set(figures.counters as f64);
     gauge!("weir_log_entries").set(figures.log_entries as f64);
     gauge!("weir_book_version").set(figures.book_version as f64);
+}
+
+/// Writes how long the granted requests waited. By hand, because the recorder takes single values only, and the limiter
+/// has counted them already.
+fn write_waits(text: &mut String, waits: &Histogram, granted: u64) {
+    // Those who did not wait are not in the histogram, and below every bound.
+    let at_once = granted.saturating_sub(waits.count());
+    text.push_str(
+        "# HELP weir_wait_seconds How long requests waited that were granted.\n# TYPE weir_wait_seconds histogram\n",
+    );
+    for bound in WAIT_BOUNDS.map(|doubling| Duration::from_micros(1 << doubling)) {
+        let count = at_once + waits.up_to(bound);
+        let _ = writeln!(text, "weir_wait_seconds_bucket{{le=\"{}\"}} {count}", bound.as_secs_f64());
+    }
+    let all = at_once + waits.count();
+    let sum = Duration::from_nanos(waits.total()).as_secs_f64();
+    let _ = writeln!(text, "weir_wait_seconds_bucket{{le=\"+Inf\"}} {all}");
+    let _ = writeln!(text, "weir_wait_seconds_sum {sum}\nweir_wait_seconds_count {all}");
 }
 
 #[cfg(test)]
@@ -144,7 +161,28 @@ mod tests {
             "weir_http_answers_total{component=\"\",class=\"4xx\"} 1",
             "weir_http_connections 7",
             "weir_granted_total 0",
-            "weir_wait_seconds{quantile=\"0.99\"} 0",
+            "# TYPE weir_wait_seconds histogram",
+            "weir_wait_seconds_bucket{le=\"+Inf\"} 0",
+            "weir_wait_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn waits_are_a_cumulative_histogram_that_counts_those_who_did_not_wait() {
+        let mut waits = Histogram::default();
+        waits.record(2_000_000);
+        waits.record(300_000_000_000);
+        let mut text = String::new();
+        write_waits(&mut text, &waits, 5);
+        for line in [
+            "weir_wait_seconds_bucket{le=\"0.001024\"} 3",
+            "weir_wait_seconds_bucket{le=\"0.004096\"} 4",
+            "weir_wait_seconds_bucket{le=\"134.217728\"} 4",
+            "weir_wait_seconds_bucket{le=\"+Inf\"} 5",
+            "weir_wait_seconds_sum 300.002",
+            "weir_wait_seconds_count 5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
         }

@@ -31,7 +31,7 @@ pub(crate) type Sites = SmallVec<[Site; 3]>;
 
 /// How a counter stands towards a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub(crate) enum Standing {
     Fits,
     /// Not now; with the instant at which it may fit if time alone can tell.
     Blocked(Option<u64>),
@@ -108,7 +108,7 @@ fn cap(counter: &str, limit: usize, used: usize) -> Constraint {
 
 /// Asks one counter, without effect.
 #[inline]
-fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now: u64) -> Standing {
+pub(crate) fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now: u64) -> Standing {
     if hold.calls == 0 && hold.cost == 0 {
         return Standing::Fits;
     }
@@ -300,9 +300,7 @@ impl ShardSet<'_, '_> {
         sites.iter().find_map(|site| {
             let shard = &self.shards[site.at];
             let counter = &shard.counters[site.hold.counter as usize];
-            let starts_a_log =
-                counter.logged == 0 && counter.rule.as_ref().is_some_and(|rule| !rule.spec.limits.rates.is_empty());
-            if starts_a_log && shard.log_entries >= shard.limits.max_log_entries {
+            if counter.starts_a_log() && shard.log_entries >= shard.limits.max_log_entries {
                 Some(cap(&counter.name, shard.limits.max_log_entries, shard.log_entries))
             } else if shard.leases.len() >= shard.limits.max_leases {
                 Some(cap(&counter.name, shard.limits.max_leases, shard.leases.len()))
@@ -357,15 +355,7 @@ impl ShardSet<'_, '_> {
             let lender = lender
                 .filter(|(home, _)| *home == at && holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0));
             let lender = lender.map(|(_, slot)| (slot, shard.leases[slot as usize].fence));
-            let part = LeasePart {
-                fence,
-                holds,
-                granted_at: now,
-                ends_at: ends_at.unwrap_or(0),
-                identity: None,
-                lender,
-                loan: None,
-            };
+            let part = LeasePart { ends_at: ends_at.unwrap_or(0), lender, ..LeasePart::held(fence, holds, now) };
             let slot = shard.leases.insert(part) as u32;
             if let Some((lender, _)) = lender {
                 shard.leases[lender as usize].loan = Some((slot, fence));
@@ -490,7 +480,7 @@ impl ShardSet<'_, '_> {
 
 /// Charges one counter for a grant.
 #[inline]
-fn charge(shard: &mut Shard, hold: &Hold, now: u64, waited: u64) {
+pub(crate) fn charge(shard: &mut Shard, hold: &Hold, now: u64, waited: u64) {
     let counter = &mut shard.counters[hold.counter as usize];
     counter.calls += u64::from(hold.calls);
     counter.cost += u64::from(hold.cost);

@@ -9,6 +9,7 @@
 
 use crate::book::{Rule, RuleBook};
 use crate::histogram::Histogram;
+use crate::lease::Hold;
 use crate::limits::{Counts, MAX_RATES, Mode, Rate};
 use crate::order::Waitlist;
 use crate::smooth;
@@ -219,6 +220,20 @@ impl Counter {
         if self.histories.len() > MAX_RATES {
             self.histories.retain(|history| history.ends_at() > now);
         }
+    }
+
+    /// Whether its next start opens a log that it does not have yet.
+    #[inline]
+    pub(crate) fn starts_a_log(&self) -> bool {
+        self.logged == 0 && self.rule.as_ref().is_some_and(|rule| !rule.spec.limits.rates.is_empty())
+    }
+
+    /// Takes back what a lease held.
+    #[inline]
+    pub(crate) fn give_back(&mut self, hold: &Hold, now: u64) {
+        self.calls -= u64::from(hold.calls);
+        self.cost -= u64::from(hold.cost);
+        self.last_used = now;
     }
 
     /// Nothing is held and nobody waits.

@@ -2,6 +2,8 @@
 //!
 //! A value is at most 25 % below the bound that its bucket reports; 576 bytes hold every wait from 1 us to a day.
 
+use std::time::Duration;
+
 /// The least value told apart: a microsecond, in nanoseconds.
 const UNIT: u64 = 1_000;
 const STEPS_PER_DOUBLING: u32 = 4;
@@ -80,6 +82,12 @@ impl Histogram {
             }
         }
         bound(BUCKETS - 1)
+    }
+
+    /// How many waits were certainly no longer than `bound`: all of them where it is a power of two of a microsecond.
+    #[must_use]
+    pub fn up_to(&self, bound: Duration) -> u64 {
+        self.buckets().take_while(|(upper, _)| u128::from(*upper) <= bound.as_nanos()).map(|(_, count)| count).sum()
     }
 
     /// Adds the counts of another.

@@ -43,6 +43,20 @@ pub(crate) struct LeasePart {
     pub(crate) loan: Option<(u32, u64)>,
 }
 
+impl LeasePart {
+    /// A part that stands alone: no end, no loan.
+    #[inline]
+    pub(crate) fn held(fence: u64, holds: SmallVec<[Hold; 3]>, granted_at: u64) -> Self {
+        Self { fence, holds, granted_at, ends_at: 0, identity: None, lender: None, loan: None }
+    }
+
+    /// Whether its end concerns nothing but its counters.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.ends_at == 0 && self.identity.is_none() && self.lender.is_none() && self.loan.is_none()
+    }
+}
+
 /// What the first part of a lease knows of the whole.
 #[derive(Debug)]
 pub(crate) struct Identity {

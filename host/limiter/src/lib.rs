@@ -28,6 +28,7 @@
 mod acquire;
 mod book;
 mod counter;
+mod direct;
 mod histogram;
 mod lease;
 mod limits;
@@ -46,6 +47,7 @@ pub use book::{
     Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule, RuleBook,
     RuleError, RulePatch, RuleSpec,
 };
+pub use direct::Taken;
 pub use histogram::Histogram;
 pub use limits::{
     Concurrency, Counts, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS, MIN_PERIOD, Mode, Rate,

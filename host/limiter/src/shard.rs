@@ -76,8 +76,22 @@ impl Placement {
     #[inline]
     #[must_use]
     pub fn shard_of(&self, scope: &str) -> u16 {
+        self.shard_of_hash(self.hash(scope))
+    }
+
+    /// The hash of a counter's name.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// The shard of a scope with this hash.
+    #[inline]
+    #[must_use]
+    pub fn shard_of_hash(&self, hash: u64) -> u16 {
         // The high bits: the table of the shard uses the low ones.
-        ((self.hasher.hash_one(scope) >> 32) % u64::from(self.shards)) as u16
+        ((hash >> 32) % u64::from(self.shards)) as u16
     }
 
     /// How many shards there are.
@@ -237,13 +251,16 @@ impl Shard {
     /// The counter of this name, made if need be. `None`: the shard is full.
     #[inline]
     pub(crate) fn counter(&mut self, name: &str) -> Option<u32> {
-        let hash = self.placement.hasher.hash_one(name);
-        if let Some(slot) = self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name) {
-            let slot = *slot;
-            self.counters[slot as usize].refresh(&self.book);
-            return Some(slot);
-        }
-        self.make_counter(hash, name)
+        let hash = self.placement.hash(name);
+        self.present(hash, name).or_else(|| self.make_counter(hash, name))
+    }
+
+    /// The counter of this name, if there is one, under the rule that binds it now.
+    #[inline]
+    pub(crate) fn present(&mut self, hash: u64, name: &str) -> Option<u32> {
+        let slot = *self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name)?;
+        self.counters[slot as usize].refresh(&self.book);
+        Some(slot)
     }
 
     #[cold]

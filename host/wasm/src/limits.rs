@@ -74,7 +74,8 @@ pub struct GuestLimits {
     pub http_fields: usize,
     /// Requests that run in one instance at once (WASI 0.3). Default: 16.
     pub concurrent_requests: usize,
-    /// Requests that one instance serves in all (WASI 0.3). Default: 128.
+    /// Requests that one instance serves in all (WASI 0.3); one that has grown to half of its memory serves no more.
+    /// Default: 1,000.
     pub requests_per_instance: usize,
     /// How long an idle instance is kept. Default: 1 s.
     pub idle_time: Duration,
@@ -93,7 +94,7 @@ impl Default for GuestLimits {
             hostcall_fuel: 4 << 20,
             http_fields: 64 << 10,
             concurrent_requests: 16,
-            requests_per_instance: 128,
+            requests_per_instance: 1000,
             idle_time: Duration::from_secs(1),
         }
     }

@@ -15,6 +15,12 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 /// code, and two that tie it together); composed ones have three for each part.
 const PARTS_PER_INSTANCE: u32 = 8;
 
+/// What a free slot of the pool keeps in memory, of each kind: what a usual guest touches, so that the next instance in it
+/// asks the kernel for nothing. The pool has at most 100 free slots that keep anything.
+const KEEP_MEMORY: usize = 1 << 20;
+const KEEP_TABLE: usize = 64 << 10;
+const KEEP_STACK: usize = 64 << 10;
+
 /// How the shared engine is set up.
 #[derive(Debug, Clone)]
 pub struct RuntimeConfig {
@@ -121,6 +127,9 @@ fn engine_config(pool: Option<u32>) -> Config {
         pool.total_stacks(instances.saturating_mul(2));
         pool.total_core_instances(instances.saturating_mul(PARTS_PER_INSTANCE));
         pool.total_tables(instances.saturating_mul(PARTS_PER_INSTANCE));
+        pool.linear_memory_keep_resident(KEEP_MEMORY);
+        pool.table_keep_resident(KEEP_TABLE);
+        pool.async_stack_keep_resident(KEEP_STACK);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }
     config

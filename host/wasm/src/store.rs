@@ -8,8 +8,9 @@ use crate::instance::InstanceState;
 use crate::output::GuestOutput;
 use crate::view::{FlowCtxView, FlowView};
 use std::fmt;
+use std::sync::Arc;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{ResourceLimiter, Store, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -19,7 +20,7 @@ pub(crate) struct GuestData {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
-    limits: StoreLimits,
+    bounds: Bounds,
     pub(crate) flow: FlowCtx,
     pub(crate) cpu: CpuMeter,
 }
@@ -48,8 +49,44 @@ impl FlowView for GuestData {
     }
 }
 
+/// The limits of a store, and when its instance has grown enough.
+///
+/// An instance serves a thousand requests. One that keeps some memory of each would run into its limit, and fail the
+/// requests that it serves then; so it is replaced while half of it is left.
+struct Bounds {
+    limits: StoreLimits,
+    enough: usize,
+    instance: Arc<InstanceState>,
+}
+
+impl ResourceLimiter for Bounds {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // What it has from the start says nothing about a leak.
+        if current > 0 && desired > self.enough {
+            self.instance.retire();
+        }
+        self.limits.memory_growing(current, desired, maximum)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.limits.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
+}
+
 /// Makes a store for a new instance.
-pub(crate) fn new_store(component: &Component, instance: &InstanceState) -> Store<GuestData> {
+pub(crate) fn new_store(component: &Component, instance: &Arc<InstanceState>) -> Store<GuestData> {
     let limits = component.limits();
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits.resources);
@@ -73,12 +110,12 @@ pub(crate) fn new_store(component: &Component, instance: &InstanceState) -> Stor
         wasi: wasi.build(),
         http,
         hooks: component.hooks(),
-        limits: store_limits,
+        bounds: Bounds { limits: store_limits, enough: limits.memory / 2, instance: instance.clone() },
         flow: component.flow_ctx(instance),
         cpu: CpuMeter::new(ticks, tick, limits.cpu),
     };
     let mut store = Store::new(component.runtime().engine(), data);
-    store.limiter(|data| &mut data.limits);
+    store.limiter(|data| &mut data.bounds);
     store.set_hostcall_fuel(limits.hostcall_fuel);
     store.set_max_component_handles(limits.handles);
     if let Some(tasks) = store.concurrent_resource_table() {

@@ -54,6 +54,7 @@ impl HandlerState for Handler {
                 instance: instance.clone(),
                 idle_time: limits.idle_time.min(NEVER),
                 deadline: limits.deadline.min(NEVER),
+                isolated: self.component.is_isolated(),
                 seen: None,
                 armed: None,
                 sleep: Box::pin(tokio::time::sleep(NEVER)),
@@ -161,6 +162,7 @@ pub(crate) struct Expiry {
     instance: Arc<InstanceState>,
     idle_time: Duration,
     deadline: Duration,
+    isolated: bool,
     /// The last status and its start: work is done on a change only.
     seen: Option<(WorkerStatus, Instant)>,
     /// When the timer goes off, if it is set. It is never set later, only earlier: at its time the next one is worked out.
@@ -177,8 +179,10 @@ impl WorkerExpiration for Expiry {
             me.seen = Some((status, start));
             if status == WorkerStatus::Idle && !first {
                 me.instance.became_idle();
-                // The worker asks again whether it may take a request.
-                cx.waker().wake_by_ref();
+                if me.isolated {
+                    // Only now may it take the next request: the worker asks again.
+                    cx.waker().wake_by_ref();
+                }
             }
             me.arm(me.next(status, start));
         }

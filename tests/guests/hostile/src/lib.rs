@@ -3,6 +3,7 @@
 include!("../../support.rs");
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 wasip3::http::service::export!(Guest);
 
@@ -13,7 +14,7 @@ impl wasip3::exports::http::handler::Guest for Guest {
         let asked = Asked::new(&request);
         drop(request);
         let _lease = match asked.path.as_str() {
-            "/plain" | "/flood" | "/options" | "/huge-name" | "/many-targets" => None,
+            "/plain" | "/leak" | "/flood" | "/options" | "/huge-name" | "/many-targets" => None,
             _ => asked.acquire().await.ok(),
         };
         Ok(match asked.path.as_str() {
@@ -44,6 +45,13 @@ impl wasip3::exports::http::handler::Guest for Guest {
                     hoard.push(vec![1u8; 1 << 20]);
                     black_box(&hoard);
                 }
+            }
+            // Memory that no request gives back; says which request of this instance it is.
+            "/leak" => {
+                let leak = vec![1u8; asked.number("bytes").unwrap_or(0) as usize];
+                black_box(leak.leak());
+                static SERVED: AtomicU32 = AtomicU32::new(0);
+                respond(SERVED.fetch_add(1, Ordering::Relaxed).to_string())
             }
             // Leases without end: a typed answer at some point, never a harm.
             "/flood" => {

@@ -9,6 +9,9 @@ struct Guest;
 impl wasip3::exports::http::handler::Guest for Guest {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let asked = Asked::new(&request);
+        if asked.path == "/echo" {
+            return Ok(echo(request));
+        }
         drop(request);
         let chunks = asked.number("chunks").unwrap_or(3);
         let ms = asked.number("ms").unwrap_or(10);
@@ -34,6 +37,24 @@ impl wasip3::exports::http::handler::Guest for Guest {
             _ => respond("no such path"),
         })
     }
+}
+
+/// Answers what came: the body as it is, the fields that begin with `x-`, the method and the target.
+fn echo(request: Request) -> Response {
+    let fields = Fields::new();
+    for (name, value) in request.get_headers().copy_all() {
+        if name.starts_with("x-") {
+            fields.append(&name, &value).expect("a field that came in can go out");
+        }
+    }
+    let method = format!("{:?}", request.get_method());
+    let target = request.get_path_with_query().unwrap_or_default();
+    fields.append("echo-method", method.as_bytes()).expect("a legal field");
+    fields.append("echo-target", target.as_bytes()).expect("a legal field");
+    let (done, done_reader) = wasip3::wit_future::new(|| Ok(()));
+    drop(done);
+    let (body, trailers) = Request::consume_body(request, done_reader);
+    Response::new(fields, Some(body), trailers).0
 }
 
 fn stream(chunks: u64, ms: u64, lease: Option<Lease>) -> Response {
