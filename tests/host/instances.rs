@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use weir_tests::{Host, get, guests, within};
-use weir_wasm::HandleError;
+use weir_wasm::{ComponentConfig, HandleError, Runtime, RuntimeConfig};
 
 #[tokio::test]
 async fn requests_queue_for_an_instance() {
@@ -15,6 +15,26 @@ async fn requests_queue_for_an_instance() {
         .map(|_| {
             let app = app.clone();
             tokio::spawn(async move { get(&app, "/hold?ms=5").await })
+        })
+        .collect();
+    for one in all {
+        assert_eq!(within("its turn", one).await.unwrap().unwrap(), "held");
+    }
+    host.settles().await;
+}
+
+#[tokio::test]
+async fn a_machine_without_room_for_the_pool_runs_components_too() {
+    // No machine has the address space for so many.
+    let runtime = Runtime::new(&RuntimeConfig { pool_instances: u32::MAX, ..RuntimeConfig::default() }).unwrap();
+    let host = Host::new(&[("app", "1")]);
+    let mut config = ComponentConfig::new("app");
+    config.max_instances = Some(2);
+    let app = runtime.load(&host.flow, &std::fs::read(guests::FLOW).unwrap(), config).unwrap().runner();
+    let all: Vec<_> = (0..20)
+        .map(|_| {
+            let app = app.clone();
+            tokio::spawn(async move { get(&app, "/hold?ms=1&scope=app").await })
         })
         .collect();
     for one in all {

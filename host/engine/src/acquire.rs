@@ -32,6 +32,15 @@ enum State {
     Done,
 }
 
+/// What became of a request that was not refused at once.
+#[derive(Debug)]
+pub enum Started {
+    /// It is granted.
+    Granted(Lease),
+    /// It waits.
+    Waiting(Acquire),
+}
+
 /// What became of a request at once.
 pub(crate) enum Begun {
     Ended(Result<Lease, Refusal>),
@@ -41,6 +50,10 @@ pub(crate) enum Begun {
 impl Acquire {
     pub(crate) fn new(engine: Engine, request: Request, secret: Option<u128>) -> Self {
         Self { engine, state: State::New { request, secret } }
+    }
+
+    pub(crate) fn waiting(engine: Engine, waiter: WaiterId, shards: SmallVec<[u16; 4]>, wait: Arc<Wait>) -> Self {
+        Self { engine, state: State::Waiting { waiter, shards, wait } }
     }
 }
 

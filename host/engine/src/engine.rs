@@ -1,6 +1,6 @@
 //! The engine: one handle on all shards.
 
-use crate::acquire::{Acquire, AcquireTimed, Begun};
+use crate::acquire::{Acquire, AcquireTimed, Begun, Started};
 use crate::cell::{Cell, NEVER, Wait};
 use crate::clock::Clock;
 use crate::lease::{Lease, LeaseError};
@@ -130,6 +130,23 @@ impl Engine {
     /// O(counters) when admitted at once, at most 3 a scope; joining a waitlist is O(log waiters).
     pub fn acquire(&self, request: Request) -> Acquire {
         Acquire::new(self.clone(), request, None)
+    }
+
+    /// As [`Self::acquire`], decided on the spot: the outcome, or the future of a request that has to wait and has its
+    /// place in line already.
+    ///
+    /// Spares those who are admitted at once the future.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    #[inline]
+    pub fn acquire_now(&self, request: &Request) -> Result<Started, Refusal> {
+        match self.begin(request, true, None) {
+            Begun::Ended(outcome) => outcome.map(Started::Granted),
+            Begun::Waiting { waiter, shards, wait } => {
+                Ok(Started::Waiting(Acquire::waiting(self.clone(), waiter, shards, wait)))
+            }
+        }
     }
 
     /// As [`Self::acquire`], but never waits: what does not fit now is refused as `limited`.

@@ -28,7 +28,7 @@ mod lease;
 mod sync;
 mod timer;
 
-pub use acquire::{Acquire, AcquireTimed, TimedLease};
+pub use acquire::{Acquire, AcquireTimed, Started, TimedLease};
 pub use clock::{Clock, ManualClock};
 pub use engine::{CounterQuery, Engine, EngineConfig, MetricsSnapshot};
 pub use lease::{Lease, LeaseError};

@@ -35,6 +35,7 @@ pub(crate) struct Ask {
 
 impl FlowCtxView<'_> {
     /// Checks what the guest said and makes a request of it.
+    #[inline]
     pub(crate) fn request(&mut self, home: &RequestState, ask: Ask) -> wasmtime::Result<Result<Request, wit::Refusal>> {
         let more = match ask.more {
             Some(more) => Some(self.table.delete(more)?),
@@ -43,6 +44,7 @@ impl FlowCtxView<'_> {
         Ok(self.checked(home, ask.scope, ask.limit_key.as_deref(), ask.cost, more))
     }
 
+    #[inline]
     fn checked(
         &self,
         home: &RequestState,

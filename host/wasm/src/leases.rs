@@ -1,6 +1,6 @@
 //! `weir:flow/leases`: the asynchronous flavour. A call that waits suspends the one guest task that made it.
 //!
-//! An acquire is polled once on the spot, in the same access to the store that found its request: where there is
+//! An acquire is decided on the spot, in the same access to the store that found its request: where there is
 //! capacity, that is all, without an await. Only one that really has to wait takes room in the waiting room of its
 //! component, which is smaller than the component's slots: a component can never wait with all of them.
 
@@ -12,19 +12,39 @@ use crate::lease::LeaseEntry;
 use crate::options::OptionsEntry;
 use crate::request::RequestState;
 use crate::view::{Flow, FlowCtxView, request_of};
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use wasmtime::component::{Accessor, Resource};
-use weir_engine::Reason;
+use weir_engine::{Acquire, Lease, Reason, Refusal, Started};
 
 type Constraints = Result<Vec<wit::Constraint>, wit::Refusal>;
 
 enum First {
     Answer(Answer),
-    Wait(Arc<RequestState>, WaitingRoom),
+    Wait(Box<Waiting>),
+}
+
+/// An acquire that waits, with its room.
+struct Waiting {
+    home: Arc<RequestState>,
+    acquire: Acquire,
+    _room: WaitingRoom,
+}
+
+impl Waiting {
+    /// Waits for the outcome; there is none when the request is given up first.
+    ///
+    /// # Cancel safety
+    /// As the acquire: it leaves no trace.
+    async fn outcome(self: Box<Self>) -> (Arc<RequestState>, Option<Result<Lease, Refusal>>) {
+        let Self { home, acquire, _room } = *self;
+        let outcome = match futures::future::select(acquire, pin!(home.cancelled())).await {
+            futures::future::Either::Left((outcome, _)) => Some(outcome),
+            futures::future::Either::Right(((), _)) => None,
+        };
+        (home, outcome)
+    }
 }
 
 impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
@@ -36,7 +56,6 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
         cost: u32,
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<Answer> {
-        let mut pending = pin!(None);
         let first = accessor.with(|mut access| -> wasmtime::Result<First> {
             let home = request_of(&mut access)?;
             let mut view = access.get();
@@ -44,38 +63,22 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
                 Ok(request) => request,
                 Err(refusal) => return Ok(First::Answer(Err(refusal))),
             };
-            pending.set(Some(view.ctx.engine.acquire(request)));
-            let poll = match pending.as_mut().as_pin_mut() {
-                Some(acquire) => acquire.poll(&mut Context::from_waker(Waker::noop())),
-                None => Poll::Pending,
-            };
-            match poll {
-                Poll::Ready(outcome) => Ok(First::Answer(view.answer(home, outcome)?)),
-                Poll::Pending => match view.ctx.identity.wait() {
-                    Some(room) => Ok(First::Wait(home, room)),
+            match view.ctx.engine.acquire_now(&request) {
+                Ok(Started::Granted(lease)) => Ok(First::Answer(view.answer(home, Ok(lease))?)),
+                Ok(Started::Waiting(acquire)) => match view.ctx.identity.wait() {
+                    Some(_room) => Ok(First::Wait(Box::new(Waiting { home, acquire, _room }))),
                     None => Ok(First::Answer(Err(too_many_waiting(view.ctx.identity.max_waiting())))),
                 },
+                Err(refusal) => Ok(First::Answer(view.answer(home, Err(refusal))?)),
             }
         })?;
-        let (home, room) = match first {
-            First::Answer(answer) => return Ok(answer),
-            First::Wait(home, room) => (home, room),
-        };
-        let outcome = {
-            let cancelled = pin!(home.cancelled());
-            match pending.as_mut().as_pin_mut() {
-                Some(acquire) => match futures::future::select(acquire, cancelled).await {
-                    futures::future::Either::Left((outcome, _)) => Some(outcome),
-                    futures::future::Either::Right(((), _)) => None,
-                },
-                None => None,
-            }
-        };
-        pending.set(None);
-        drop(room);
-        match outcome {
-            Some(outcome) => accessor.with(|mut access| access.get().answer(home, outcome)),
-            None => Ok(Err(given_up())),
+        match first {
+            First::Answer(answer) => Ok(answer),
+            // In a box of its own: the future of a call that need not wait stays small.
+            First::Wait(waiting) => match Box::pin(waiting.outcome()).await {
+                (home, Some(outcome)) => accessor.with(|mut access| access.get().answer(home, outcome)),
+                (_, None) => Ok(Err(given_up())),
+            },
         }
     }
 

@@ -21,6 +21,9 @@ const KEEP_MEMORY: usize = 1 << 20;
 const KEEP_TABLE: usize = 64 << 10;
 const KEEP_STACK: usize = 64 << 10;
 
+/// The address space that a memory takes, and grows by, where there is no pool.
+const SMALL_RESERVATION: u64 = 4 << 20;
+
 /// How the shared engine is set up.
 #[derive(Debug, Clone)]
 pub struct RuntimeConfig {
@@ -131,6 +134,11 @@ fn engine_config(pool: Option<u32>) -> Config {
         pool.table_keep_resident(KEEP_TABLE);
         pool.async_stack_keep_resident(KEEP_STACK);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    } else {
+        // A machine that has no room for the pool may have none for 4 GiB a memory either.
+        config.memory_reservation(SMALL_RESERVATION);
+        config.memory_reservation_for_growth(SMALL_RESERVATION);
+        config.memory_guard_size(0);
     }
     config
 }
