@@ -8,10 +8,11 @@ use crate::counter::{Counter, RateVerdict};
 use crate::lease::{Hold, Identity, LeasePart};
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
 use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
-use crate::request::{DEFAULT_MAX_WAIT, Grant, LeaseRef, Request, WaiterId};
+use crate::request::{DEFAULT_MAX_WAIT, Grant, LeaseRef, Line, Request, WaiterId};
 use crate::shard::{Shard, Timer, Waiter};
-use crate::step::ShardSet;
+use crate::step::{Effect, ShardSet, shards_of};
 use smallvec::SmallVec;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many may wait at one counter when no rule says so.
@@ -40,8 +41,8 @@ pub(crate) enum Standing {
 }
 
 /// How all counters together stand towards a request.
-#[derive(Debug, Clone, Copy)]
-enum Answer {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
     Fits,
     /// The first site that is in the way, and when time alone may clear it.
     Blocked {
@@ -112,8 +113,7 @@ pub(crate) fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now
     if hold.calls == 0 && hold.cost == 0 {
         return Standing::Fits;
     }
-    // Also where no rule binds any more: who was parked under an earlier one has not been served yet.
-    let mut standing = if counter.waitlist.stands_before(ticket) { Standing::Blocked(None) } else { Standing::Fits };
+    let mut standing = if counter.bars(ticket) { Standing::Blocked(None) } else { Standing::Fits };
     // Taken out and put back, rather than cloned: the count of a rule that binds many counters is written by no one here.
     let Some(rule) = counter.rule.take() else { return standing };
     if let Some(Concurrency { limit, counts }) = rule.spec.limits.concurrency {
@@ -154,59 +154,69 @@ impl ShardSet<'_, '_> {
         request: &Request,
         wait: bool,
         secret: Option<u128>,
+        effects: &mut Vec<Effect>,
     ) -> Result<Arrival, Refusal> {
         if self.shards.iter().any(|shard| shard.closed) {
             return Err(self.refuse(Reason::Unavailable, Vec::new()));
         }
         let mut sites = Sites::new();
-        let (site, until) = match self.place(now, request, None, secret, now, &mut sites)? {
-            Placed::Granted(grant) => return Ok(Arrival::Granted(grant)),
-            Placed::Never => {
+        self.locate(request, now, &mut sites)?;
+        let answer = self.ask(now, &sites, None);
+        let line = self.line_of(request, &sites);
+        let (site, until) = match (answer, &line) {
+            (Answer::Never, _) => {
                 let constraints = self.describe(now, &sites, None, Which::TooLarge);
                 self.leave_no_trace(&sites, now);
                 return Err(self.refuse(Reason::TooLarge, constraints));
             }
-            Placed::Blocked { site, until } => (site, until),
-        };
-        let max_wait = self.max_wait(&sites, request);
-        let refusal = if !wait || max_wait == 0 {
-            Some(Reason::Limited)
-        } else {
-            let Site { at, hold } = sites[site];
-            let shard = &self.shards[at];
-            let counter = &shard.counters[hold.counter as usize];
-            let max_waiters =
-                counter.rule.as_ref().and_then(|rule| rule.spec.limits.max_waiters).unwrap_or(DEFAULT_MAX_WAITERS);
-            if max_waiters == 0 {
-                Some(Reason::Limited)
-            } else if counter.waitlist.len() >= max_waiters as usize || shard.waiters.len() >= shard.limits.max_waiters
-            {
-                Some(Reason::Overloaded)
-            } else {
-                None
+            // Nobody overtakes in a line.
+            (_, Some((_, site))) => (*site, None),
+            (Answer::Blocked { site, until }, None) => (site, until),
+            (Answer::Fits, None) => {
+                let grant = self.commit(now, request, &sites, secret, now);
+                self.count_passes(&sites, None, now, effects);
+                return Ok(Arrival::Granted(grant));
             }
         };
+        let max_wait = self.max_wait(&sites, request);
+        let Site { at, hold } = sites[site];
+        let refusal =
+            if !wait || max_wait == 0 { Some(Reason::Limited) } else { self.no_place(request, at, hold.counter) };
         if let Some(reason) = refusal {
-            let Site { at, hold } = sites[site];
             self.shards[at].counters[hold.counter as usize].refused += 1;
-            let constraints = self.describe(now, &sites, None, Which::InTheWay);
+            let line = line.as_ref().map(|(line, _)| (u64::MAX, &**line));
+            let constraints = self.describe(now, &sites, line, Which::InTheWay);
             self.leave_no_trace(&sites, now);
             return Err(self.refuse(reason, constraints));
         }
+        self.shards[at].metrics.waited += 1;
         let ticket = self.next_number(now);
-        let origin = self.shards[0].index;
         let waiter = Waiter {
-            origin,
+            line: line.map_or_else(|| Arc::new(request.line(ticket)), |(line, _)| line),
             request: request.clone(),
             secret,
             arrived: now,
             deadline: now.saturating_add(max_wait),
-            counter: 0,
         };
-        self.shards[sites[site].at].metrics.waited += 1;
-        self.park(ticket, waiter, sites[site], until);
+        let id = self.join(now, ticket, waiter, sites[site], until);
         self.leave_no_trace(&sites, now);
-        Ok(Arrival::Waiting(WaiterId { ticket, shard: origin }))
+        Ok(Arrival::Waiting(id))
+    }
+
+    /// Why nobody more can wait at a counter.
+    fn no_place(&self, request: &Request, at: usize, counter: u32) -> Option<Reason> {
+        let counter = &self.shards[at].counters[counter as usize];
+        let max_waiters =
+            counter.rule.as_ref().and_then(|rule| rule.spec.limits.max_waiters).unwrap_or(DEFAULT_MAX_WAITERS);
+        let origin = shards_of(&self.shards[0].placement, request).first().and_then(|shard| self.at(*shard));
+        let origin = &self.shards[origin.unwrap_or(at)];
+        if max_waiters == 0 {
+            Some(Reason::Limited)
+        } else if counter.waitlist.len() >= max_waiters as usize || origin.waiters.len() >= origin.limits.max_waiters {
+            Some(Reason::Overloaded)
+        } else {
+            None
+        }
     }
 
     /// The decision that a newcomer would get that does not wait, with no effect: what binds it, or why not.
@@ -222,7 +232,13 @@ impl ShardSet<'_, '_> {
                 let constraints = self.describe(now, &sites, None, Which::InTheWay);
                 Err(self.refusal(Reason::Limited, constraints))
             }
-            Answer::Fits => Ok(self.describe(now, &sites, None, Which::Binding)),
+            Answer::Fits => match self.line_of(request, &sites) {
+                Some((line, _)) => {
+                    let constraints = self.describe(now, &sites, Some((u64::MAX, &line)), Which::InTheWay);
+                    Err(self.refusal(Reason::Limited, constraints))
+                }
+                None => Ok(self.describe(now, &sites, None, Which::Binding)),
+            },
         };
         self.leave_no_trace(&sites, now);
         outcome
@@ -246,15 +262,13 @@ impl ShardSet<'_, '_> {
         }
     }
 
-    /// Whether a waiter can never be granted under the book in force.
-    pub(crate) fn can_never_fit(&mut self, request: &Request, ticket: u64, now: u64) -> bool {
+    /// How all counters stand towards a request, with no effect. `None`: a cap is in the way of asking.
+    pub(crate) fn asked(&mut self, request: &Request, ticket: Option<u64>, now: u64) -> Option<Answer> {
         let mut sites = Sites::new();
-        if self.locate(request, now, &mut sites).is_err() {
-            return false;
-        }
-        let never = matches!(self.ask(now, &sites, Some(ticket)), Answer::Never);
+        self.locate(request, now, &mut sites).ok()?;
+        let answer = self.ask(now, &sites, ticket);
         self.leave_no_trace(&sites, now);
-        never
+        Some(answer)
     }
 
     /// Finds every counter of a request, each once, and takes off what it can ride on.
@@ -386,27 +400,6 @@ impl ShardSet<'_, '_> {
         Grant { parts, fence, book_version, ends_at, waited }
     }
 
-    /// Writes a waiter down at the counter that is in its way.
-    pub(crate) fn park(&mut self, ticket: u64, mut waiter: Waiter, site: Site, until: Option<u64>) {
-        let Site { at, hold } = site;
-        waiter.counter = hold.counter;
-        let shard = &mut *self.shards[at];
-        shard.set_timer(waiter.deadline, Timer::Deadline { ticket });
-        shard.waiters.insert(ticket, waiter);
-        let counter = &mut shard.counters[hold.counter as usize];
-        counter.waitlist.join(ticket);
-        // Only a head waits for time; who stands behind it is looked at when it leaves.
-        if let Some(until) = until
-            && counter.waitlist.head() == Some(ticket)
-        {
-            let before = std::mem::replace(&mut counter.refill_at, until);
-            if before != 0 {
-                shard.clear_timer(before, Timer::Refill { counter: hold.counter });
-            }
-            shard.set_timer(until, Timer::Refill { counter: hold.counter });
-        }
-    }
-
     /// How long a request may wait, in nanoseconds: its own wish, cut by the shortest `max-wait` that binds it.
     fn max_wait(&self, sites: &[Site], request: &Request) -> u64 {
         let rules =
@@ -436,13 +429,21 @@ impl ShardSet<'_, '_> {
     }
 
     /// Names the constraints of every site.
-    pub(crate) fn describe(&mut self, now: u64, sites: &[Site], ticket: Option<u64>, which: Which) -> Vec<Constraint> {
+    ///
+    /// `waiter` is the ticket of who asks and the line it waits in, or would wait in.
+    pub(crate) fn describe(
+        &mut self,
+        now: u64,
+        sites: &[Site],
+        waiter: Option<(u64, &Line)>,
+        which: Which,
+    ) -> Vec<Constraint> {
         let mut constraints = Vec::new();
         for Site { at, hold } in sites {
             describe_counter(
                 &mut self.shards[*at].counters[hold.counter as usize],
                 hold,
-                ticket,
+                waiter,
                 now,
                 which,
                 &mut constraints,
@@ -506,7 +507,7 @@ pub(crate) fn charge(shard: &mut Shard, hold: &Hold, now: u64, waited: u64) {
 fn describe_counter(
     counter: &mut Counter,
     hold: &Hold,
-    ticket: Option<u64>,
+    waiter: Option<(u64, &Line)>,
     now: u64,
     which: Which,
     into: &mut Vec<Constraint>,
@@ -550,10 +551,12 @@ fn describe_counter(
         named.push((constraint, matches!(verdict, RateVerdict::NotUntil(_)), verdict == RateVerdict::Never));
     }
     let needs = hold.calls > 0 || hold.cost > 0;
-    if needs && counter.waitlist.stands_before(ticket) && named.iter().all(|(_, blocks, _)| !blocks) {
+    let line = waiter.map(|(_, line)| line).filter(|line| counter.waitlist.get(line).is_some());
+    let stopped = line.is_some() || counter.bars(waiter.map(|(ticket, _)| ticket));
+    if needs && stopped && named.iter().all(|(_, blocks, _)| !blocks) {
         let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
         let mut constraint =
-            constraint(ConstraintKind::Waitlist, u64::from(max_waiters), counter.waitlist.before(ticket) as u64);
+            constraint(ConstraintKind::Waitlist, u64::from(max_waiters), counter.waitlist.before(line, now) as u64);
         constraint.frees_in =
             Some(estimate(counter, limits.concurrency.map_or(1, |concurrency| u64::from(concurrency.limit))));
         constraint.estimated = true;

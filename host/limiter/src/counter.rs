@@ -15,6 +15,7 @@ use crate::order::Waitlist;
 use crate::smooth;
 use crate::window::Window;
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What one rate remembers.
@@ -76,6 +77,8 @@ pub(crate) struct Counter {
     /// The log entries that its shard has booked for it.
     pub(crate) logged: usize,
     pub(crate) waitlist: Waitlist,
+    /// The tickets whose barriers stand here; see `order`.
+    pub(crate) barriers: BTreeSet<u64>,
     /// Mean time that a lease is held, of those that are measured, in nanoseconds; 0: none was yet.
     pub(crate) mean_hold: u64,
     /// When it was last charged or given back to.
@@ -101,6 +104,7 @@ impl Counter {
             histories: SmallVec::new(),
             logged: 0,
             waitlist: Waitlist::default(),
+            barriers: BTreeSet::new(),
             mean_hold: 0,
             last_used: 0,
             granted: 0,
@@ -236,10 +240,22 @@ impl Counter {
         self.last_used = now;
     }
 
-    /// Nothing is held and nobody waits.
+    /// Whether nothing is admitted until somebody says so.
+    pub(crate) fn is_closed(&self) -> bool {
+        let rule = self.rule.as_ref();
+        rule.and_then(|rule| rule.spec.limits.concurrency).is_some_and(|concurrency| concurrency.limit == 0)
+    }
+
+    /// Whether a barrier stops this ticket here; a newcomer has none yet, and is later than all.
+    #[inline]
+    pub(crate) fn bars(&self, ticket: Option<u64>) -> bool {
+        self.barriers.first().is_some_and(|barrier| ticket.is_none_or(|ticket| *barrier < ticket))
+    }
+
+    /// Nothing is held, nobody waits, and no barrier stands here.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        self.calls == 0 && self.cost == 0 && self.waitlist.is_empty()
+        self.calls == 0 && self.cost == 0 && self.waitlist.is_empty() && self.barriers.is_empty()
     }
 
     /// When its rate history has aged out. In the past: it has.

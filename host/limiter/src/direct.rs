@@ -64,7 +64,8 @@ impl Shard {
             let counter = self.present(hash, name)?;
             let hold = Hold { counter, calls: 1, cost: cost.get(), lent_calls: 0, lent_cost: 0 };
             let found = &mut self.counters[counter as usize];
-            if found.starts_a_log() && self.log_entries >= self.limits.max_log_entries
+            if !found.waitlist.is_empty()
+                || found.starts_a_log() && self.log_entries >= self.limits.max_log_entries
                 || stand(found, &hold, None, now) != Standing::Fits
             {
                 return None;
@@ -88,7 +89,7 @@ impl Shard {
     /// Needs no time: where it would matter, it does not answer.
     #[inline]
     pub fn give_back(&mut self, lease: LeaseRef) -> bool {
-        if !self.waiters.is_empty() || hold_is_measured(lease.fence) {
+        if self.parked > 0 || hold_is_measured(lease.fence) {
             return false;
         }
         match self.leases.get(lease.slot as usize) {

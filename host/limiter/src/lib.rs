@@ -41,6 +41,7 @@ mod shard;
 mod smooth;
 mod snapshot;
 mod step;
+mod waiting;
 mod window;
 
 pub use book::{
@@ -53,11 +54,12 @@ pub use limits::{
     Concurrency, Counts, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS, MIN_PERIOD, Mode, Rate,
 };
 pub use name::{MAX_DEPTH, MAX_NAME_BYTES, NameError, Part, ScopedKey};
+pub use order::{MAX_PASSES, PATIENCE};
 pub use pattern::{Pattern, PatternError};
 pub use refusal::{Constraint, ConstraintKind, Reason, Refusal};
 pub use request::{
-    DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, Grant, LeaseId, LeaseIdError, LeaseRef, MAX_LEASE_LIFE, MAX_LEASE_TIME,
-    MAX_TARGETS, MIN_LEASE_TIME, Request, RequestError, WaiterId, check_lease_time,
+    DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Grant, LeaseId, LeaseIdError, LeaseRef, MAX_LEASE_LIFE,
+    MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Request, RequestError, WaiterId, check_lease_time,
 };
 pub use shard::{IDLE_KEEP, Placement, Shard, ShardLimits, ShardMetrics};
 pub use snapshot::{CounterSnapshot, RateSnapshot};

@@ -63,6 +63,8 @@ pub enum Part {
     FirstKey,
     /// The second limit-key part.
     SecondKey,
+    /// A fairness key, which is no part of a counter's name but follows the same rules.
+    FairnessKey,
 }
 
 impl fmt::Display for Part {
@@ -71,6 +73,7 @@ impl fmt::Display for Part {
             Self::Scope => "scope",
             Self::FirstKey => "first limit-key part",
             Self::SecondKey => "second limit-key part",
+            Self::FairnessKey => "fairness key",
         })
     }
 }

@@ -1,57 +1,328 @@
 //! The order in which waiters are served. This file, and no other, decides who is next.
 //!
-//! One order for now: arrival. Every waiter has a ticket; at each counter the lowest ticket is served first, and a
-//! waiter that does not fit holds back all behind it there. A waiter is *parked* at one counter that stands in its way:
-//! while that one does, no other matters. When it frees up, the waiter at its head is looked at whole: it is granted,
-//! stays (still blocked here), or moves to another counter that blocks it, where its ticket puts it in its place.
+//! # Lines
+//! Waiters with equal targets, priority and fairness key form a *line*. Inside a line it is first come, first served:
+//! nobody overtakes, and a large cost at the head holds back the line, and only the line. A line is *parked* at one
+//! counter that stands in the way of its head; when that one frees up, the head is looked at whole: it is granted, stays,
+//! or the line moves to another counter that blocks it. The waitlist of a counter holds the lines parked there.
 //!
-//! Bounds: at one counter nobody is overtaken (0 overtakes among waiters parked there); joining, leaving and moving are
-//! O(log waiters). A request that needs several counters can be passed by others while it is parked at one of them and
-//! the rest fill up again.
+//! # Between lines
+//! 1. Priority, highest first. A class that was passed over for [`PATIENCE`] has its first line looked at before all
+//!    others.
+//! 2. Weighted fairness between fairness keys, by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a key's
+//!    next unit of work has a start tag, a grant moves it on by `units / weight`, and the lowest tag is next. A key that
+//!    joins starts at the tag served last, so that it neither owes nor owns the time before. Per round between two keys
+//!    that both wait all the time, the lag behind the ideal share is at most one largest cost.
+//! 3. Arrival.
 //!
-//! Deliberately not here yet: lines, priorities, weights between fairness keys, and barriers against endless passing.
+//! Worked example: `a` (weight 3) and `b` (weight 1) wait with calls of cost 1 for a counter that serves one at a time.
+//! Tags move on by 1/3 and by 1: the grants are a b a a a b a a a b ...
+//!
+//! # Barriers
+//! What fits is granted: the order chooses among those that fit, and a large or wide request could be passed forever by
+//! small ones. So the first in the order of each counter counts who passes it, and a line that moves on counts what it
+//! leaves to others; after [`MAX_PASSES`] the head raises a *barrier* at the counters it needs, and later tickets stop
+//! there until it has gone. A barrier holds no capacity, and lets lower
+//! tickets by, so that barriers form no cycle.
+//!
+//! # Bounds
+//! Joining, leaving and moving a line, and finding the next that fits where each needs the same: O(log lines). A line that
+//! does not fit costs one look at its counter whenever that one frees up.
 
-use std::collections::BTreeSet;
+use crate::request::{Line, WaiterId};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-/// The waiters parked at one counter. Empty, it takes no memory of its own.
+/// How long a class of priority is passed over before its first line goes before all others: 10 s.
+pub const PATIENCE: u64 = 10_000_000_000;
+/// How often the first in the order of a counter is passed before it raises a barrier.
+pub const MAX_PASSES: u32 = 64;
+
+/// Start tags are units divided by weight, times this: fine enough that rounding by weights up to 1,000 stays under a
+/// thousandth of a unit.
+const TAG_UNIT: u128 = 1 << 20;
+/// How many keys that have left are remembered by their tag while it is ahead of the others. Past it the one least ahead
+/// is forgotten, which forgives it at most what it is ahead.
+const MAX_REMEMBERED: usize = 1_024;
+
+/// A line parked at a counter, by its head.
+#[derive(Debug, Clone)]
+pub(crate) struct Parked {
+    pub(crate) line: Arc<Line>,
+    /// The head.
+    pub(crate) head: WaiterId,
+    /// What the head needs here at least: calls and cost.
+    pub(crate) calls: u32,
+    pub(crate) cost: u32,
+    /// How many wait in the line.
+    pub(crate) waiters: usize,
+    /// How often its head was passed, while it was the first somewhere or by moving away from what was free.
+    pub(crate) passes: u32,
+}
+
+/// The lines parked at one counter. Empty, it takes no memory of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Waitlist {
-    tickets: BTreeSet<u64>,
+    inner: Option<Box<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By priority, highest first.
+    classes: BTreeMap<Reverse<u8>, Class>,
+    /// Where each line stands: its class, its key, and its head's ticket.
+    places: HashMap<Arc<Line>, u64>,
+    waiters: usize,
+    /// How many lines need so much cost here.
+    costs: BTreeMap<u32, usize>,
+    /// Lines that need no call here, because they ride on one.
+    riding: usize,
+}
+
+/// The lines of one priority.
+#[derive(Debug, Default)]
+struct Class {
+    shares: HashMap<Arc<str>, Share>,
+    /// The keys that wait, by start tag and the ticket of their first line.
+    order: BTreeMap<(u128, u64), Arc<str>>,
+    /// The tag served last.
+    served: u128,
+    /// Keys that have left, with the tag at which they would go on, as long as that is ahead of the others.
+    ahead: HashMap<Arc<str>, u128>,
+    /// The same, by tag.
+    ahead_in_order: BTreeSet<(u128, Arc<str>)>,
+    /// Since when its first line is passed over.
+    passed_since: u64,
+}
+
+/// The lines of one fairness key, in the order of their heads.
+#[derive(Debug)]
+struct Share {
+    tag: u128,
+    lines: BTreeMap<u64, Parked>,
+}
+
+impl Share {
+    fn place(&self) -> (u128, u64) {
+        (self.tag, self.lines.keys().next().copied().unwrap_or(0))
+    }
 }
 
 impl Waitlist {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.tickets.is_empty()
+        self.inner.is_none()
     }
 
+    /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.tickets.len()
+        self.inner.as_ref().map_or(0, |inner| inner.waiters)
     }
 
-    pub(crate) fn join(&mut self, ticket: u64) {
-        self.tickets.insert(ticket);
+    /// The least that any line needs here: calls and cost. Who cannot admit that admits nobody.
+    pub(crate) fn least(&self) -> Option<(u32, u32)> {
+        let inner = self.inner.as_ref()?;
+        let (cost, _) = inner.costs.first_key_value()?;
+        Some((u32::from(inner.riding == 0), *cost))
     }
 
-    pub(crate) fn leave(&mut self, ticket: u64) {
-        self.tickets.remove(&ticket);
+    /// Parks a line.
+    pub(crate) fn park(&mut self, parked: Parked, now: u64) {
+        let inner = self.inner.get_or_insert_default();
+        inner.count(&parked);
+        inner.places.insert(Arc::clone(&parked.line), parked.head.ticket);
+        let class = inner.classes.entry(Reverse(parked.line.priority)).or_default();
+        if class.shares.is_empty() {
+            class.passed_since = now;
+        }
+        class.park(parked);
     }
 
-    /// Who is served next.
-    pub(crate) fn head(&self) -> Option<u64> {
-        self.tickets.first().copied()
+    /// Takes a line away, wherever it stands.
+    pub(crate) fn take(&mut self, line: &Line) -> Option<Parked> {
+        let inner = self.inner.as_mut()?;
+        let head = inner.places.remove(line)?;
+        let class = inner.classes.get_mut(&Reverse(line.priority))?;
+        let parked = class.take(line, head)?;
+        if class.shares.is_empty() {
+            inner.classes.remove(&Reverse(line.priority));
+        }
+        inner.uncount(&parked);
+        if inner.places.is_empty() {
+            self.inner = None;
+        }
+        Some(parked)
     }
 
-    /// Whether somebody stands before this ticket; `None` is a newcomer, who stands behind all.
-    pub(crate) fn stands_before(&self, ticket: Option<u64>) -> bool {
-        match (self.head(), ticket) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(head), Some(ticket)) => head < ticket,
+    /// A line, as it is parked here.
+    pub(crate) fn get(&self, line: &Line) -> Option<&Parked> {
+        let inner = self.inner.as_ref()?;
+        let head = inner.places.get(line)?;
+        inner.classes.get(&Reverse(line.priority))?.shares.get(&line.share)?.lines.get(head)
+    }
+
+    fn get_mut(&mut self, line: &Line) -> Option<&mut Parked> {
+        let inner = self.inner.as_mut()?;
+        let head = inner.places.get(line)?;
+        inner.classes.get_mut(&Reverse(line.priority))?.shares.get_mut(&line.share)?.lines.get_mut(head)
+    }
+
+    /// One more waits in a line that is parked here, behind its head.
+    pub(crate) fn joined(&mut self, line: &Line) {
+        if let Some(parked) = self.get_mut(line) {
+            parked.waiters += 1;
+        }
+        if let Some(inner) = &mut self.inner {
+            inner.waiters += 1;
         }
     }
 
-    /// How many stand before this ticket. O(waiters before it): for those that leave, who stand near the head.
-    pub(crate) fn before(&self, ticket: Option<u64>) -> usize {
-        ticket.map_or(self.tickets.len(), |ticket| self.tickets.range(..ticket).count())
+    /// One less waits in a line that is parked here; its head stays.
+    pub(crate) fn left(&mut self, line: &Line) {
+        if let Some(parked) = self.get_mut(line) {
+            parked.waiters -= 1;
+        }
+        if let Some(inner) = &mut self.inner {
+            inner.waiters -= 1;
+        }
+    }
+
+    /// Moves the key of a line on, because its head was served here.
+    pub(crate) fn served(&mut self, line: &Line, units: u32, now: u64) {
+        let Some(class) = self.inner.as_mut().and_then(|inner| inner.classes.get_mut(&Reverse(line.priority))) else {
+            return;
+        };
+        class.passed_since = now;
+        class.served(line, units);
+    }
+
+    /// Everybody, in the order in which they are to be looked at.
+    pub(crate) fn in_order(&self, now: u64) -> impl Iterator<Item = &Parked> {
+        let inner = self.inner.as_deref();
+        let overdue = |class: &Class| now.saturating_sub(class.passed_since) >= PATIENCE;
+        // The one that is overdue the longest, once; then all by priority.
+        let first = inner
+            .filter(|inner| inner.classes.len() > 1)
+            .and_then(|inner| {
+                inner.classes.values().filter(|class| overdue(class)).min_by_key(|class| class.passed_since)
+            })
+            .and_then(|class| class.in_order().next());
+        let rest = inner.into_iter().flat_map(|inner| inner.classes.values().flat_map(Class::in_order));
+        first.into_iter().chain(rest.filter(move |parked| first.is_none_or(|first| first.head != parked.head)))
+    }
+
+    /// Somebody with this ticket (a newcomer: the end of numbers) is granted at this counter: who is first here is
+    /// passed if it came earlier. Answers who, when it was so once too often.
+    pub(crate) fn passed(&mut self, ticket: u64, now: u64) -> Option<Parked> {
+        let line = {
+            let first = self.in_order(now).next().filter(|first| first.head.ticket < ticket)?;
+            Arc::clone(&first.line)
+        };
+        let parked = self.get_mut(&line)?;
+        parked.passes = parked.passes.saturating_add(1);
+        (parked.passes == MAX_PASSES).then(|| parked.clone())
+    }
+
+    /// How many wait in lines that stand before this one, and in this one before `ticket`; of a newcomer: all.
+    ///
+    /// O(lines): for those that ask, and those that are refused.
+    pub(crate) fn before(&self, line: Option<&Line>, now: u64) -> usize {
+        let Some(line) = line else { return self.len() };
+        self.in_order(now).take_while(|parked| *parked.line != *line).map(|parked| parked.waiters).sum()
+    }
+}
+
+impl Inner {
+    fn count(&mut self, parked: &Parked) {
+        self.waiters += parked.waiters;
+        self.riding += usize::from(parked.calls == 0);
+        *self.costs.entry(parked.cost).or_default() += 1;
+    }
+
+    fn uncount(&mut self, parked: &Parked) {
+        self.waiters -= parked.waiters;
+        self.riding -= usize::from(parked.calls == 0);
+        if let Some(lines) = self.costs.get_mut(&parked.cost) {
+            *lines -= 1;
+            if *lines == 0 {
+                self.costs.remove(&parked.cost);
+            }
+        }
+    }
+}
+
+impl Class {
+    fn park(&mut self, parked: Parked) {
+        let key = Arc::clone(&parked.line.share);
+        let tag = match self.shares.get(&key) {
+            Some(share) => {
+                self.order.remove(&share.place());
+                share.tag
+            }
+            None => self.recall(&key).max(self.served),
+        };
+        let share = self.shares.entry(Arc::clone(&key)).or_insert_with(|| Share { tag, lines: BTreeMap::new() });
+        share.lines.insert(parked.head.ticket, parked);
+        self.order.insert(share.place(), key);
+    }
+
+    fn take(&mut self, line: &Line, head: u64) -> Option<Parked> {
+        let share = self.shares.get_mut(&line.share)?;
+        self.order.remove(&share.place());
+        let parked = share.lines.remove(&head);
+        if share.lines.is_empty() {
+            let tag = share.tag;
+            self.shares.remove(&line.share);
+            self.remember(&line.share, tag);
+        } else {
+            self.order.insert(share.place(), Arc::clone(&line.share));
+        }
+        parked
+    }
+
+    fn served(&mut self, line: &Line, units: u32) {
+        let step = u128::from(units) * TAG_UNIT / u128::from(line.weight.get());
+        if let Some(share) = self.shares.get_mut(&line.share) {
+            self.order.remove(&share.place());
+            self.served = self.served.max(share.tag);
+            share.tag += step;
+            self.order.insert(share.place(), Arc::clone(&line.share));
+        } else {
+            let tag = self.recall(&line.share).max(self.served);
+            self.served = tag;
+            self.remember(&line.share, tag + step);
+        }
+        let served = self.served;
+        while self.ahead_in_order.first().is_some_and(|(tag, _)| *tag <= served) {
+            self.forget_first();
+        }
+    }
+
+    /// The tag at which a key left, if it was ahead of the others.
+    fn recall(&mut self, key: &Arc<str>) -> u128 {
+        let Some(tag) = self.ahead.remove(key) else { return 0 };
+        self.ahead_in_order.remove(&(tag, Arc::clone(key)));
+        tag
+    }
+
+    fn remember(&mut self, key: &Arc<str>, tag: u128) {
+        if tag > self.served {
+            self.ahead.insert(Arc::clone(key), tag);
+            self.ahead_in_order.insert((tag, Arc::clone(key)));
+            if self.ahead.len() > MAX_REMEMBERED {
+                self.forget_first();
+            }
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, key)) = self.ahead_in_order.pop_first() {
+            self.ahead.remove(&key);
+        }
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = &Parked> {
+        self.order.values().filter_map(|key| self.shares.get(key)).flat_map(|share| share.lines.values())
     }
 }

@@ -1,10 +1,11 @@
 //! Requests and what they get.
 
-use crate::name::ScopedKey;
+use crate::name::{NameError, Part, ScopedKey, check_part};
 use smallvec::SmallVec;
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most scoped keys of one request: each is up to three counters in a shard of its own, and all their shards are
@@ -34,6 +35,29 @@ pub struct Request {
     pub lend_from: Option<LeaseRef>,
     /// Ends the lease by itself this long after its grant or last extension.
     pub lease_time: Option<Duration>,
+    /// Who is served first: 255 before 0.
+    pub priority: u8,
+    /// Between whom waiting is shared fairly. Default: the limit key of the first target.
+    pub fairness_key: Option<Arc<str>>,
+    /// The share of the fairness key beside others, 1 to [`MAX_WEIGHT`].
+    pub weight: NonZeroU16,
+}
+
+/// The priority of a request that names none.
+pub const DEFAULT_PRIORITY: u8 = 128;
+/// The largest weight: a thousand times the share of another.
+pub const MAX_WEIGHT: u16 = 1_000;
+
+/// What those who wait in one line have in common; see the module `order`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Line {
+    pub(crate) targets: SmallVec<[ScopedKey; 1]>,
+    pub(crate) priority: u8,
+    /// The fairness key.
+    pub(crate) share: Arc<str>,
+    pub(crate) weight: NonZeroU16,
+    /// The ticket of one who rides on a lease: it stands alone, because it may need less than others at any time.
+    pub(crate) alone: Option<u64>,
 }
 
 /// Why a request is not valid.
@@ -43,6 +67,15 @@ pub enum RequestError {
     /// More than [`MAX_TARGETS`] scoped keys.
     #[error("more than {MAX_TARGETS} scopes and limit keys in one request")]
     TooManyTargets,
+    /// A fairness key that is not a name.
+    #[error(transparent)]
+    FairnessKey(#[from] NameError),
+    /// A weight above [`MAX_WEIGHT`].
+    #[error("a weight of {given} is out of bounds: 1 to {MAX_WEIGHT}")]
+    Weight {
+        /// What was given.
+        given: u16,
+    },
     /// A lease time outside [`MIN_LEASE_TIME`] to [`MAX_LEASE_TIME`].
     #[error("a lease time of {} is out of bounds: 100ms to 1h", humantime::format_duration(*.given))]
     LeaseTime {
@@ -61,7 +94,16 @@ impl Request {
     /// A request under no scope: always granted, and free.
     #[must_use]
     pub fn unscoped() -> Self {
-        Self { targets: SmallVec::new(), cost: NonZeroU32::MIN, max_wait: None, lend_from: None, lease_time: None }
+        Self {
+            targets: SmallVec::new(),
+            cost: NonZeroU32::MIN,
+            max_wait: None,
+            lend_from: None,
+            lease_time: None,
+            priority: DEFAULT_PRIORITY,
+            fairness_key: None,
+            weight: NonZeroU16::MIN,
+        }
     }
 
     /// Sets the cost.
@@ -106,6 +148,37 @@ impl Request {
         self
     }
 
+    /// Sets the priority: 255 is served first, 0 last.
+    #[must_use]
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Sets between whom waiting is shared fairly, and the weight of this one.
+    ///
+    /// # Errors
+    /// [`RequestError::FairnessKey`] when it is not a name; [`RequestError::Weight`] above [`MAX_WEIGHT`].
+    pub fn fairness(mut self, key: &str, weight: NonZeroU16) -> Result<Self, RequestError> {
+        check_part(Part::FairnessKey, key)?;
+        self.fairness_key = Some(key.into());
+        self.weight = weight;
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// The line in which it waits, under this ticket.
+    pub(crate) fn line(&self, ticket: u64) -> Line {
+        let share = match &self.fairness_key {
+            Some(key) => Arc::clone(key),
+            None => self.targets.first().and_then(ScopedKey::limit_key).unwrap_or_default().into(),
+        };
+        let mut targets = self.targets.clone();
+        // Equal constraints are equal in any order.
+        targets.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        Line { targets, priority: self.priority, share, weight: self.weight, alone: self.lend_from.map(|_| ticket) }
+    }
+
     /// Checks what the types do not say.
     ///
     /// # Errors
@@ -113,6 +186,9 @@ impl Request {
     pub fn validate(&self) -> Result<(), RequestError> {
         if self.targets.len() > MAX_TARGETS {
             return Err(RequestError::TooManyTargets);
+        }
+        if self.weight.get() > MAX_WEIGHT {
+            return Err(RequestError::Weight { given: self.weight.get() });
         }
         match self.lease_time {
             Some(given) => check_lease_time(given),

@@ -17,8 +17,10 @@ use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::lease::LeasePart;
 use crate::refusal::Reason;
-use crate::request::{LeaseRef, Request};
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use crate::request::{LeaseRef, Line, Request};
+use crate::waiting::LineState;
+use foldhash::fast::SeedableRandomState;
+use hashbrown::{HashMap, HashTable};
 use slab::Slab;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
@@ -61,7 +63,7 @@ impl Default for ShardLimits {
 /// Which shard a scope lies in.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    hasher: DefaultHashBuilder,
+    hasher: SeedableRandomState,
     shards: u16,
 }
 
@@ -69,7 +71,13 @@ impl Placement {
     /// Spreads scopes over `shards` shards, at least one, by a hash that is seeded anew in every process.
     #[must_use]
     pub fn new(shards: u16) -> Self {
-        Self { hasher: DefaultHashBuilder::default(), shards: shards.max(1) }
+        Self { hasher: SeedableRandomState::random(), shards: shards.max(1) }
+    }
+
+    /// The same in every process, for runs that are to be repeated. Who may choose scopes could choose them to collide.
+    #[must_use]
+    pub fn fixed(shards: u16) -> Self {
+        Self { hasher: SeedableRandomState::fixed(), shards: shards.max(1) }
     }
 
     /// The shard of a scope.
@@ -101,24 +109,21 @@ impl Placement {
     }
 }
 
-/// Somebody who waits, parked at one counter.
+/// Somebody who waits, in the lowest shard that the request touches.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    /// The lowest shard that its request touches; names it together with its ticket.
-    pub(crate) origin: u16,
+    pub(crate) line: Arc<Line>,
     pub(crate) request: Request,
     pub(crate) secret: Option<u128>,
     pub(crate) arrived: u64,
     pub(crate) deadline: u64,
-    /// The counter it is parked at, in the shard that holds this record.
-    pub(crate) counter: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     /// A lease part ends.
     Expiry { slot: u32, fence: u64 },
-    /// The head of this counter's waitlist may fit.
+    /// Somebody in this counter's waitlist may fit.
     Refill { counter: u32 },
     /// A waiter gives up.
     Deadline { ticket: u64 },
@@ -166,6 +171,9 @@ pub struct Shard {
     /// Timed leases by their secret.
     pub(crate) ids: HashMap<u128, u32>,
     pub(crate) waiters: HashMap<u64, Waiter>,
+    pub(crate) lines: HashMap<Arc<Line>, LineState>,
+    /// Lines in the waitlists of its counters.
+    pub(crate) parked: usize,
     timers: BTreeSet<(u64, Timer)>,
     /// The instant of the first timer; the end of time when there is none.
     pub(crate) next_due: u64,
@@ -190,6 +198,8 @@ impl Shard {
             leases: Slab::new(),
             ids: HashMap::new(),
             waiters: HashMap::new(),
+            lines: HashMap::new(),
+            parked: 0,
             timers: BTreeSet::new(),
             next_due: u64::MAX,
             log_entries: 0,
@@ -223,6 +233,8 @@ impl Shard {
             && self.leases.is_empty()
             && self.ids.is_empty()
             && self.waiters.is_empty()
+            && self.lines.is_empty()
+            && self.parked == 0
             && self.timers.is_empty()
             && self.log_entries == 0
     }
@@ -233,7 +245,7 @@ impl Shard {
     #[inline]
     #[must_use]
     pub fn release_needs_time(&self, lease: LeaseRef) -> bool {
-        !self.waiters.is_empty() || hold_is_measured(lease.fence)
+        self.parked > 0 || hold_is_measured(lease.fence)
     }
 
     /// The rule book it decides by.
@@ -308,6 +320,20 @@ impl Shard {
 
     fn note_first(&mut self) {
         self.next_due = self.timers.first().map_or(u64::MAX, |(at, _)| *at);
+    }
+
+    /// Sees to it that the waitlist of a counter is looked at by this instant.
+    pub(crate) fn refill_by(&mut self, counter: u32, until: u64) {
+        let found = &mut self.counters[counter as usize];
+        let before = found.refill_at;
+        if before != 0 && before <= until {
+            return;
+        }
+        found.refill_at = until;
+        if before != 0 {
+            self.clear_timer(before, Timer::Refill { counter });
+        }
+        self.set_timer(until, Timer::Refill { counter });
     }
 
     /// Takes the earliest timer that is due.

@@ -22,6 +22,8 @@ pub struct CounterSnapshot {
     pub rates: Vec<RateSnapshot>,
     /// Who is parked here.
     pub waiting: usize,
+    /// The arrival of the waiter who was passed too often, and behind whom later ones stop here.
+    pub barrier: Option<u64>,
     /// Requests granted since the counter was made.
     pub granted: u64,
     /// Requests refused here since the counter was made.
@@ -68,6 +70,7 @@ impl CounterSnapshot {
             concurrency: rule.as_ref().and_then(|rule| rule.spec.limits.concurrency),
             rates,
             waiting: counter.waitlist.len(),
+            barrier: counter.barriers.first().copied(),
             granted: counter.granted,
             refused: counter.refused,
             wait_p50: quantile(0.5),

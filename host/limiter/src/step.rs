@@ -4,14 +4,14 @@
 //! takes everything that has come due by then, in order, and then the input. What happens to others comes back as
 //! [`Effect`]s, in the order in which it happened.
 //!
-//! A waiter over several shards that becomes the head of a waitlist while not all of its shards are at hand cannot be
-//! decided on the spot: the step answers [`Effect::Retry`], and the caller brings all its shards for [`Input::Retry`].
-//! Until then it stays at the head, so nobody passes it.
+//! A waiter over several shards whose turn comes while not all of its shards are at hand cannot be decided on the spot:
+//! the step answers [`Effect::Retry`], and the caller brings all its shards for [`Input::Retry`].
 
-use crate::acquire::{Arrival, Placed, Site, Sites, Which};
+use crate::acquire::Arrival;
 use crate::book::RuleBook;
 use crate::lease::LeasePart;
 use crate::limits::MAX_WAIT;
+use crate::order::Waitlist;
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{Grant, LeaseId, LeaseRef, MAX_LEASE_LIFE, Request, WaiterId};
 use crate::shard::{Placement, Shard, ShardLimits, Timer, Waiter, hold_is_measured};
@@ -164,7 +164,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
                 Output::Granted(Grant { parts: SmallVec::new(), fence: now, book_version: 0, ends_at: None, waited: 0 })
             }
             Input::Check { request } if request.targets.is_empty() => Output::WouldGrant(Vec::new()),
-            Input::Acquire { request, wait, secret } => match self.arrive(now, request, wait, secret) {
+            Input::Acquire { request, wait, secret } => match self.arrive(now, request, wait, secret, effects) {
                 Ok(Arrival::Granted(grant)) => Output::Granted(grant),
                 Ok(Arrival::Waiting(waiter)) => Output::Waiting(waiter),
                 Err(refusal) => Output::Refused(refusal),
@@ -223,136 +223,9 @@ impl<'s, 'a> ShardSet<'s, 'a> {
                 self.shards[at].counters[counter as usize].refill_at = 0;
                 self.serve(at, counter, now, effects);
             }
-            Timer::Deadline { ticket } => {
-                if let Some(waiter) = self.leave(at, ticket) {
-                    self.end_waiter(at, ticket, &waiter, Reason::TimedOut, now, effects);
-                }
-            }
+            Timer::Deadline { ticket } => self.deadline(ticket, at, now, effects),
             Timer::Sweep { counter } => self.shards[at].sweep(counter, now),
         }
-    }
-
-    /// Serves a counter's waitlist from its head until the head stays.
-    pub(crate) fn serve(&mut self, at: usize, counter: u32, now: u64, effects: &mut Vec<Effect>) {
-        while let Some(ticket) = self.shards[at].counters[counter as usize].waitlist.head() {
-            let waiter = &self.shards[at].waiters[&ticket];
-            let id = WaiterId { ticket, shard: waiter.origin };
-            let shards = self.shards_of(&waiter.request);
-            if shards.iter().any(|shard| self.shards.iter().all(|present| present.index != *shard)) {
-                effects.push(Effect::Retry { waiter: id, shards });
-                return;
-            }
-            let Some(waiter) = self.leave(at, ticket) else { return };
-            let mut sites = Sites::new();
-            match self.place(now, &waiter.request, Some(ticket), waiter.secret, waiter.arrived, &mut sites) {
-                Ok(Placed::Granted(grant)) => effects.push(Effect::Granted { waiter: id, grant }),
-                Ok(Placed::Never) => {
-                    let constraints = self.describe(now, &sites, Some(ticket), Which::TooLarge);
-                    self.leave_no_trace(&sites, now);
-                    let refusal = self.refuse(Reason::TooLarge, constraints);
-                    effects.push(Effect::Refused { waiter: id, refusal });
-                }
-                Ok(Placed::Blocked { site, until }) => {
-                    let site = sites[site];
-                    self.park(ticket, waiter, site, until);
-                    self.leave_no_trace(&sites, now);
-                    if (site.at, site.hold.counter) == (at, counter) {
-                        return;
-                    }
-                }
-                Err(refusal) => effects.push(Effect::Refused { waiter: id, refusal }),
-            }
-        }
-        self.shards[at].sweep_later(counter, now);
-    }
-
-    /// The shards of a request, ascending, each once.
-    fn shards_of(&self, request: &Request) -> SmallVec<[u16; 4]> {
-        shards_of(&self.shards[0].placement, request)
-    }
-
-    /// Takes a waiter off its waitlist. A counter left idle is swept later, never at once: the caller may serve it on.
-    fn leave(&mut self, at: usize, ticket: u64) -> Option<Waiter> {
-        let shard = &mut *self.shards[at];
-        let waiter = shard.waiters.remove(&ticket)?;
-        if shard.waiters.is_empty() {
-            shard.waiters.shrink_to_fit();
-        }
-        shard.clear_timer(waiter.deadline, Timer::Deadline { ticket });
-        let counter = &mut shard.counters[waiter.counter as usize];
-        counter.waitlist.leave(ticket);
-        if counter.waitlist.is_empty() && counter.refill_at != 0 {
-            let at = std::mem::take(&mut counter.refill_at);
-            shard.clear_timer(at, Timer::Refill { counter: waiter.counter });
-        }
-        let now = shard.now;
-        shard.sweep_later(waiter.counter, now);
-        Some(waiter)
-    }
-
-    /// Refuses a waiter that has left its waitlist, with the same detail as a newcomer, and serves who stood behind it.
-    fn end_waiter(
-        &mut self,
-        at: usize,
-        ticket: u64,
-        waiter: &Waiter,
-        reason: Reason,
-        now: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        let sites = self.sites_at_hand(waiter);
-        let constraints = self.describe(now, &sites, Some(ticket), Which::InTheWay);
-        self.shards[at].counters[waiter.counter as usize].refused += 1;
-        let refusal = self.refuse(reason, constraints);
-        effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: waiter.origin }, refusal });
-        self.serve(at, waiter.counter, now, effects);
-    }
-
-    /// The sites of a waiter whose shards are in the set and whose counters exist.
-    fn sites_at_hand(&self, waiter: &Waiter) -> Sites {
-        let mut sites = Sites::new();
-        for key in &waiter.request.targets {
-            let shard = self.shards[0].placement.shard_of(key.scope());
-            let Some(at) = self.shards.iter().position(|present| present.index == shard) else { continue };
-            for depth in 1..=key.depth() {
-                if let Some(counter) = self.shards[at].find(key.prefix(depth)) {
-                    let hold = crate::lease::Hold {
-                        counter,
-                        calls: 1,
-                        cost: waiter.request.cost.get(),
-                        lent_calls: 0,
-                        lent_cost: 0,
-                    };
-                    sites.push(Site { at, hold });
-                }
-            }
-        }
-        sites
-    }
-
-    fn retry(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
-        let Some(at) = self
-            .shards
-            .iter()
-            .position(|shard| shard.waiters.get(&waiter.ticket).is_some_and(|found| found.origin == waiter.shard))
-        else {
-            return Output::Gone;
-        };
-        let counter = self.shards[at].waiters[&waiter.ticket].counter;
-        self.serve(at, counter, now, effects);
-        Output::Done
-    }
-
-    fn cancel(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
-        for at in 0..self.shards.len() {
-            if self.shards[at].waiters.get(&waiter.ticket).is_some_and(|found| found.origin == waiter.shard)
-                && let Some(found) = self.leave(at, waiter.ticket)
-            {
-                self.serve(at, found.counter, now, effects);
-                return Output::Done;
-            }
-        }
-        Output::Gone
     }
 
     /// Ends one part of a lease: gives back what it holds, settles its loans, and serves who waits for it.
@@ -433,50 +306,48 @@ impl<'s, 'a> ShardSet<'s, 'a> {
 
     /// Puts a new book in force: waiters that can never fit under it end, those that fit now are granted.
     fn set_book(&mut self, book: &Arc<RuleBook>, now: u64, effects: &mut Vec<Effect>) -> Output {
-        for shard in self.shards.iter_mut() {
-            shard.book = Arc::clone(book);
-            // Idle counters look their rule up when they are next used.
-            let parked: std::collections::BTreeSet<u32> = shard.waiters.values().map(|waiter| waiter.counter).collect();
-            for counter in parked {
-                shard.counters[counter as usize].refresh(book);
-            }
-        }
         for at in 0..self.shards.len() {
-            let mut tickets: Vec<u64> = self.shards[at].waiters.keys().copied().collect();
-            tickets.sort_unstable();
-            for ticket in tickets {
-                // A waiter may have been granted or moved by the serving of an earlier one.
-                let Some(waiter) = self.shards[at].waiters.get(&ticket) else { continue };
-                if self.can_never_fit(&waiter.request.clone(), ticket, now)
-                    && let Some(waiter) = self.leave(at, ticket)
-                {
-                    let sites = self.sites_at_hand(&waiter);
-                    let constraints = self.describe(now, &sites, Some(ticket), Which::TooLarge);
-                    let refusal = self.refuse(Reason::TooLarge, constraints);
-                    effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: waiter.origin }, refusal });
-                    self.serve(at, waiter.counter, now, effects);
+            self.shards[at].book = Arc::clone(book);
+            // Idle counters look their rule up when they are next used.
+            let spots: std::collections::BTreeSet<_> = self.shards[at].lines.values().map(|state| state.spot).collect();
+            for (shard, counter) in spots {
+                if let Some(at) = self.at(shard) {
+                    self.shards[at].counters[counter as usize].refresh(book);
                 }
             }
-            let mut counters: Vec<u32> = self.shards[at].waiters.values().map(|waiter| waiter.counter).collect();
-            counters.sort_unstable();
-            counters.dedup();
-            for counter in counters {
-                self.serve(at, counter, now, effects);
-            }
         }
+        self.look_at_all(now, effects);
         Output::Done
     }
 
     fn close(&mut self, effects: &mut Vec<Effect>) -> Output {
         for at in 0..self.shards.len() {
-            self.shards[at].closed = true;
-            let mut tickets: Vec<u64> = self.shards[at].waiters.keys().copied().collect();
-            tickets.sort_unstable();
-            for ticket in tickets {
-                if let Some(waiter) = self.leave(at, ticket) {
-                    let refusal = self.refuse(Reason::Unavailable, Vec::new());
-                    effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: waiter.origin }, refusal });
+            let shard = &mut *self.shards[at];
+            shard.closed = true;
+            let mut waiters: Vec<(u64, Waiter)> = shard.waiters.drain().collect();
+            waiters.sort_unstable_by_key(|(ticket, _)| *ticket);
+            shard.lines.clear();
+            shard.parked = 0;
+            let (now, index) = (shard.now, shard.index);
+            let mut emptied: SmallVec<[u32; 8]> = SmallVec::new();
+            for (slot, counter) in &mut shard.counters {
+                if !counter.waitlist.is_empty() || !counter.barriers.is_empty() {
+                    counter.waitlist = Waitlist::default();
+                    counter.barriers.clear();
+                    emptied.push(slot as u32);
                 }
+            }
+            for counter in emptied {
+                let refill = std::mem::take(&mut shard.counters[counter as usize].refill_at);
+                if refill != 0 {
+                    shard.clear_timer(refill, Timer::Refill { counter });
+                }
+                shard.sweep_later(counter, now);
+            }
+            for (ticket, waiter) in waiters {
+                self.shards[at].clear_timer(waiter.deadline, Timer::Deadline { ticket });
+                let refusal = self.refuse(Reason::Unavailable, Vec::new());
+                effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: index }, refusal });
             }
         }
         Output::Done
@@ -526,7 +397,8 @@ impl Placement {
     }
 }
 
-/// All shards in one hand: the limiter for whoever needs no threads, such as a simulation.
+/// All shards in one hand: the limiter for whoever needs no threads, such as a simulation. Two that are made alike and
+/// asked alike answer alike.
 #[derive(Debug)]
 pub struct Limiter {
     shards: Vec<Shard>,
@@ -536,17 +408,28 @@ impl Limiter {
     /// A limiter of so many shards, at least one.
     #[must_use]
     pub fn new(shards: u16, limits: ShardLimits) -> Self {
-        let placement = Placement::new(shards);
+        let placement = Placement::fixed(shards);
         Self { shards: (0..placement.shards()).map(|index| Shard::new(index, placement.clone(), limits)).collect() }
     }
 
-    /// One step over all shards, by the short way where that answers. A waiter never needs a retry here.
+    /// One step over all shards, by the short way where that answers, and the retries that it asks for.
     pub fn step(&mut self, now: u64, input: Input<'_>, effects: &mut Vec<Effect>) -> Output {
         if let Some(output) = self.direct(now, &input) {
             return output;
         }
         let mut shards: Vec<&mut Shard> = self.shards.iter_mut().collect();
-        ShardSet::new(&mut shards).step(now, input, effects)
+        let mut set = ShardSet::new(&mut shards);
+        let mut next = effects.len();
+        let output = set.step(now, input, effects);
+        while next < effects.len() {
+            if let Effect::Retry { waiter, .. } = effects[next] {
+                effects.remove(next);
+                set.step(now, Input::Retry { waiter }, effects);
+            } else {
+                next += 1;
+            }
+        }
+        output
     }
 
     fn direct(&mut self, now: u64, input: &Input<'_>) -> Option<Output> {

@@ -1,23 +1,24 @@
 //! Random operations against a naive reference: lists that are searched, windows that are counted, no counters at all.
 //!
 //! After every step: nobody is over a concurrency limit or over a rate in any window at the moment of a grant; what
-//! counters show is the sum of what is held; a request that nobody stands before is decided as the reference decides
-//! it; no waiter that nobody stands before fits; and at the end, nothing is left.
+//! counters show is the sum of what is held; nobody overtakes in a line; a newcomer that fits is granted unless its line
+//! waits or an earlier waiter's barrier stands in its way; no head of a line fits that no barrier stops; a barrier stands
+//! only for somebody who waits and was passed often enough; and at the end, nothing is left.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    Change, Concurrency, Counts, Effect, Grant, Input, LeaseRef, Limiter, Limits, Mode, Output, Precondition, Rate,
-    Reason, Request, RuleBook, RuleSpec, ScopedKey, ShardLimits, WaiterId,
+    Change, Concurrency, Counts, Effect, Grant, Input, LeaseRef, Limiter, Limits, MAX_PASSES, Mode, Output,
+    Precondition, Rate, Reason, Request, RuleBook, RuleSpec, ScopedKey, ShardLimits, WaiterId,
 };
 
 #[derive(Debug, Clone)]
 enum Op {
-    Acquire { keys: Vec<usize>, cost: u32, wait: Option<u64>, lease: Option<u64>, lend: bool },
+    Acquire { keys: Vec<usize>, cost: u32, wait: Option<u64>, lease: Option<u64>, lend: bool, priority: u8, share: u8 },
     Release(usize),
     Cancel(usize),
     Extend(usize, u64),
@@ -28,15 +29,26 @@ enum Op {
 const KEYS: [&str; 8] = ["a", "b", "a/x", "a/y", "b/x", "a/x/1", "a/x/2", "c/z/9"];
 const PATTERNS: [&str; 8] = ["*", "a", "b", "*/*", "a/*", "*/x", "*/*/*", "a/x/1"];
 
+/// One or several; mostly few different ones, so that they meet.
+fn keys() -> impl Strategy<Value = Vec<usize>> {
+    let key = || prop_oneof![2 => Just(0usize), 1 => Just(5), 2 => 0..KEYS.len()];
+    prop_oneof![3 => prop::collection::vec(key(), 1), 2 => prop::collection::vec(key(), 2..4)]
+}
+
+/// Mostly 0: most of those who wait stand in a line with others.
+fn few() -> impl Strategy<Value = u8> {
+    prop_oneof![5 => Just(0u8), 1 => Just(1), 1 => Just(2)]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        8 => (prop::collection::vec(0..KEYS.len(), 1..4), 1u32..5, prop::option::of(0u64..3_000), prop::option::of(100u64..2_000), any::<bool>())
-            .prop_map(|(keys, cost, wait, lease, lend)| Op::Acquire { keys, cost, wait, lease, lend }),
+        8 => (keys(), 1u32..5, prop::option::of(0u64..3_000), prop::option::of(100u64..2_000), any::<bool>(), few(), few())
+            .prop_map(|(keys, cost, wait, lease, lend, priority, share)| Op::Acquire { keys, cost, wait, lease, lend, priority, share }),
         6 => any::<usize>().prop_map(Op::Release),
         2 => any::<usize>().prop_map(Op::Cancel),
         1 => (any::<usize>(), 100u64..3_000).prop_map(|(lease, time)| Op::Extend(lease, time)),
         4 => (0u64..800).prop_map(Op::Pass),
-        2 => (0..PATTERNS.len(), prop::option::of((0u32..4, any::<bool>())), prop::collection::vec((1u32..5, prop::sample::select(vec![500u64, 1_300]), any::<bool>()), 0..3), prop::bool::weighted(0.1))
+        2 => (0..PATTERNS.len(), prop::option::of((0u32..7, any::<bool>())), prop::collection::vec((1u32..5, prop::sample::select(vec![500u64, 1_300]), any::<bool>()), 0..3), prop::bool::weighted(0.1))
             .prop_map(|(pattern, concurrency, rates, disabled)| Op::Rule { pattern, concurrency, rates, disabled }),
     ]
 }
@@ -53,8 +65,7 @@ struct Holder {
     /// What it holds at each counter: calls, cost.
     holds: BTreeMap<String, Units>,
     /// What it rides on instead, and whose it is.
-    rides: Option<(u64, BTreeMap<String, Units>)>,
-    fence: u64,
+    rides: Option<(LeaseRef, BTreeMap<String, Units>)>,
     ends_at: Option<u64>,
     granted_at: u64,
 }
@@ -75,7 +86,26 @@ struct World {
     holders: Vec<Holder>,
     waiters: Vec<(WaiterId, Request, u64)>,
     starts: Vec<Start>,
+    /// How often each waiter was passed by somebody who came later and shares a counter with it.
+    passes: BTreeMap<u64, u32>,
     seen: Seen,
+}
+
+/// Equal targets, priority, fairness key and weight, and nobody rides on a lease.
+fn same_line(one: &Request, other: &Request) -> bool {
+    let sorted = |request: &Request| {
+        let mut names: Vec<String> = request.targets.iter().map(|key| key.as_str().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let rest = |request: &Request| (request.priority, share(request), request.weight);
+    let alone = one.lend_from.is_some() || other.lend_from.is_some();
+    !alone && sorted(one) == sorted(other) && rest(one) == rest(other)
+}
+
+fn share(request: &Request) -> String {
+    let default = || request.targets[0].limit_key().unwrap_or_default().to_owned();
+    request.fairness_key.as_ref().map_or_else(default, |key| key.to_string())
 }
 
 fn counters(request: &Request) -> Vec<String> {
@@ -92,14 +122,15 @@ fn counters(request: &Request) -> Vec<String> {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(shards: u16) -> Self {
         Self {
-            limiter: Limiter::new(3, ShardLimits::default()),
+            limiter: Limiter::new(shards, ShardLimits::default()),
             book: RuleBook::default(),
             now: 1_000_000_000_000,
             holders: Vec::new(),
             waiters: Vec::new(),
             starts: Vec::new(),
+            passes: BTreeMap::new(),
             seen: Seen::default(),
         }
     }
@@ -127,8 +158,7 @@ impl World {
     fn lender(&self, request: &Request) -> Option<&Holder> {
         let wanted = request.lend_from?;
         let lender = self.holders.iter().find(|holder| holder.parts.contains(&wanted))?;
-        let lent =
-            self.holders.iter().any(|holder| holder.rides.as_ref().is_some_and(|(fence, _)| *fence == lender.fence));
+        let lent = self.holders.iter().any(|holder| holder.rides.as_ref().is_some_and(|(ridden, _)| *ridden == wanted));
         (!lent).then_some(lender)
     }
 
@@ -172,13 +202,30 @@ impl World {
         Some(fits)
     }
 
-    /// Whether a waiter that came earlier shares a counter with a request.
-    fn stands_behind(&self, request: &Request, before: Option<u64>) -> bool {
+    /// Whether somebody in the line of a request came before this ticket.
+    fn stands_behind(&self, request: &Request, before: u64) -> bool {
+        self.waiters.iter().any(|(waiter, other, _)| waiter.ticket < before && same_line(request, other))
+    }
+
+    /// Whether the barrier of somebody who came earlier stands at a counter of a request.
+    fn barred(&mut self, request: &Request, ticket: u64) -> bool {
+        let Output::Counters(shown) = self.limiter.step(self.now, Input::Counters { prefix: "" }, &mut Vec::new())
+        else {
+            panic!()
+        };
         let mine = counters(request);
-        self.waiters.iter().any(|(waiter, other, _)| {
-            before.is_none_or(|before| waiter.ticket < before)
-                && counters(other).iter().any(|counter| mine.contains(counter))
-        })
+        let at_mine = shown.iter().filter(|snapshot| mine.contains(&snapshot.counter));
+        at_mine.filter_map(|snapshot| snapshot.barrier).any(|barrier| barrier < ticket)
+    }
+
+    /// Counts a grant against those who came earlier and share a counter with it.
+    fn count_passes(&mut self, request: &Request, ticket: u64) {
+        let mine = counters(request);
+        for (waiter, other, _) in &self.waiters {
+            if waiter.ticket < ticket && counters(other).iter().any(|counter| mine.contains(counter)) {
+                *self.passes.entry(waiter.ticket).or_default() += 1;
+            }
+        }
     }
 
     /// Takes a grant into the lists, checking that the reference admits it at this very moment.
@@ -188,7 +235,7 @@ impl World {
         assert_eq!(self.fits(request), Some(true), "granted what does not fit: {request:?}");
         assert_eq!(grant.book_version, self.book.version());
         let needs = self.needs(request);
-        let lender = self.lender(request).map(|lender| lender.fence);
+        let lender = self.lender(request).map(|lender| lender.parts[0]);
         for (counter, (calls, cost), _) in &needs {
             for rate in self.limits(counter).rates {
                 let units = if rate.counts == Counts::Calls { *calls } else { *cost };
@@ -209,8 +256,7 @@ impl World {
         self.holders.push(Holder {
             parts: grant.parts.to_vec(),
             holds: needs.into_iter().map(|(counter, need, _)| (counter, need)).collect(),
-            rides: lender.filter(|_| !rides.is_empty()).map(|fence| (fence, rides)),
-            fence: grant.fence,
+            rides: lender.filter(|_| !rides.is_empty()).map(|lender| (lender, rides)),
             ends_at: grant.ends_at,
             granted_at: self.now,
         });
@@ -219,8 +265,10 @@ impl World {
     /// Takes a holder off; whoever rides on it takes over.
     fn book_end(&mut self, index: usize) {
         let ended = self.holders.remove(index);
-        if let Some(borrower) =
-            self.holders.iter_mut().find(|holder| holder.rides.as_ref().is_some_and(|(fence, _)| *fence == ended.fence))
+        if let Some(borrower) = self
+            .holders
+            .iter_mut()
+            .find(|holder| holder.rides.as_ref().is_some_and(|(ridden, _)| ended.parts.contains(ridden)))
         {
             for (counter, (calls, cost)) in borrower.rides.take().unwrap().1 {
                 let hold = borrower.holds.get_mut(&counter).unwrap();
@@ -254,10 +302,8 @@ impl World {
                     let (_, request, deadline) = self.waiters.remove(index);
                     self.seen.woken += 1;
                     assert!(self.now <= deadline, "granted after its deadline");
-                    assert!(
-                        !self.passes_somebody(&request, waiter.ticket),
-                        "overtook an earlier waiter at every counter of that waiter"
-                    );
+                    assert!(!self.stands_behind(&request, waiter.ticket), "overtook in its line");
+                    self.count_passes(&request, waiter.ticket);
                     self.book_grant(&request, &grant);
                 }
                 Effect::Refused { waiter, refusal } => {
@@ -279,16 +325,6 @@ impl World {
         }
     }
 
-    /// Whether an earlier waiter is parked, wherever that is, at a counter that this request needs too.
-    fn passes_somebody(&self, request: &Request, ticket: u64) -> bool {
-        let mine = counters(request);
-        let rides = |request: &Request| request.lend_from.is_some();
-        !rides(request)
-            && self.waiters.iter().any(|(waiter, other, _)| {
-                waiter.ticket < ticket && !rides(other) && counters(other).iter().all(|counter| mine.contains(counter))
-            })
-    }
-
     fn check(&mut self) {
         let Output::Counters(shown) = self.step(Input::Counters { prefix: "" }) else { panic!() };
         let mut names: Vec<String> = self.holders.iter().flat_map(|holder| holder.holds.keys().cloned()).collect();
@@ -301,11 +337,19 @@ impl World {
             assert_eq!((calls, cost), (self.held(&name, Counts::Calls), self.held(&name, Counts::Cost)), "{name}");
         }
         assert_eq!(shown.iter().map(|snapshot| snapshot.waiting).sum::<usize>(), self.waiters.len());
-        for (waiter, request, deadline) in &self.waiters {
-            assert!(*deadline > self.now, "waits past its deadline");
-            if !self.stands_behind(request, Some(waiter.ticket)) {
-                assert_ne!(self.fits(request), Some(true), "idle capacity beside {waiter:?} {request:?}");
+        for (waiter, request, deadline) in self.waiters.clone() {
+            assert!(deadline > self.now, "waits past its deadline");
+            if !self.stands_behind(&request, waiter.ticket) && self.fits(&request) == Some(true) {
+                assert!(self.barred(&request, waiter.ticket), "idle capacity beside {waiter:?} {request:?}");
+                self.seen.barred += 1;
             }
+        }
+        for barrier in shown.iter().filter_map(|snapshot| snapshot.barrier) {
+            assert!(self.waiters.iter().any(|(waiter, ..)| waiter.ticket == barrier), "a barrier of nobody who waits");
+            assert!(
+                self.passes.get(&barrier).is_some_and(|passes| *passes >= MAX_PASSES),
+                "a barrier raised too early"
+            );
         }
     }
 
@@ -322,7 +366,7 @@ impl World {
     fn run(&mut self, op: Op) {
         const MS: u64 = 1_000_000;
         match op {
-            Op::Acquire { keys, cost, wait, lease, lend } => {
+            Op::Acquire { keys, cost, wait, lease, lend, priority, share } => {
                 let mut request =
                     Request::new(KEYS[keys[0]].parse::<ScopedKey>().unwrap()).cost(NonZeroU32::new(cost).unwrap());
                 for key in &keys[1..] {
@@ -330,6 +374,11 @@ impl World {
                 }
                 if let Some(wait) = wait {
                     request = request.max_wait(Duration::from_millis(wait));
+                }
+                request = request.priority(100 + priority);
+                if share > 0 {
+                    request =
+                        request.fairness(&format!("share-{share}"), NonZeroU16::new(share.into()).unwrap()).unwrap();
                 }
                 if let Some(lease) = lease {
                     request = request.lease_time(Duration::from_millis(lease));
@@ -342,26 +391,27 @@ impl World {
                     request = request.lend_from(lender.parts[0]);
                 }
                 self.step(Input::Tick);
-                let (expected, behind) = (self.fits(&request), self.stands_behind(&request, None));
+                let (expected, behind) = (self.fits(&request), self.stands_behind(&request, u64::MAX));
+                let barred = self.barred(&request, u64::MAX);
+                self.seen.behind += usize::from(behind && expected == Some(true));
+                self.seen.barred += usize::from(barred && expected == Some(true));
                 self.seen.contended += usize::from(expected == Some(false));
                 self.seen.never += usize::from(expected.is_none());
                 match self.step(Input::Acquire { request: &request, wait: wait.is_some(), secret: None }) {
                     Output::Granted(grant) => {
-                        assert!(
-                            !self.passes_somebody(&request, u64::MAX),
-                            "a newcomer passed a waiter at every counter of that waiter"
-                        );
+                        assert!(!behind, "a newcomer overtook in its line");
+                        self.count_passes(&request, u64::MAX);
                         self.book_grant(&request, &grant);
                     }
                     Output::Waiting(waiter) => {
-                        assert!(expected == Some(false) || behind, "waits though it fits or never will");
+                        assert!(expected == Some(false) || behind || barred, "waits though it fits or never will");
                         let deadline = self.now + wait.unwrap() * MS;
                         self.waiters.push((waiter, request, deadline));
                     }
                     Output::Refused(refusal) => match refusal.reason {
                         Reason::TooLarge => assert_eq!(expected, None),
                         Reason::Limited => {
-                            assert!(expected == Some(false) || (behind && expected == Some(true)));
+                            assert!(expected == Some(false) || ((behind || barred) && expected == Some(true)));
                             assert!(!refusal.blocked_on.is_empty());
                         }
                         other => panic!("{other:?}"),
@@ -472,6 +522,8 @@ struct Seen {
     expired: usize,
     lent: usize,
     several_shards: usize,
+    behind: usize,
+    barred: usize,
 }
 
 impl Seen {
@@ -483,18 +535,19 @@ impl Seen {
         self.expired += other.expired;
         self.lent += other.lent;
         self.several_shards += other.several_shards;
+        self.behind += other.behind;
+        self.barred += other.barred;
     }
 }
 
-#[test]
-fn decides_as_the_reference_does() {
+/// Runs sequences of operations, and answers what they met.
+fn run(cases: u32, prelude: &[Op], ops: impl Strategy<Value = Vec<Op>>) -> Seen {
     let seen = std::cell::Cell::new(Seen::default());
-    let mut runner =
-        TestRunner::new(ProptestConfig { cases: 600, max_shrink_iters: 20_000, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig { cases, max_shrink_iters: 20_000, ..ProptestConfig::default() });
     runner
-        .run(&prop::collection::vec(op(), 1..160), |ops| {
-            let mut world = World::new();
-            for op in ops {
+        .run(&(1u16..8, ops), |(shards, ops)| {
+            let mut world = World::new(shards);
+            for op in prelude.iter().cloned().chain(ops) {
                 world.run(op);
                 world.check();
             }
@@ -505,9 +558,19 @@ fn decides_as_the_reference_does() {
             Ok(())
         })
         .unwrap();
-    let seen = seen.get();
-    println!("{seen:?}");
-    for (class, count) in [
+    seen.get()
+}
+
+fn visited(classes: &[(&str, usize)]) {
+    for (class, count) in classes {
+        assert!(*count > 100, "the state class `{class}` was visited {count} times only");
+    }
+}
+
+#[test]
+fn decides_as_the_reference_does() {
+    let seen = run(600, &[], prop::collection::vec(op(), 1..160));
+    visited(&[
         ("contended", seen.contended),
         ("woken", seen.woken),
         ("timed out", seen.timed_out),
@@ -515,7 +578,37 @@ fn decides_as_the_reference_does() {
         ("expired", seen.expired),
         ("lent", seen.lent),
         ("several shards", seen.several_shards),
-    ] {
-        assert!(count > 100, "the state class `{class}` was visited {count} times only");
-    }
+    ]);
+}
+
+/// A crowd at few counters: small requests pass large and wide ones until a barrier stops them.
+#[test]
+fn a_crowd_is_served_as_the_reference_does() {
+    let acquire = (prop::sample::select(vec![vec![0], vec![0], vec![1], vec![2], vec![0, 1], vec![2, 1]]), few())
+        .prop_flat_map(|(keys, share)| {
+            (
+                Just(keys),
+                Just(share),
+                prop_oneof![20 => Just(1u32), 1 => 5u32..7],
+                prop_oneof![20 => Just(0u8), 1 => Just(1)],
+            )
+        })
+        .prop_map(|(keys, share, cost, priority)| Op::Acquire {
+            keys,
+            cost,
+            wait: Some(100_000),
+            lease: None,
+            lend: false,
+            priority,
+            share,
+        });
+    let op = prop_oneof![
+        20 => acquire,
+        20 => any::<usize>().prop_map(Op::Release),
+        1 => any::<usize>().prop_map(Op::Cancel),
+        2 => (0u64..300).prop_map(Op::Pass),
+    ];
+    let limit = |pattern, limit| Op::Rule { pattern, concurrency: Some((limit, true)), rates: vec![], disabled: false };
+    let seen = run(40, &[limit(1, 7), limit(2, 6), limit(4, 6)], prop::collection::vec(op, 1_500));
+    visited(&[("woken", seen.woken), ("behind its line", seen.behind), ("stopped by a barrier", seen.barred)]);
 }

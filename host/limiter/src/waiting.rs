@@ -1,0 +1,505 @@
+//! Waiting: lines join, are looked at, move, and leave. Who is next, [`crate::order`] says; what happens to them is here.
+//!
+//! A waiter's record and its deadline lie in its *origin*, the lowest shard of its request, and so does the record of its
+//! line. The line itself is parked in the waitlist of one counter, in any of the request's shards. So a step may meet a
+//! line, or a deadline, without having all its shards at hand; it then answers [`Effect::Retry`], and the caller brings
+//! them for [`crate::Input::Retry`]. Until then the line stays where it is.
+//!
+//! After every step, no waiter is eligible: each is blocked at the counter where its line is parked, or stands behind the
+//! head of its line. Only what happens at that counter can change it, so only that counter's lines are looked at then.
+
+use crate::acquire::{Answer, Placed, Site, Sites, Standing, Which, stand};
+use crate::lease::Hold;
+use crate::limits::Counts;
+use crate::order::{MAX_PASSES, Parked};
+use crate::refusal::Reason;
+use crate::request::{Line, Request, WaiterId};
+use crate::shard::{Timer, Waiter};
+use crate::step::{Effect, Output, ShardSet, shards_of};
+use smallvec::SmallVec;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A counter, by its shard.
+pub(crate) type Spot = (u16, u32);
+
+/// What the origin knows of a line.
+#[derive(Debug)]
+pub(crate) struct LineState {
+    pub(crate) tickets: BTreeSet<u64>,
+    /// Where it is parked.
+    pub(crate) spot: Spot,
+    /// Where the barrier of its head stands.
+    pub(crate) barrier: SmallVec<[Spot; 3]>,
+}
+
+/// What came of looking at a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Its head is granted or refused.
+    Done,
+    /// It stays where it is; with the instant at which time alone may clear its way.
+    Stays(Option<u64>),
+    /// It is parked elsewhere now.
+    Moved,
+    /// Not all its shards are at hand.
+    Away,
+}
+
+/// Counters that may have become free for somebody, to be served one after the other.
+type Work = Vec<Spot>;
+
+impl ShardSet<'_, '_> {
+    /// Where a shard stands in the set, if it does.
+    pub(crate) fn at(&self, shard: u16) -> Option<usize> {
+        self.shards.iter().position(|present| present.index == shard)
+    }
+
+    /// The counter where the line of a newcomer waits, if it does. Looked for only where anybody waits.
+    pub(crate) fn line_of(&self, request: &Request, sites: &Sites) -> Option<(Arc<Line>, usize)> {
+        let nobody = |site: &Site| self.shards[site.at].counters[site.hold.counter as usize].waitlist.is_empty();
+        if request.lend_from.is_some() || sites.iter().all(nobody) {
+            return None;
+        }
+        let origin = self.at(*shards_of(&self.shards[0].placement, request).first()?)?;
+        let (line, state) = self.shards[origin].lines.get_key_value(&request.line(u64::MAX))?;
+        let site = sites.iter().position(|site| self.spot(site) == state.spot)?;
+        Some((Arc::clone(line), site))
+    }
+
+    fn spot(&self, site: &Site) -> Spot {
+        (self.shards[site.at].index, site.hold.counter)
+    }
+
+    /// Writes a newcomer down: behind its line, or as the head of a new one at the site that is in its way.
+    pub(crate) fn join(&mut self, now: u64, ticket: u64, waiter: Waiter, site: Site, until: Option<u64>) -> WaiterId {
+        let shards = shards_of(&self.shards[0].placement, &waiter.request);
+        let origin = shards.first().and_then(|shard| self.at(*shard)).unwrap_or(0);
+        let id = WaiterId { ticket, shard: self.shards[origin].index };
+        let line = Arc::clone(&waiter.line);
+        let spot = self.spot(&site);
+        let shard = &mut *self.shards[origin];
+        shard.set_timer(waiter.deadline, Timer::Deadline { ticket });
+        shard.waiters.insert(ticket, waiter);
+        if let Some(state) = shard.lines.get_mut(&line) {
+            state.tickets.insert(ticket);
+            let (parked, counter) = state.spot;
+            if let Some(at) = self.at(parked) {
+                self.shards[at].counters[counter as usize].waitlist.joined(&line);
+            }
+            return id;
+        }
+        let state = LineState { tickets: BTreeSet::from([ticket]), spot, barrier: SmallVec::new() };
+        shard.lines.insert(Arc::clone(&line), state);
+        let (calls, cost) = needs(&line, &site.hold);
+        self.park(Parked { line, head: id, calls, cost, waiters: 1, passes: 0 }, spot, until, now);
+        id
+    }
+
+    fn park(&mut self, parked: Parked, spot: Spot, until: Option<u64>, now: u64) {
+        let Some(at) = self.at(spot.0) else { return };
+        let shard = &mut *self.shards[at];
+        shard.parked += 1;
+        shard.counters[spot.1 as usize].waitlist.park(parked, now);
+        if let Some(until) = until {
+            shard.refill_by(spot.1, until);
+        }
+    }
+
+    fn unpark(&mut self, line: &Line, spot: Spot, now: u64) -> Option<Parked> {
+        let at = self.at(spot.0)?;
+        let shard = &mut *self.shards[at];
+        let counter = &mut shard.counters[spot.1 as usize];
+        let parked = counter.waitlist.take(line)?;
+        shard.parked -= 1;
+        if counter.waitlist.is_empty() && counter.refill_at != 0 {
+            let at = std::mem::take(&mut counter.refill_at);
+            shard.clear_timer(at, Timer::Refill { counter: spot.1 });
+        }
+        shard.sweep_later(spot.1, now);
+        Some(parked)
+    }
+
+    /// Serves the lines of a counter that may have become free, and whatever becomes free by that.
+    pub(crate) fn serve(&mut self, at: usize, counter: u32, now: u64, effects: &mut Vec<Effect>) {
+        let mut work: Work = vec![(self.shards[at].index, counter)];
+        self.work(&mut work, now, effects);
+    }
+
+    fn work(&mut self, work: &mut Work, now: u64, effects: &mut Vec<Effect>) {
+        while let Some((shard, counter)) = work.pop() {
+            // A counter elsewhere is served by the retry of whoever stands there.
+            let Some(at) = self.at(shard) else { continue };
+            self.serve_one(at, counter, now, effects, work);
+        }
+    }
+
+    fn serve_one(&mut self, at: usize, counter: u32, now: u64, effects: &mut Vec<Effect>, work: &mut Work) {
+        let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
+        loop {
+            let (next, until) = self.next(at, counter, &tried, now);
+            if let Some(until) = until {
+                self.shards[at].refill_by(counter, until);
+            }
+            let Some(parked) = next else { break };
+            match self.look(&parked, now, effects, work) {
+                Look::Done | Look::Moved => {}
+                Look::Stays(until) => {
+                    tried.push(parked.head.ticket);
+                    if let Some(until) = until {
+                        self.shards[at].refill_by(counter, until);
+                    }
+                }
+                Look::Away => {
+                    effects.push(retry(&parked, self.shards_of_line(&parked.line)));
+                    return;
+                }
+            }
+        }
+        // It may have been dropped as unused only by a sweep, never here.
+        if self.shards[at].counters.contains(counter as usize) {
+            self.shards[at].sweep_later(counter, now);
+        }
+    }
+
+    /// The first line in the order of a counter that fits there; or when time alone may let one fit.
+    fn next(&mut self, at: usize, counter: u32, tried: &[u64], now: u64) -> (Option<Parked>, Option<u64>) {
+        let Some(found) = self.shards[at].counters.get_mut(counter as usize) else { return (None, None) };
+        let Some((calls, cost)) = found.waitlist.least() else { return (None, None) };
+        let least = Hold { counter, calls, cost, lent_calls: 0, lent_cost: 0 };
+        if let Standing::Blocked(until) = stand(found, &least, Some(0), now) {
+            return (None, until);
+        }
+        // Taken out while its counter is asked.
+        let waitlist = std::mem::take(&mut found.waitlist);
+        let mut soonest: Option<u64> = None;
+        let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head.ticket)).find(|parked| {
+            let hold = Hold { counter, calls: parked.calls, cost: parked.cost, lent_calls: 0, lent_cost: 0 };
+            match stand(found, &hold, Some(parked.head.ticket), now) {
+                // What never fits is refused when it is looked at.
+                Standing::Fits | Standing::Never => true,
+                Standing::Blocked(until) => {
+                    soonest = [soonest, until].into_iter().flatten().min();
+                    false
+                }
+            }
+        });
+        let next = next.cloned();
+        found.waitlist = waitlist;
+        (next, soonest)
+    }
+
+    /// Looks at a line whole: grants or refuses its head, moves it, or leaves it.
+    fn look(&mut self, parked: &Parked, now: u64, effects: &mut Vec<Effect>, work: &mut Work) -> Look {
+        let shards = self.shards_of_line(&parked.line);
+        if shards.iter().any(|shard| self.at(*shard).is_none()) {
+            return Look::Away;
+        }
+        let ticket = parked.head.ticket;
+        let Some(origin) = self.at(parked.head.shard) else { return Look::Away };
+        let Some(waiter) = self.shards[origin].waiters.remove(&ticket) else {
+            // Its origin has been closed.
+            let spot = self.shards.iter().enumerate().find_map(|(at, shard)| {
+                let counter = shard.counters.iter().find(|(_, counter)| counter.waitlist.get(&parked.line).is_some());
+                counter.map(|(counter, _)| (self.shards[at].index, counter as u32))
+            });
+            if let Some(spot) = spot {
+                self.unpark(&parked.line, spot, now);
+            }
+            return Look::Done;
+        };
+        let mut sites = Sites::new();
+        let placed = self.place(now, &waiter.request, Some(ticket), waiter.secret, waiter.arrived, &mut sites);
+        match placed {
+            Ok(Placed::Granted(grant)) => {
+                self.charge_share(&parked.line, &waiter.request, now);
+                self.take_off(origin, ticket, &waiter, now, work);
+                effects.push(Effect::Granted { waiter: parked.head, grant });
+                self.count_passes(&sites, Some(ticket), now, effects);
+                Look::Done
+            }
+            Ok(Placed::Never) => {
+                let constraints = self.describe(now, &sites, Some((ticket, &parked.line)), Which::TooLarge);
+                self.leave_no_trace(&sites, now);
+                let refusal = self.refuse(Reason::TooLarge, constraints);
+                self.take_off(origin, ticket, &waiter, now, work);
+                effects.push(Effect::Refused { waiter: parked.head, refusal });
+                Look::Done
+            }
+            Err(refusal) => {
+                self.take_off(origin, ticket, &waiter, now, work);
+                effects.push(Effect::Refused { waiter: parked.head, refusal });
+                Look::Done
+            }
+            Ok(Placed::Blocked { site, until }) => {
+                let line = Arc::clone(&waiter.line);
+                self.shards[origin].waiters.insert(ticket, waiter);
+                if parked.passes >= MAX_PASSES {
+                    self.raise(&line, origin, ticket, &sites, now, work);
+                }
+                let site = sites[site];
+                let look = self.settle_in(parked, origin, site, until, now);
+                self.leave_no_trace(&sites, now);
+                look
+            }
+        }
+    }
+
+    /// Parks a line at the site that blocks its head, unless it is parked there.
+    fn settle_in(&mut self, parked: &Parked, origin: usize, site: Site, until: Option<u64>, now: u64) -> Look {
+        let spot = self.spot(&site);
+        let Some(state) = self.shards[origin].lines.get_mut(&parked.line) else { return Look::Done };
+        let before = std::mem::replace(&mut state.spot, spot);
+        if before == spot {
+            return Look::Stays(until);
+        }
+        if let Some(parked) = self.unpark(&parked.line, before, now) {
+            let (calls, cost) = needs(&parked.line, &site.hold);
+            // What it found free here goes to somebody behind it: that is a pass too, or two counters that are never free
+            // at the same time would keep it forever.
+            let passes = parked.passes.saturating_add(1);
+            self.park(Parked { calls, cost, passes, ..parked }, spot, until, now);
+        }
+        Look::Moved
+    }
+
+    /// Moves the share of a line on at the counter that it was parked at.
+    fn charge_share(&mut self, line: &Arc<Line>, request: &Request, now: u64) {
+        let Some((at, counter)) = self.place_of(line) else { return };
+        let counter = &mut self.shards[at].counters[counter as usize];
+        let counts_cost = counter.rule.as_ref().is_some_and(|rule| {
+            let limits = &rule.spec.limits;
+            limits.concurrency.is_some_and(|concurrency| concurrency.counts == Counts::Cost)
+                || limits.rates.iter().any(|rate| rate.counts == Counts::Cost)
+        });
+        counter.waitlist.served(line, if counts_cost { request.cost.get() } else { 1 }, now);
+    }
+
+    fn place_of(&self, line: &Line) -> Option<(usize, u32)> {
+        let origin = self.shards.iter().find_map(|shard| shard.lines.get(line))?;
+        Some((self.at(origin.spot.0)?, origin.spot.1))
+    }
+
+    /// Takes a waiter, whose record is in the caller's hand, out of its line; the next head takes its place. All the
+    /// line's shards are at hand.
+    fn take_off(&mut self, origin: usize, ticket: u64, waiter: &Waiter, now: u64, work: &mut Work) {
+        let shard = &mut *self.shards[origin];
+        let index = shard.index;
+        shard.clear_timer(waiter.deadline, Timer::Deadline { ticket });
+        if shard.waiters.is_empty() {
+            shard.waiters.shrink_to_fit();
+        }
+        let Some(state) = shard.lines.get_mut(&waiter.line) else { return };
+        let spot = state.spot;
+        let was_head = state.tickets.first() == Some(&ticket);
+        state.tickets.remove(&ticket);
+        let next = state.tickets.first().copied();
+        if !was_head {
+            if let Some(at) = self.at(spot.0) {
+                self.shards[at].counters[spot.1 as usize].waitlist.left(&waiter.line);
+            }
+            return;
+        }
+        let fallen = std::mem::take(&mut state.barrier);
+        let head = next.and_then(|ticket| shard.waiters.get(&ticket)).map(|head| head.request.cost.get());
+        if head.is_none() {
+            shard.lines.remove(&waiter.line);
+            if shard.lines.is_empty() {
+                shard.lines.shrink_to_fit();
+            }
+        }
+        for spot in fallen {
+            self.lower(ticket, spot, now, work);
+        }
+        let parked = self.unpark(&waiter.line, spot, now);
+        if let (Some(parked), Some(ticket), Some(cost)) = (parked, next, head) {
+            let head = WaiterId { ticket, shard: index };
+            let parked = Parked { head, calls: 1, cost, waiters: parked.waiters - 1, passes: 0, ..parked };
+            self.park(parked, spot, None, now);
+        }
+        work.push(spot);
+    }
+
+    fn lower(&mut self, ticket: u64, spot: Spot, now: u64, work: &mut Work) {
+        let Some(at) = self.at(spot.0) else { return };
+        self.shards[at].counters[spot.1 as usize].barriers.remove(&ticket);
+        self.shards[at].sweep_later(spot.1, now);
+        work.push(spot);
+    }
+
+    /// Puts the barrier of a head where it belongs: at all its counters when all it lacks is concurrency; only at those
+    /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last.
+    fn raise(&mut self, line: &Line, origin: usize, ticket: u64, sites: &Sites, now: u64, work: &mut Work) {
+        let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
+        let (mut rate, mut closed) = (false, false);
+        for site in sites {
+            let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
+            let standing = stand(counter, &site.hold, Some(ticket), now);
+            closed |= standing != Standing::Fits && counter.is_closed();
+            rate |= matches!(standing, Standing::Blocked(Some(_)));
+        }
+        if !closed {
+            for site in sites {
+                let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
+                if !rate || stand(counter, &site.hold, Some(ticket), now) != Standing::Fits {
+                    wanted.push(self.spot(site));
+                }
+            }
+        }
+        let Some(state) = self.shards[origin].lines.get_mut(line) else { return };
+        let before = std::mem::replace(&mut state.barrier, wanted.clone());
+        for spot in &wanted {
+            if let Some(at) = self.at(spot.0) {
+                self.shards[at].counters[spot.1 as usize].barriers.insert(ticket);
+            }
+        }
+        for spot in before.into_iter().filter(|spot| !wanted.contains(spot)) {
+            self.lower(ticket, spot, now, work);
+        }
+    }
+
+    /// Counts a grant at each of its counters against who is first in order there and came earlier.
+    pub(crate) fn count_passes(&mut self, sites: &Sites, ticket: Option<u64>, now: u64, effects: &mut Vec<Effect>) {
+        for site in sites {
+            let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
+            if counter.waitlist.is_empty() {
+                continue;
+            }
+            if let Some(parked) = counter.waitlist.passed(ticket.unwrap_or(u64::MAX), now) {
+                let shards = self.shards_of_line(&parked.line);
+                effects.push(retry(&parked, shards));
+            }
+        }
+    }
+
+    /// A waiter gives up, or its shards are at hand at last.
+    pub(crate) fn deadline(&mut self, ticket: u64, at: usize, now: u64, effects: &mut Vec<Effect>) {
+        let Some(waiter) = self.shards[at].waiters.get(&ticket) else { return };
+        let id = WaiterId { ticket, shard: self.shards[at].index };
+        let shards = self.shards_of_line(&waiter.line);
+        if shards.iter().any(|shard| self.at(*shard).is_none()) {
+            effects.push(Effect::Retry { waiter: id, shards });
+            return;
+        }
+        self.end(id, Reason::TimedOut, now, effects);
+    }
+
+    pub(crate) fn retry(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
+        let found = self.at(waiter.shard).and_then(|at| self.shards[at].waiters.get(&waiter.ticket));
+        let Some((line, deadline)) = found.map(|found| (Arc::clone(&found.line), found.deadline)) else {
+            return Output::Gone;
+        };
+        if deadline <= now {
+            self.end(waiter, Reason::TimedOut, now, effects);
+            return Output::Done;
+        }
+        let Some((at, counter)) = self.place_of(&line) else { return Output::Gone };
+        let parked = self.shards[at].counters[counter as usize].waitlist.get(&line).cloned();
+        let mut work = Work::new();
+        // Looked at first, fitting or not: it may be about to raise its barrier.
+        if let Some(parked) = parked.filter(|parked| parked.head == waiter && parked.passes >= MAX_PASSES) {
+            self.look(&parked, now, effects, &mut work);
+        }
+        work.push((self.shards[at].index, counter));
+        self.work(&mut work, now, effects);
+        Output::Done
+    }
+
+    pub(crate) fn cancel(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
+        let Some(at) = self.at(waiter.shard) else { return Output::Gone };
+        let Some(found) = self.shards[at].waiters.remove(&waiter.ticket) else { return Output::Gone };
+        let mut work = Work::new();
+        self.take_off(at, waiter.ticket, &found, now, &mut work);
+        self.work(&mut work, now, effects);
+        Output::Done
+    }
+
+    /// Refuses a waiter, with the same detail as a newcomer, and serves who stood behind it.
+    pub(crate) fn end(&mut self, waiter: WaiterId, reason: Reason, now: u64, effects: &mut Vec<Effect>) {
+        let Some(at) = self.at(waiter.shard) else { return };
+        let Some(found) = self.shards[at].waiters.remove(&waiter.ticket) else { return };
+        let sites = self.sites_at_hand(&found.request);
+        let which = if reason == Reason::TooLarge { Which::TooLarge } else { Which::InTheWay };
+        let constraints = self.describe(now, &sites, Some((waiter.ticket, &found.line)), which);
+        if let Some((at, counter)) = self.place_of(&found.line) {
+            self.shards[at].counters[counter as usize].refused += 1;
+        }
+        let refusal = self.refuse(reason, constraints);
+        effects.push(Effect::Refused { waiter, refusal });
+        let mut work = Work::new();
+        self.take_off(at, waiter.ticket, &found, now, &mut work);
+        self.work(&mut work, now, effects);
+    }
+
+    /// The sites of a request whose shards are in the set and whose counters exist.
+    fn sites_at_hand(&self, request: &Request) -> Sites {
+        let mut sites = Sites::new();
+        for key in &request.targets {
+            let Some(at) = self.at(self.shards[0].placement.shard_of(key.scope())) else { continue };
+            for depth in 1..=key.depth() {
+                if let Some(counter) = self.shards[at].find(key.prefix(depth)) {
+                    let hold = Hold { counter, calls: 1, cost: request.cost.get(), lent_calls: 0, lent_cost: 0 };
+                    sites.push(Site { at, hold });
+                }
+            }
+        }
+        sites
+    }
+
+    /// After a change of rules: who can never fit any more ends, barriers are put anew, and who fits now is granted.
+    pub(crate) fn look_at_all(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        let mut tickets: Vec<WaiterId> = Vec::new();
+        for shard in self.shards.iter() {
+            tickets.extend(shard.waiters.keys().map(|ticket| WaiterId { ticket: *ticket, shard: shard.index }));
+        }
+        tickets.sort_unstable();
+        for id in tickets {
+            // One may have been granted by the serving of an earlier one.
+            let found = self.at(id.shard).and_then(|at| self.shards[at].waiters.get(&id.ticket));
+            let Some(request) = found.map(|found| found.request.clone()) else { continue };
+            if self.asked(&request, Some(id.ticket), now) == Some(Answer::Never) {
+                self.end(id, Reason::TooLarge, now, effects);
+            }
+        }
+        let mut spots: BTreeSet<Spot> = BTreeSet::new();
+        let mut work = Work::new();
+        for at in 0..self.shards.len() {
+            let mut barred: Vec<(Option<u64>, Arc<Line>)> = self.shards[at]
+                .lines
+                .iter()
+                .filter(|(_, state)| !state.barrier.is_empty())
+                .map(|(line, state)| (state.tickets.first().copied(), Arc::clone(line)))
+                .collect();
+            barred.sort_unstable_by_key(|(ticket, _)| *ticket);
+            for (_, line) in barred {
+                let parked = self
+                    .place_of(&line)
+                    .and_then(|(at, counter)| self.shards[at].counters[counter as usize].waitlist.get(&line).cloned());
+                if let Some(parked) = parked {
+                    self.look(&parked, now, effects, &mut work);
+                }
+            }
+            spots.extend(self.shards[at].lines.values().map(|state| state.spot));
+        }
+        work.extend(spots);
+        self.work(&mut work, now, effects);
+    }
+
+    /// The shards of a line, ascending, each once.
+    fn shards_of_line(&self, line: &Line) -> SmallVec<[u16; 4]> {
+        let placement = &self.shards[0].placement;
+        let mut shards: SmallVec<[u16; 4]> = line.targets.iter().map(|key| placement.shard_of(key.scope())).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+}
+
+/// What the head of a line is known to need at a counter. Who rides on a lease may need less at any time, so nothing is.
+fn needs(line: &Line, hold: &Hold) -> (u32, u32) {
+    if line.alone.is_some() { (0, 0) } else { (hold.calls, hold.cost) }
+}
+
+fn retry(parked: &Parked, shards: SmallVec<[u16; 4]>) -> Effect {
+    Effect::Retry { waiter: parked.head, shards }
+}

@@ -1,0 +1,110 @@
+//! A limiter on virtual time, taken one step at a time.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use weir_limiter::{
+    Change, CounterSnapshot, Effect, Grant, Input, Limiter, Output, Precondition, Refusal, Request, RuleBook,
+    RulePatch, ShardLimits, WaiterId,
+};
+
+/// A second, in nanoseconds.
+pub(crate) const S: u64 = 1_000_000_000;
+
+/// A rule: its pattern, its concurrency (empty: none) and its rates.
+pub(crate) type RuleText<'a> = (&'a str, &'a str, &'a [&'a str]);
+
+/// A limiter and its time.
+pub(crate) struct Bench {
+    pub(crate) limiter: Limiter,
+    pub(crate) now: u64,
+    /// That of the last timed lease.
+    pub(crate) secret: u128,
+    /// What the last step did to others.
+    pub(crate) effects: Vec<Effect>,
+    book: RuleBook,
+}
+
+impl Bench {
+    pub(crate) fn new(rules: &[RuleText<'_>]) -> Self {
+        Self::starting(1_000 * S, rules)
+    }
+
+    pub(crate) fn starting(now: u64, rules: &[RuleText<'_>]) -> Self {
+        let limiter = Limiter::new(4, ShardLimits::default());
+        let mut bench = Self { limiter, now, secret: 0, effects: Vec::new(), book: RuleBook::default() };
+        bench.set(rules);
+        bench
+    }
+
+    /// Changes the numbers of these rules and keeps the others.
+    pub(crate) fn set(&mut self, rules: &[RuleText<'_>]) {
+        let change = |(pattern, concurrency, rates): &RuleText<'_>| Change::Patch {
+            pattern: pattern.parse().unwrap(),
+            patch: RulePatch {
+                concurrency: Some((!concurrency.is_empty()).then(|| concurrency.parse().unwrap())),
+                rates: Some(rates.iter().map(|rate| rate.parse().unwrap()).collect()),
+                ..RulePatch::default()
+            },
+            when: Precondition::None,
+        };
+        self.book = self.book.apply(&rules.iter().map(change).collect::<Vec<_>>(), 0).unwrap();
+        self.step(Input::SetBook { book: Arc::new(self.book.clone()) });
+    }
+
+    pub(crate) fn step(&mut self, input: Input<'_>) -> Output {
+        self.effects.clear();
+        self.limiter.step(self.now, input, &mut self.effects)
+    }
+
+    /// Lets the time come, and what is due by then.
+    pub(crate) fn at(&mut self, now: u64) -> &mut Self {
+        self.now = now;
+        self.step(Input::Tick);
+        self
+    }
+
+    pub(crate) fn try_acquire(&mut self, request: &Request) -> Result<Grant, Refusal> {
+        self.secret += u128::from(request.lease_time.is_some());
+        let secret = request.lease_time.map(|_| self.secret);
+        match self.step(Input::Acquire { request, wait: false, secret }) {
+            Output::Granted(grant) => Ok(grant),
+            Output::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn take(&mut self, key: &str) -> Grant {
+        self.try_acquire(&request(key)).unwrap()
+    }
+
+    pub(crate) fn wait(&mut self, request: &Request) -> WaiterId {
+        match self.step(Input::Acquire { request, wait: true, secret: None }) {
+            Output::Waiting(waiter) => waiter,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn release(&mut self, grant: &Grant) {
+        for part in &grant.parts {
+            assert_eq!(self.step(Input::Release { lease: *part }), Output::Done);
+        }
+    }
+
+    pub(crate) fn counter(&mut self, name: &str) -> Option<CounterSnapshot> {
+        let Output::Counters(counters) = self.step(Input::Counters { prefix: name }) else { panic!() };
+        counters.into_iter().find(|snapshot| snapshot.counter == name)
+    }
+
+    /// Calls and cost held.
+    pub(crate) fn held(&mut self, counter: &str) -> (u64, u64) {
+        self.counter(counter).map_or((0, 0), |snapshot| (snapshot.calls, snapshot.cost))
+    }
+}
+
+pub(crate) fn request(text: &str) -> Request {
+    Request::new(text.parse().unwrap())
+}
+
+pub(crate) fn costing(text: &str, cost: u32) -> Request {
+    request(text).cost(NonZeroU32::new(cost).unwrap())
+}
