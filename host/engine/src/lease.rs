@@ -155,18 +155,20 @@ impl Core {
         parts: &[LeaseRef],
         lease_time: Duration,
     ) -> Result<Option<Duration>, LeaseError> {
-        let mut remaining = None;
-        for part in parts {
-            match self.cells[usize::from(part.shard)].step(Input::Extend { lease: *part, lease_time }) {
-                Output::Extended(Some(end)) => {
-                    let left = Duration::from_nanos(end.saturating_sub(self.clock().now()));
-                    remaining = Some(remaining.map_or(left, |other: Duration| other.min(left)));
-                }
-                Output::Extended(None) => {}
-                _ => return Err(LeaseError::Gone),
+        let Some(first) = parts.first() else { return Ok(None) };
+        let input = Input::Extend { lease: *first, lease_time };
+        let output = match parts {
+            [part] => self.cells[usize::from(part.shard)].step(input),
+            _ => {
+                let mut shards: SmallVec<[u16; 4]> = parts.iter().map(|part| part.shard).collect();
+                shards.sort_unstable();
+                self.step_many(&shards, input, |_| {})
             }
+        };
+        match output {
+            Output::Extended(end) => Ok(end.map(|end| Duration::from_nanos(end.saturating_sub(self.clock().now())))),
+            _ => Err(LeaseError::Gone),
         }
-        Ok(remaining)
     }
 
     /// The parts of a timed lease.

@@ -42,7 +42,7 @@ pub(crate) enum Standing {
 
 /// How all counters together stand towards a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+enum Answer {
     Fits,
     /// The first site that is in the way, and when time alone may clear it.
     Blocked {
@@ -160,7 +160,9 @@ impl ShardSet<'_, '_> {
             return Err(self.refuse(Reason::Unavailable, Vec::new()));
         }
         let mut sites = Sites::new();
-        self.locate(request, now, &mut sites)?;
+        if let Err(cap) = self.locate(request, true, now, &mut sites) {
+            return Err(self.refuse(Reason::Overloaded, vec![cap]));
+        }
         let answer = self.ask(now, &sites, None);
         let line = self.line_of(request, &sites);
         let (site, until) = match (answer, &line) {
@@ -221,8 +223,13 @@ impl ShardSet<'_, '_> {
 
     /// The decision that a newcomer would get that does not wait, with no effect: what binds it, or why not.
     pub(crate) fn check(&mut self, now: u64, request: &Request) -> Result<Vec<Constraint>, Refusal> {
+        if self.shards.iter().any(|shard| shard.closed) {
+            return Err(self.refusal(Reason::Unavailable, Vec::new()));
+        }
         let mut sites = Sites::new();
-        self.locate(request, now, &mut sites)?;
+        if let Err(cap) = self.locate(request, true, now, &mut sites) {
+            return Err(self.refusal(Reason::Overloaded, vec![cap]));
+        }
         let outcome = match self.ask(now, &sites, None) {
             Answer::Never => {
                 let constraints = self.describe(now, &sites, None, Which::TooLarge);
@@ -244,46 +251,44 @@ impl ShardSet<'_, '_> {
         outcome
     }
 
-    /// Grants a request if every counter admits it. `ticket` is a waiter's; a newcomer stands behind all waiters.
-    pub(crate) fn place(
-        &mut self,
-        now: u64,
-        request: &Request,
-        ticket: Option<u64>,
-        secret: Option<u128>,
-        arrived: u64,
-        sites: &mut Sites,
-    ) -> Result<Placed, Refusal> {
-        self.locate(request, now, sites)?;
-        match self.ask(now, sites, ticket) {
-            Answer::Fits => Ok(Placed::Granted(self.commit(now, request, sites, secret, arrived))),
-            Answer::Blocked { site, until } => Ok(Placed::Blocked { site, until }),
-            Answer::Never => Ok(Placed::Never),
+    /// Grants a waiter if every counter admits it.
+    pub(crate) fn place(&mut self, now: u64, ticket: u64, waiter: &Waiter, sites: &mut Sites) -> Placed {
+        if self.locate(&waiter.request, false, now, sites).is_err() {
+            // Never: caps are for newcomers.
+            return Placed::Blocked { site: 0, until: None };
+        }
+        match self.ask(now, sites, Some(ticket)) {
+            Answer::Fits => Placed::Granted(self.commit(now, &waiter.request, sites, waiter.secret, waiter.arrived)),
+            Answer::Blocked { site, until } => Placed::Blocked { site, until },
+            Answer::Never => Placed::Never,
         }
     }
 
-    /// How all counters stand towards a request, with no effect. `None`: a cap is in the way of asking.
-    pub(crate) fn asked(&mut self, request: &Request, ticket: Option<u64>, now: u64) -> Option<Answer> {
+    /// Whether a waiter can never be granted under the book in force.
+    pub(crate) fn can_never_fit(&mut self, request: &Request, ticket: u64, now: u64) -> bool {
         let mut sites = Sites::new();
-        self.locate(request, now, &mut sites).ok()?;
-        let answer = self.ask(now, &sites, ticket);
+        let located = self.locate(request, false, now, &mut sites).is_ok();
+        let never = located && self.ask(now, &sites, Some(ticket)) == Answer::Never;
         self.leave_no_trace(&sites, now);
-        Some(answer)
+        never
     }
 
     /// Finds every counter of a request, each once, and takes off what it can ride on.
+    ///
+    /// The caps are for newcomers, to whom they are an error. Who waits was within them when it came.
     #[inline]
-    fn locate(&mut self, request: &Request, now: u64, sites: &mut Sites) -> Result<(), Refusal> {
+    fn locate(&mut self, request: &Request, newcomer: bool, now: u64, sites: &mut Sites) -> Result<(), Constraint> {
         let lender = request.lend_from.and_then(|lease| self.lender(lease));
         for key in &request.targets {
             let shard = self.shards[0].placement.shard_of(key.scope());
             let at = self.position(shard);
             for depth in 1..=key.depth() {
-                let Some(counter) = self.shards[at].counter(key.prefix(depth)) else {
+                let shard = &mut *self.shards[at];
+                let limit = if newcomer { shard.limits.max_counters } else { usize::MAX };
+                let Some(counter) = shard.counter(key.prefix(depth), limit) else {
+                    let cap = cap(key.prefix(depth), limit, shard.counters.len());
                     self.leave_no_trace(sites, now);
-                    let shard = &self.shards[at];
-                    let cap = cap(key.prefix(depth), shard.limits.max_counters, shard.counters.len());
-                    return Err(self.refuse(Reason::Overloaded, vec![cap]));
+                    return Err(cap);
                 };
                 if sites.iter().any(|site| site.at == at && site.hold.counter == counter) {
                     continue;
@@ -302,9 +307,9 @@ impl ShardSet<'_, '_> {
                 sites.push(Site { at, hold });
             }
         }
-        if let Some(cap) = self.full(sites) {
+        if newcomer && let Some(cap) = self.full(sites) {
             self.leave_no_trace(sites, now);
-            return Err(self.refuse(Reason::Overloaded, vec![cap]));
+            return Err(cap);
         }
         Ok(())
     }
@@ -553,12 +558,22 @@ fn describe_counter(
     let needs = hold.calls > 0 || hold.cost > 0;
     let line = waiter.map(|(_, line)| line).filter(|line| counter.waitlist.get(line).is_some());
     let stopped = line.is_some() || counter.bars(waiter.map(|(ticket, _)| ticket));
-    if needs && stopped && named.iter().all(|(_, blocks, _)| !blocks) {
+    let blocked = named.iter().any(|(_, blocks, _)| *blocks);
+    // Where a rate blocks, those who wait take what it frees first.
+    let newcomer = waiter.is_none_or(|(ticket, _)| ticket == u64::MAX);
+    let behind = newcomer && !counter.waitlist.is_empty();
+    // What a rate frees, those who wait take first, each a unit at least.
+    let rate = named.iter().filter_map(|(found, ..)| Some((found.frees_in?, found.rate.as_ref()?.spacing()))).max();
+    if needs && (stopped && !blocked || behind && rate.is_some()) {
         let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
-        let mut constraint =
-            constraint(ConstraintKind::Waitlist, u64::from(max_waiters), counter.waitlist.before(line, now) as u64);
-        constraint.frees_in =
-            Some(estimate(counter, limits.concurrency.map_or(1, |concurrency| u64::from(concurrency.limit))));
+        let before = counter.waitlist.before(line, newcomer, now);
+        let mut constraint = constraint(ConstraintKind::Waitlist, u64::from(max_waiters), before as u64);
+        constraint.frees_in = Some(match rate {
+            Some((frees_in, spacing)) => {
+                frees_in.saturating_add(spacing.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
+            }
+            None => estimate(counter, limits.concurrency.map_or(1, |concurrency| u64::from(concurrency.limit))),
+        });
         constraint.estimated = true;
         named.push((constraint, true, false));
     }

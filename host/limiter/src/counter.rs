@@ -12,7 +12,7 @@ use crate::histogram::Histogram;
 use crate::lease::Hold;
 use crate::limits::{Counts, MAX_RATES, Mode, Rate};
 use crate::order::Waitlist;
-use crate::smooth;
+use crate::smooth::{self, Arrival};
 use crate::window::Window;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 enum Starts {
     Window(Box<Window>),
     /// The arrival time of the next unit; 0 when never used.
-    Smooth(u64),
+    Smooth(Arrival),
 }
 
 /// The history of one (mode, period, counting).
@@ -47,7 +47,7 @@ impl History {
     fn ends_at(&self) -> u64 {
         match &self.starts {
             Starts::Window(window) => window.ends_at(self.period).unwrap_or(0),
-            Starts::Smooth(arrival) => *arrival,
+            Starts::Smooth(arrival) => arrival.at,
         }
     }
 }
@@ -115,12 +115,18 @@ impl Counter {
         }
     }
 
-    /// Looks the binding rule up again if the book has changed.
-    #[inline]
-    pub(crate) fn refresh(&mut self, book: &RuleBook) {
-        if self.book_version != book.version() {
-            self.rule = book.binding(&self.name).cloned();
-            self.book_version = book.version();
+    /// Looks the binding rule up again, because the book changed at `changed`. Smooth rates go on at their new pace from
+    /// then.
+    #[cold]
+    pub(crate) fn refresh(&mut self, book: &RuleBook, changed: u64) {
+        self.rule = book.binding(&self.name).cloned();
+        self.book_version = book.version();
+        let Some(rule) = &self.rule else { return };
+        for history in &mut self.histories {
+            let rate = rule.spec.limits.rates.iter().find(|rate| history.is_of(rate));
+            if let (Starts::Smooth(arrival), Some(rate)) = (&mut history.starts, rate) {
+                *arrival = arrival.at_pace(rate.interval_nanos(), changed);
+            }
         }
     }
 
@@ -154,7 +160,7 @@ impl Counter {
             }
             Mode::Smooth => {
                 let arrival = match history {
-                    Some(History { starts: Starts::Smooth(arrival), .. }) => *arrival,
+                    Some(History { starts: Starts::Smooth(arrival), .. }) => arrival.at,
                     _ => 0,
                 };
                 match smooth::ask(rate, arrival, now, units) {
@@ -176,7 +182,7 @@ impl Counter {
                 self.histories.retain(|history| history.ends_at() > now);
                 let starts = match rate.mode {
                     Mode::Window => Starts::Window(Box::default()),
-                    Mode::Smooth => Starts::Smooth(0),
+                    Mode::Smooth => Starts::Smooth(Arrival { at: 0, interval: rate.interval_nanos() }),
                 };
                 self.histories.push(History { period: rate.period_nanos(), counts: rate.counts, starts });
                 self.histories.len() - 1
@@ -185,8 +191,8 @@ impl Counter {
         match &mut self.histories[index].starts {
             Starts::Window(window) => window.record(now, rate.period_nanos(), u64::from(need)),
             Starts::Smooth(arrival) => {
-                if let smooth::Verdict::Fits(next) = smooth::ask(rate, *arrival, now, units) {
-                    *arrival = next;
+                if let smooth::Verdict::Fits(next) = smooth::ask(rate, arrival.at, now, units) {
+                    arrival.at = next;
                 }
             }
         }
@@ -198,7 +204,7 @@ impl Counter {
             None => 0,
             Some(history) => match &mut history.starts {
                 Starts::Window(window) => window.used(now, history.period),
-                Starts::Smooth(arrival) => smooth::used(rate, *arrival, now),
+                Starts::Smooth(arrival) => smooth::used(rate, arrival.at, now),
             },
         }
     }

@@ -186,6 +186,11 @@ impl Rate {
         self.period_nanos().div_ceil(u64::from(self.limit.get()))
     }
 
+    /// The mean time between two units.
+    pub(crate) fn spacing(&self) -> Duration {
+        self.period / self.limit.get()
+    }
+
     /// The most units that can ever start at once.
     #[must_use]
     pub fn largest_cost(&self) -> u32 {

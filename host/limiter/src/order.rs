@@ -224,12 +224,13 @@ impl Waitlist {
         (parked.passes == MAX_PASSES).then(|| parked.clone())
     }
 
-    /// How many wait in lines that stand before this one, and in this one before `ticket`; of a newcomer: all.
+    /// How many stand before a newcomer to this line, or to none that is here; or before the head of it.
     ///
     /// O(lines): for those that ask, and those that are refused.
-    pub(crate) fn before(&self, line: Option<&Line>, now: u64) -> usize {
-        let Some(line) = line else { return self.len() };
-        self.in_order(now).take_while(|parked| *parked.line != *line).map(|parked| parked.waiters).sum()
+    pub(crate) fn before(&self, line: Option<&Line>, newcomer: bool, now: u64) -> usize {
+        let Some(own) = line.and_then(|line| self.get(line)) else { return self.len() };
+        let earlier = self.in_order(now).take_while(|parked| parked.line != own.line).map(|parked| parked.waiters);
+        earlier.sum::<usize>() + if newcomer { own.waiters } else { 0 }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::waiting::LineState;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -32,6 +32,9 @@ pub const IDLE_KEEP: u64 = 10_000_000_000;
 
 /// Every how many grants the time that a lease is held is measured; a mean needs no more.
 const MEASURED_HOLDS: u64 = 8;
+
+/// How many changes of the book a shard knows the time of.
+const KNOWN_CHANGES: usize = 16;
 
 /// Whether the time that this lease is held goes into the mean of its counters.
 #[inline]
@@ -164,6 +167,8 @@ pub struct Shard {
     pub(crate) now: u64,
     pub(crate) sequence: u64,
     pub(crate) book: Arc<RuleBook>,
+    /// The versions of the last books, and when they came into force: a counter in use again catches up with them.
+    changes: VecDeque<(u64, u64)>,
     pub(crate) closed: bool,
     table: HashTable<u32>,
     pub(crate) counters: Slab<Counter>,
@@ -192,6 +197,7 @@ impl Shard {
             now: 0,
             sequence: 0,
             book: Arc::default(),
+            changes: VecDeque::new(),
             closed: false,
             table: HashTable::new(),
             counters: Slab::new(),
@@ -260,24 +266,44 @@ impl Shard {
         self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name).copied()
     }
 
-    /// The counter of this name, made if need be. `None`: the shard is full.
+    /// The counter of this name, made if need be. `None`: there are as many as `limit` already.
     #[inline]
-    pub(crate) fn counter(&mut self, name: &str) -> Option<u32> {
+    pub(crate) fn counter(&mut self, name: &str, limit: usize) -> Option<u32> {
         let hash = self.placement.hash(name);
-        self.present(hash, name).or_else(|| self.make_counter(hash, name))
+        self.present(hash, name).or_else(|| self.make_counter(hash, name, limit))
     }
 
     /// The counter of this name, if there is one, under the rule that binds it now.
     #[inline]
     pub(crate) fn present(&mut self, hash: u64, name: &str) -> Option<u32> {
         let slot = *self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name)?;
-        self.counters[slot as usize].refresh(&self.book);
+        self.refresh(slot);
         Some(slot)
     }
 
+    /// Puts a counter under the book in force.
+    #[inline]
+    pub(crate) fn refresh(&mut self, slot: u32) {
+        let counter = &mut self.counters[slot as usize];
+        if counter.book_version != self.book.version() {
+            let seen = counter.book_version;
+            // The first change that it has not seen; of those that are no longer known, the earliest that is.
+            let change = self.changes.iter().find(|(version, _)| *version > seen);
+            counter.refresh(&self.book, change.map_or(self.now, |(_, at)| *at));
+        }
+    }
+
+    /// Notes when a book came into force.
+    pub(crate) fn note_change(&mut self, version: u64, now: u64) {
+        if self.changes.len() == KNOWN_CHANGES {
+            self.changes.pop_front();
+        }
+        self.changes.push_back((version, now));
+    }
+
     #[cold]
-    fn make_counter(&mut self, hash: u64, name: &str) -> Option<u32> {
-        if self.counters.len() >= self.limits.max_counters {
+    fn make_counter(&mut self, hash: u64, name: &str, limit: usize) -> Option<u32> {
+        if self.counters.len() >= limit {
             return None;
         }
         let slot = u32::try_from(self.counters.insert(Counter::new(name, &self.book))).ok()?;

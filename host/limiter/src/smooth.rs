@@ -29,6 +29,26 @@ pub(crate) enum Verdict {
     Never,
 }
 
+/// What a smooth rate remembers: when its next unit would be on time, at so many nanoseconds a unit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Arrival {
+    /// 0 when it was never used.
+    pub(crate) at: u64,
+    pub(crate) interval: u64,
+}
+
+impl Arrival {
+    /// What it is at another pace from `now` on: the units that are still to drain stay, and drain at that pace.
+    pub(crate) fn at_pace(self, interval: u64, now: u64) -> Self {
+        let ahead = u128::from(self.at.saturating_sub(now));
+        if ahead == 0 || self.interval == 0 || self.interval == interval {
+            return Self { at: self.at, interval };
+        }
+        let ahead = (ahead * u128::from(interval)).div_ceil(u128::from(self.interval));
+        Self { at: now.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX)), interval }
+    }
+}
+
 /// Lends one arrival time to `governor` and catches the next. 0 is a rate that was never used.
 struct Lent {
     arrival: u64,
@@ -61,9 +81,14 @@ impl Clock for Now {
 
 /// Asks whether `units` more fit at `now`, with no effect.
 pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Verdict {
+    let burst = rate.burst.unwrap_or(NonZeroU32::MIN);
+    if units > burst {
+        // Asked here: `governor` multiplies before it compares, and a large cost would overflow.
+        return Verdict::Never;
+    }
     let interval = Duration::from_nanos(rate.interval_nanos());
     let Some(quota) = Quota::with_period(interval) else { return Verdict::Never };
-    let quota = quota.allow_burst(rate.burst.unwrap_or(NonZeroU32::MIN));
+    let quota = quota.allow_burst(burst);
     let limiter: RateLimiter<NotKeyed, Lent, Now, NoOpMiddleware<Nanos>> =
         RateLimiter::new(quota, Lent { arrival, next: Cell::new(arrival) }, Now(Cell::new(0)));
     limiter.clock().0.set(now);

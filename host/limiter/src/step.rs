@@ -57,9 +57,9 @@ pub enum Input<'a> {
         /// Its id.
         id: LeaseId,
     },
-    /// Moves the end of one part of a lease to `lease_time` from now, never back.
+    /// Moves the end of a lease to `lease_time` from now, never back. All parts or none: the set holds their shards.
     Extend {
-        /// Which part.
+        /// Its first part.
         lease: LeaseRef,
         /// How long it lasts from now on.
         lease_time: Duration,
@@ -153,11 +153,13 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     #[inline]
     pub fn step(&mut self, now: u64, input: Input<'_>, effects: &mut Vec<Effect>) -> Output {
         let now = self.shards.iter().map(|shard| shard.now).fold(now, u64::max);
-        for at in 0..self.shards.len() {
-            self.shards[at].now = now;
-            if self.shards[at].next_due <= now {
-                self.run_due(at, now, effects);
-            }
+        let mut due = false;
+        for shard in self.shards.iter_mut() {
+            shard.now = now;
+            due |= shard.next_due <= now;
+        }
+        if due {
+            self.run_due(now, effects);
         }
         match input {
             Input::Acquire { request, .. } if request.targets.is_empty() => {
@@ -206,8 +208,10 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     }
 
     #[cold]
-    fn run_due(&mut self, at: usize, now: u64, effects: &mut Vec<Effect>) {
-        while let Some(timer) = self.shards[at].pop_due(now) {
+    fn run_due(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        // In the order of their instants, whichever shard they are in: late or not, the outcome is the same.
+        while let Some(at) = (0..self.shards.len()).min_by_key(|at| self.shards[*at].next_due) {
+            let Some(timer) = self.shards[at].pop_due(now) else { return };
             self.due(at, timer, now, effects);
         }
     }
@@ -286,21 +290,30 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     }
 
     fn extend(&mut self, lease: LeaseRef, lease_time: Duration, now: u64) -> Output {
-        let at = self.position(lease.shard);
-        let shard = &mut *self.shards[at];
-        let Some(part) = shard.leases.get_mut(lease.slot as usize).filter(|part| part.fence == lease.fence) else {
-            return Output::Gone;
+        let part = |lease: LeaseRef| {
+            let found = self.shards[self.position(lease.shard)].leases.get(lease.slot as usize);
+            found.filter(|part| part.fence == lease.fence)
         };
-        if part.ends_at == 0 {
+        let Some(first) = part(lease) else { return Output::Gone };
+        if first.ends_at == 0 {
             return Output::Extended(None);
         }
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let latest = part.granted_at.saturating_add(nanos(MAX_LEASE_LIFE));
-        let end = now.saturating_add(nanos(lease_time)).min(latest).max(part.ends_at);
-        let before = std::mem::replace(&mut part.ends_at, end);
-        let timer = Timer::Expiry { slot: lease.slot, fence: lease.fence };
-        shard.clear_timer(before, timer);
-        shard.set_timer(end, timer);
+        let latest = first.granted_at.saturating_add(nanos(MAX_LEASE_LIFE));
+        let end = now.saturating_add(nanos(lease_time)).min(latest).max(first.ends_at);
+        let parts =
+            first.identity.as_ref().map_or_else(|| SmallVec::from_buf([lease]), |identity| identity.parts.clone());
+        if parts.iter().any(|lease| part(*lease).is_none()) {
+            return Output::Gone;
+        }
+        for lease in parts {
+            let at = self.position(lease.shard);
+            let shard = &mut *self.shards[at];
+            let before = std::mem::replace(&mut shard.leases[lease.slot as usize].ends_at, end);
+            let timer = Timer::Expiry { slot: lease.slot, fence: lease.fence };
+            shard.clear_timer(before, timer);
+            shard.set_timer(end, timer);
+        }
         Output::Extended(Some(end))
     }
 
@@ -308,11 +321,12 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     fn set_book(&mut self, book: &Arc<RuleBook>, now: u64, effects: &mut Vec<Effect>) -> Output {
         for at in 0..self.shards.len() {
             self.shards[at].book = Arc::clone(book);
+            self.shards[at].note_change(book.version(), now);
             // Idle counters look their rule up when they are next used.
             let spots: std::collections::BTreeSet<_> = self.shards[at].lines.values().map(|state| state.spot).collect();
             for (shard, counter) in spots {
                 if let Some(at) = self.at(shard) {
-                    self.shards[at].counters[counter as usize].refresh(book);
+                    self.shards[at].refresh(counter);
                 }
             }
         }
@@ -356,12 +370,15 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     fn counters(&mut self, prefix: &str, now: u64) -> Output {
         let mut snapshots = Vec::new();
         for shard in self.shards.iter_mut() {
-            let book = Arc::clone(&shard.book);
-            for (_, counter) in &mut shard.counters {
-                if counter.name.starts_with(prefix) {
-                    counter.refresh(&book);
-                    snapshots.push(CounterSnapshot::of(counter, now));
-                }
+            let found: Vec<u32> = shard
+                .counters
+                .iter()
+                .filter(|(_, counter)| counter.name.starts_with(prefix))
+                .map(|(slot, _)| slot as u32)
+                .collect();
+            for slot in found {
+                shard.refresh(slot);
+                snapshots.push(CounterSnapshot::of(&mut shard.counters[slot as usize], now));
             }
         }
         Output::Counters(snapshots)

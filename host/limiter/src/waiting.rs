@@ -8,7 +8,7 @@
 //! After every step, no waiter is eligible: each is blocked at the counter where its line is parked, or stands behind the
 //! head of its line. Only what happens at that counter can change it, so only that counter's lines are looked at then.
 
-use crate::acquire::{Answer, Placed, Site, Sites, Standing, Which, stand};
+use crate::acquire::{Placed, Site, Sites, Standing, Which, stand};
 use crate::lease::Hold;
 use crate::limits::Counts;
 use crate::order::{MAX_PASSES, Parked};
@@ -209,16 +209,21 @@ impl ShardSet<'_, '_> {
             return Look::Done;
         };
         let mut sites = Sites::new();
-        let placed = self.place(now, &waiter.request, Some(ticket), waiter.secret, waiter.arrived, &mut sites);
-        match placed {
-            Ok(Placed::Granted(grant)) => {
+        if waiter.deadline < now {
+            // A step that comes late: it has waited long enough before it could be served.
+            self.shards[origin].waiters.insert(ticket, waiter);
+            self.end(parked.head, Reason::TimedOut, now, effects);
+            return Look::Done;
+        }
+        match self.place(now, ticket, &waiter, &mut sites) {
+            Placed::Granted(grant) => {
                 self.charge_share(&parked.line, &waiter.request, now);
                 self.take_off(origin, ticket, &waiter, now, work);
                 effects.push(Effect::Granted { waiter: parked.head, grant });
                 self.count_passes(&sites, Some(ticket), now, effects);
                 Look::Done
             }
-            Ok(Placed::Never) => {
+            Placed::Never => {
                 let constraints = self.describe(now, &sites, Some((ticket, &parked.line)), Which::TooLarge);
                 self.leave_no_trace(&sites, now);
                 let refusal = self.refuse(Reason::TooLarge, constraints);
@@ -226,12 +231,7 @@ impl ShardSet<'_, '_> {
                 effects.push(Effect::Refused { waiter: parked.head, refusal });
                 Look::Done
             }
-            Err(refusal) => {
-                self.take_off(origin, ticket, &waiter, now, work);
-                effects.push(Effect::Refused { waiter: parked.head, refusal });
-                Look::Done
-            }
-            Ok(Placed::Blocked { site, until }) => {
+            Placed::Blocked { site, until } => {
                 let line = Arc::clone(&waiter.line);
                 self.shards[origin].waiters.insert(ticket, waiter);
                 if parked.passes >= MAX_PASSES {
@@ -457,7 +457,7 @@ impl ShardSet<'_, '_> {
             // One may have been granted by the serving of an earlier one.
             let found = self.at(id.shard).and_then(|at| self.shards[at].waiters.get(&id.ticket));
             let Some(request) = found.map(|found| found.request.clone()) else { continue };
-            if self.asked(&request, Some(id.ticket), now) == Some(Answer::Never) {
+            if self.can_never_fit(&request, id.ticket, now) {
                 self.end(id, Reason::TooLarge, now, effects);
             }
         }

@@ -625,3 +625,85 @@ fn time_never_goes_back() {
     assert!(bench.try_acquire(&request("s")).is_err());
     bench.take("t");
 }
+
+#[test]
+fn a_lowered_smooth_rate_keeps_its_history() {
+    let mut bench = Bench::new(&[("s", "", &["60/1m:smooth:burst=60"])]);
+    let start = bench.now;
+    for _ in 0..30 {
+        bench.take("s");
+    }
+    bench.set(&[("s", "", &["1/1m:smooth:burst=1"])]);
+    // 30 units are to drain, one a minute: the next is on time after 29 of them and its own.
+    bench.at(start + 30 * S);
+    let refusal = bench.try_acquire(&request("s")).unwrap_err();
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(30 * 60 - 30)));
+    bench.at(start + 30 * 60 * S - 1);
+    assert!(bench.try_acquire(&request("s")).is_err());
+    bench.at(start + 30 * 60 * S).take("s");
+}
+
+#[test]
+fn a_raised_smooth_rate_wakes_who_fits_now() {
+    let mut bench = Bench::new(&[("s", "", &["1/1m:smooth:burst=1"])]);
+    bench.take("s");
+    let waiters: Vec<_> = (0..10).map(|_| bench.wait(&request("s"))).collect();
+    bench.set(&[("s", "", &["60/1m:smooth:burst=6"])]);
+    // One of six is in use.
+    assert_eq!(bench.granted().iter().map(|(waiter, _)| *waiter).collect::<Vec<_>>(), waiters[..5]);
+}
+
+#[test]
+fn a_lease_over_several_shards_is_extended_whole_or_not_at_all() {
+    let mut bench = Bench::new(&[]);
+    let start = bench.now;
+    let mut wide = request("a0").lease_time(Duration::from_secs(1));
+    for n in 1..12 {
+        wide = wide.also(key(&format!("a{n}"))).unwrap();
+    }
+    let grant = bench.try_acquire(&wide).unwrap();
+    assert!(grant.parts.len() > 1, "four shards, twelve scopes");
+    bench.now = start + S - 1;
+    let extend = Input::Extend { lease: grant.parts[0], lease_time: Duration::from_secs(60) };
+    assert_eq!(bench.step(extend.clone()), Output::Extended(Some(start + 61 * S - 1)));
+    bench.at(start + 61 * S - 2);
+    assert!((0..12).all(|n| bench.usage(&format!("a{n}")).0 == 1), "all of it lives");
+    bench.at(start + 61 * S - 1);
+    assert!((0..12).all(|n| bench.usage(&format!("a{n}")).0 == 0), "all of it has ended");
+    assert_eq!(bench.step(extend), Output::Gone);
+}
+
+#[test]
+fn a_late_tick_takes_what_is_due_in_the_order_of_time() {
+    // Whatever shards the two scopes lie in: the second is free too late.
+    for n in 0..40 {
+        let (x, y) = (format!("x{n}"), format!("y{n}"));
+        let mut bench = Bench::new(&[("*", "1", &[])]);
+        let start = bench.now;
+        bench.try_acquire(&request(&x).lease_time(Duration::from_secs(4))).unwrap();
+        bench.try_acquire(&request(&y).lease_time(Duration::from_secs(2))).unwrap();
+        let both = request(&y).also(key(&x)).unwrap().max_wait(Duration::from_secs(3));
+        let waiter = bench.wait(&both);
+        bench.at(start + 10 * S);
+        let refused = bench.refused();
+        assert_eq!(
+            refused.iter().map(|(other, why)| (*other, why.reason)).collect::<Vec<_>>(),
+            [(waiter, Reason::TimedOut)]
+        );
+    }
+}
+
+#[test]
+fn a_rates_retry_after_is_an_estimate_where_others_wait() {
+    let mut bench = Bench::new(&[("s", "", &["1/10s"])]);
+    let start = bench.now;
+    bench.take("s");
+    bench.wait(&request("s"));
+    let refusal = bench.try_acquire(&request("s")).unwrap_err();
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(20)));
+    assert!(
+        refusal.blocked_on.iter().any(|constraint| constraint.kind == ConstraintKind::Waitlist && constraint.estimated)
+    );
+    assert!(bench.at(start + 10 * S).try_acquire(&request("s")).is_err(), "the waiter took it");
+    bench.at(start + 20 * S).take("s");
+}

