@@ -1,0 +1,69 @@
+//! Any text as a rate, a concurrency limit and a duration: what parses is within its bounds and is shown as a text that
+//! means the same; what does not is a message, never a panic.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::time::Duration;
+use weir_limiter::{Concurrency, Counts, LimitError, Limits, Mode, Rate, check_lease_time};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fuzz_target!(|text: &str| {
+    rate(text);
+    concurrency(text);
+    duration(text);
+});
+
+fn rate(text: &str) {
+    match text.parse::<Rate>() {
+        Ok(rate) => {
+            assert_eq!(rate.to_string().parse(), Ok(rate.clone()), "{rate}");
+            assert!((MILLISECOND..=366 * DAY).contains(&rate.period), "{rate}");
+            match rate.mode {
+                Mode::Window => {
+                    assert!(rate.burst.is_none(), "{rate}");
+                    assert_eq!(rate.largest_cost(), rate.limit.get());
+                }
+                Mode::Smooth => {
+                    assert!(rate.burst.is_some() || rate.counts == Counts::Calls, "{rate}");
+                    assert_eq!(rate.largest_cost(), rate.burst.map_or(1, |burst| burst.get()));
+                }
+            }
+            let limits = |rates| Limits { rates, ..Limits::default() };
+            assert_eq!(limits(vec![rate.clone()]).validate(), Ok(()));
+            let twice = limits(vec![rate.clone(), rate]).validate();
+            assert!(matches!(twice, Err(LimitError::SameRateTwice { .. })), "{twice:?}");
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+fn concurrency(text: &str) {
+    match text.parse::<Concurrency>() {
+        Ok(limit) => {
+            assert_eq!(limit.to_string().parse(), Ok(limit), "{limit}");
+            assert_eq!(limit.counts == Counts::Cost, text.ends_with(":cost"), "{limit}");
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// Durations are read by `humantime` everywhere: here it is seen to read back what it writes, and to be bounded by us.
+fn duration(text: &str) {
+    let Ok(given) = humantime::parse_duration(text) else { return };
+    let shown = humantime::format_duration(given).to_string();
+    assert_eq!(humantime::parse_duration(&shown), Ok(given), "{shown}");
+    let wait = Limits { max_wait: Some(given), ..Limits::default() }.validate();
+    assert_eq!(wait.is_ok(), given <= DAY, "{shown}");
+    assert_eq!(check_lease_time(given).is_ok(), (100 * MILLISECOND..=HOUR).contains(&given), "{shown}");
+    if let Err(error) = wait {
+        assert!(error.to_string().contains("too long"), "{error}");
+    }
+    // The same period in a rate, with no spaces, is the same or refused.
+    if let Ok(rate) = format!("1/{}", shown.replace(' ', "")).parse::<Rate>() {
+        assert_eq!(rate.period, given);
+    }
+}

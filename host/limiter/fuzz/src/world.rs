@@ -1,0 +1,326 @@
+//! The world: a limiter, its book and a clock, beside the model.
+
+use crate::model::{Lease, Model};
+use crate::program::{Ask, Op, Program, Time, period};
+use std::sync::Arc;
+use std::time::Duration;
+use weir_limiter::{
+    CounterSnapshot, Effect, IDLE_KEEP, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Output, Reason, Request,
+    RuleBook, ScopedKey, Shard, ShardLimits, WaiterId,
+};
+
+const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000_000_000;
+/// Where the clock stops: what a century's burst adds still fits 64 bits.
+const END_OF_TIME: u64 = 1 << 63;
+/// How many leases that have ended are remembered: enough for their slots to be used again.
+const MAX_STALE: usize = 32;
+/// More timers than any program sets: past it, one sets the next for ever.
+const MAX_TIMERS: usize = 100_000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    limiter: Limiter,
+    book: RuleBook,
+    now: u64,
+    model: Model,
+    waiters: Vec<Waiter>,
+    stale: Vec<Lease>,
+    secrets: u128,
+    tight: bool,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: WaiterId,
+    request: Request,
+    secret: Option<u128>,
+    until: u64,
+}
+
+/// All that can be seen from outside.
+#[derive(Debug, PartialEq, Eq)]
+struct Picture {
+    counters: Vec<CounterSnapshot>,
+    /// Of each shard, what it granted, let wait and saw expire, and what it holds.
+    shards: Vec<[u64; 7]>,
+    next_due: Option<u64>,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).expect("less than centuries")
+}
+
+/// A limiter of two shards with scope `a` in the first, `b` and `c` in the second, and the time at which it is empty.
+///
+/// Scopes are placed by a hash with a seed of its own: limiters are made until one places them so, else no crash could be
+/// replayed.
+fn two_shards(limits: ShardLimits) -> (Limiter, u64) {
+    loop {
+        let mut limiter = Limiter::new(2, limits);
+        let as_wanted = [("a", 0), ("b", 1), ("c", 1)].into_iter().all(|(scope, shard)| {
+            let request = Request::new(ScopedKey::new(scope, None).expect("a valid scope"));
+            let acquire = Input::Acquire { request: &request, wait: false, secret: None };
+            let Output::Granted(grant) = limiter.step(0, acquire, &mut Vec::new()) else { panic!("nothing limits it") };
+            limiter.step(0, Input::Release { lease: grant.parts[0] }, &mut Vec::new());
+            grant.parts[0].shard == shard
+        });
+        if as_wanted {
+            limiter.step(IDLE_KEEP, Input::Tick, &mut Vec::new());
+            return (limiter, IDLE_KEEP);
+        }
+    }
+}
+
+impl World {
+    /// Runs a program to its end and gives everything back.
+    ///
+    /// # Panics
+    /// When something does not hold that must; see the crate.
+    pub fn run(program: &Program) {
+        let limits = program.limits();
+        let (limiter, now) = if program.several_shards { two_shards(limits) } else { (Limiter::new(1, limits), 0) };
+        let mut world = Self {
+            limiter,
+            book: RuleBook::default(),
+            now,
+            model: Model::default(),
+            waiters: Vec::new(),
+            stale: Vec::new(),
+            secrets: 0,
+            tight: program.tight,
+            closed: false,
+        };
+        world.settle();
+        for op in &program.ops {
+            world.op(op);
+            world.settle();
+        }
+        if program.close {
+            world.close();
+            world.settle();
+        }
+        world.drain();
+    }
+
+    /// One step, with what came due by now and what it did to others.
+    fn step(&mut self, input: Input<'_>) -> Output {
+        while let Some(lease) = self.model.expire(self.now) {
+            self.bury(lease);
+        }
+        let mut effects = Vec::new();
+        let output = self.limiter.step(self.now, input, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Granted { waiter, grant } => {
+                    let Waiter { request, secret, .. } = self.leave(waiter);
+                    self.model.grant(self.now, &self.book, &request, &grant, secret);
+                }
+                Effect::Refused { waiter, refusal } => {
+                    self.leave(waiter);
+                    let expected = match refusal.reason {
+                        Reason::TimedOut | Reason::TooLarge => true,
+                        // What it needs besides may have been taken while it waited.
+                        Reason::Overloaded => self.tight,
+                        _ => self.closed,
+                    };
+                    assert!(expected, "a waiter is refused: {refusal}");
+                }
+                Effect::Retry { .. } => panic!("all shards are at hand"),
+            }
+        }
+        output
+    }
+
+    fn leave(&mut self, id: WaiterId) -> Waiter {
+        let index = self.waiters.iter().position(|waiter| waiter.id == id).expect("an effect on somebody who waits");
+        self.waiters.remove(index)
+    }
+
+    fn bury(&mut self, lease: Lease) {
+        if self.stale.len() == MAX_STALE {
+            self.stale.remove(0);
+        }
+        self.stale.push(lease);
+    }
+
+    fn op(&mut self, op: &Op) {
+        match op {
+            Op::Acquire(ask) => self.acquire(ask),
+            Op::Release(index) => {
+                if !self.model.leases.is_empty() {
+                    self.release(usize::from(*index) % self.model.leases.len());
+                }
+            }
+            Op::Stale(index) => {
+                if !self.stale.is_empty() {
+                    self.all_gone(usize::from(*index) % self.stale.len());
+                }
+            }
+            Op::Extend(index, time) => {
+                if !self.model.leases.is_empty() {
+                    self.extend(usize::from(*index) % self.model.leases.len(), time.get());
+                }
+            }
+            Op::Cancel(index) => {
+                if !self.waiters.is_empty() {
+                    self.cancel(usize::from(*index) % self.waiters.len());
+                }
+            }
+            Op::Pass(time) => {
+                let until = match time {
+                    Time::Nothing => self.now,
+                    Time::Nanos(nanos) => self.now + u64::from(*nanos),
+                    Time::Millis(millis) => self.now + u64::from(*millis) * 1_000_000,
+                    Time::AlmostPeriod(index) => self.now + nanos(period(*index)) - 1,
+                    Time::Due => self.limiter.next_due().unwrap_or(self.now),
+                    Time::Years(years) => self.now.saturating_add(u64::from(*years) * YEAR),
+                };
+                self.now = until.clamp(self.now, END_OF_TIME.max(self.now));
+                self.step(Input::Tick);
+            }
+            Op::Rules(changes) => {
+                let changes: Vec<_> = changes.iter().map(|change| change.change()).collect();
+                if let Ok(next) = self.book.apply(&changes, self.now / 1_000_000) {
+                    self.book = next;
+                    self.step(Input::SetBook { book: Arc::new(self.book.clone()) });
+                }
+            }
+        }
+    }
+
+    fn acquire(&mut self, ask: &Ask) {
+        let mut request = ask.request();
+        // Lenders are leases of one part, as ingress takes them.
+        let lenders: Vec<LeaseRef> =
+            self.model.leases.iter().filter(|lease| lease.parts.len() == 1).map(|lease| lease.parts[0]).collect();
+        request.lend_from =
+            ask.lend.filter(|_| !lenders.is_empty()).map(|index| lenders[usize::from(index) % lenders.len()]);
+        let wait = ask.wait.is_some() && request.lend_from.is_none();
+        self.secrets += 1;
+        let secret = ask.named.then_some(self.secrets);
+
+        let foreseen = self.check(&request);
+        let output = self.step(Input::Acquire { request: &request, wait, secret });
+        match (foreseen, output) {
+            (Output::WouldGrant(_), Output::Granted(grant)) => {
+                self.model.grant(self.now, &self.book, &request, &grant, secret);
+            }
+            (Output::Refused(foreseen), Output::Waiting(id)) => {
+                assert!(wait && foreseen.reason == Reason::Limited, "it waits for what never comes: {foreseen}");
+                assert!(self.waiters.iter().all(|waiter| waiter.id != id));
+                // Where it has no wish, the longest that a rule may say.
+                let until = self.now + nanos(request.max_wait.unwrap_or(MAX_WAIT));
+                self.waiters.push(Waiter { id, request, secret, until });
+            }
+            (Output::Refused(foreseen), Output::Refused(refusal)) => {
+                let waitlist_is_full = wait && refusal.reason == Reason::Overloaded;
+                assert!(waitlist_is_full || foreseen == refusal, "foreseen: {foreseen}; got: {refusal}");
+            }
+            other => panic!("the check and the acquire do not agree: {other:?}"),
+        }
+    }
+
+    /// Checks a request, which changes nothing.
+    fn check(&mut self, request: &Request) -> Output {
+        let before = self.picture();
+        let output = self.step(Input::Check { request });
+        assert_eq!(self.picture(), before, "a check has an effect");
+        output
+    }
+
+    fn release(&mut self, index: usize) {
+        // The parts end one by one; between them the model is ahead, which only frees.
+        let lease = self.model.end(index);
+        for part in &lease.parts {
+            assert_eq!(self.step(Input::Release { lease: *part }), Output::Done);
+            assert_eq!(self.step(Input::Release { lease: *part }), Output::Gone, "released twice");
+        }
+        self.bury(lease);
+    }
+
+    fn all_gone(&mut self, index: usize) {
+        for part in self.stale[index].parts.clone() {
+            assert_eq!(self.step(Input::Release { lease: part }), Output::Gone);
+            assert_eq!(self.step(Input::Extend { lease: part, lease_time: Duration::from_secs(1) }), Output::Gone);
+        }
+        if let Some(id) = self.stale[index].id {
+            assert_eq!(self.step(Input::Find { id }), Output::Gone);
+        }
+    }
+
+    fn extend(&mut self, index: usize, lease_time: Duration) {
+        let Lease { parts, granted_at, ends_at, id, .. } = &self.model.leases[index];
+        let (parts, id) = (parts.clone(), *id);
+        let latest = granted_at + nanos(MAX_LEASE_LIFE);
+        let expected = ends_at.map(|end| end.max(latest.min(self.now + nanos(lease_time))));
+        self.model.leases[index].ends_at = expected;
+        for part in &parts {
+            assert_eq!(self.step(Input::Extend { lease: *part, lease_time }), Output::Extended(expected));
+        }
+        if let Some(id) = id {
+            assert_eq!(self.step(Input::Find { id }), Output::Found(parts.into_iter().collect()));
+        }
+    }
+
+    fn cancel(&mut self, index: usize) {
+        let waiter = self.waiters.remove(index).id;
+        assert_eq!(self.step(Input::Cancel { waiter }), Output::Done);
+        assert_eq!(self.step(Input::Cancel { waiter }), Output::Gone);
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        self.step(Input::Close);
+        assert!(self.waiters.is_empty(), "somebody waits for a limiter that is closed");
+        let request = Request::new(ScopedKey::new("a", None).expect("a valid scope"));
+        let output = self.step(Input::Acquire { request: &request, wait: true, secret: None });
+        assert!(matches!(&output, Output::Refused(refusal) if refusal.reason == Reason::Unavailable), "{output:?}");
+    }
+
+    fn picture(&mut self) -> Picture {
+        let Output::Counters(mut counters) = self.step(Input::Counters { prefix: "" }) else { panic!("no counters") };
+        counters.sort_by(|a, b| a.counter.cmp(&b.counter));
+        let shards = self.limiter.shards().iter().map(Shard::metrics);
+        let shards = shards.map(|m| [m.granted, m.waited, m.expired, m.waiting, m.leases, m.counters, m.log_entries]);
+        Picture { counters, shards: shards.collect(), next_due: self.limiter.next_due() }
+    }
+
+    /// What must hold between steps.
+    fn settle(&mut self) {
+        let Picture { counters, next_due, .. } = self.picture();
+        assert!(next_due.is_none_or(|due| due > self.now), "what was due is still to come");
+        for shown in &counters {
+            assert_eq!((shown.calls, shown.cost), self.model.held(&shown.counter), "{}", shown.counter);
+        }
+        for held in self.model.held_counters() {
+            assert!(counters.iter().any(|shown| shown.counter == held), "{held} is held and not shown");
+        }
+        assert_eq!(counters.iter().map(|shown| shown.waiting).sum::<usize>(), self.waiters.len());
+        for waiter in &self.waiters {
+            assert!(waiter.until > self.now, "waits longer than it wished: {waiter:?}");
+        }
+    }
+
+    /// Gives everything back and lets it age.
+    fn drain(&mut self) {
+        while !self.waiters.is_empty() || !self.model.leases.is_empty() {
+            if self.waiters.is_empty() {
+                self.release(0);
+            } else {
+                self.cancel(0);
+            }
+            self.settle();
+        }
+        for _ in 0..MAX_TIMERS {
+            let Some(due) = self.limiter.next_due() else { break };
+            self.now = due;
+            self.step(Input::Tick);
+        }
+        assert!(self.limiter.shards().iter().all(Shard::is_empty), "something is left: {:?}", self.limiter);
+        for index in 0..self.stale.len() {
+            self.all_gone(index);
+        }
+    }
+}
