@@ -195,11 +195,9 @@ impl RuleChange {
 
 impl AnyRate {
     fn rate(&self) -> Rate {
-        // A smooth rate of less than one unit of cost in 4 s is not tried: its largest costs do not fit its arithmetic.
-        let periods = if self.smooth && self.cost { &PERIODS[..4] } else { &PERIODS[..] };
         Rate {
             limit: at_least_one(self.limit.into()),
-            period: pick(periods, self.period),
+            period: period(self.period),
             mode: if self.smooth { Mode::Smooth } else { Mode::Window },
             burst: self.burst.filter(|_| self.smooth).map(|burst| at_least_one(burst.into())),
             counts: counts(self.cost),

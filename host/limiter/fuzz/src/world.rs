@@ -27,7 +27,6 @@ pub struct World {
     waiters: Vec<Waiter>,
     stale: Vec<Lease>,
     secrets: u128,
-    tight: bool,
     closed: bool,
 }
 
@@ -43,8 +42,8 @@ struct Waiter {
 #[derive(Debug, PartialEq, Eq)]
 struct Picture {
     counters: Vec<CounterSnapshot>,
-    /// Of each shard, what it granted, let wait and saw expire, and what it holds.
-    shards: Vec<[u64; 7]>,
+    /// Of each shard, what it granted, refused, let wait and saw expire, and what it holds.
+    shards: Vec<[u64; 8]>,
     next_due: Option<u64>,
 }
 
@@ -89,7 +88,6 @@ impl World {
             waiters: Vec::new(),
             stale: Vec::new(),
             secrets: 0,
-            tight: program.tight,
             closed: false,
         };
         world.settle();
@@ -121,8 +119,6 @@ impl World {
                     self.leave(waiter);
                     let expected = match refusal.reason {
                         Reason::TimedOut | Reason::TooLarge => true,
-                        // What it needs besides may have been taken while it waited.
-                        Reason::Overloaded => self.tight,
                         _ => self.closed,
                     };
                     assert!(expected, "a waiter is refused: {refusal}");
@@ -275,7 +271,9 @@ impl World {
         self.step(Input::Close);
         assert!(self.waiters.is_empty(), "somebody waits for a limiter that is closed");
         let request = Request::new(ScopedKey::new("a", None).expect("a valid scope"));
+        let foreseen = self.check(&request);
         let output = self.step(Input::Acquire { request: &request, wait: true, secret: None });
+        assert_eq!(foreseen, output);
         assert!(matches!(&output, Output::Refused(refusal) if refusal.reason == Reason::Unavailable), "{output:?}");
     }
 
@@ -283,7 +281,9 @@ impl World {
         let Output::Counters(mut counters) = self.step(Input::Counters { prefix: "" }) else { panic!("no counters") };
         counters.sort_by(|a, b| a.counter.cmp(&b.counter));
         let shards = self.limiter.shards().iter().map(Shard::metrics);
-        let shards = shards.map(|m| [m.granted, m.waited, m.expired, m.waiting, m.leases, m.counters, m.log_entries]);
+        let shards = shards.map(|m| {
+            [m.granted, m.refused.iter().sum(), m.waited, m.expired, m.waiting, m.leases, m.counters, m.log_entries]
+        });
         Picture { counters, shards: shards.collect(), next_due: self.limiter.next_due() }
     }
 
