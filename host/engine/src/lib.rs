@@ -34,8 +34,8 @@ pub use engine::{CounterQuery, Engine, EngineConfig, MetricsSnapshot};
 pub use lease::{Lease, LeaseError};
 pub use weir_limiter::{
     Change, Concurrency, Constraint, ConstraintKind, CounterSnapshot, Counts, DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT,
-    Difference, DifferenceKind, Histogram, IDLE_KEEP, LeaseId, LeaseIdError, LeaseRef, LimitError, Limits,
-    MAX_LEASE_TIME, MAX_TARGETS, MIN_LEASE_TIME, Mode, NameError, Pattern, PatternError, Precondition, Rate,
-    RateSnapshot, Reason, Refusal, Request, RequestError, Rule, RuleBook, RuleError, RulePatch, RuleSpec, ScopedKey,
-    ShardLimits, check_lease_time,
+    DEFAULT_PRIORITY, Difference, DifferenceKind, DurationError, Histogram, IDLE_KEEP, LeaseId, LeaseIdError, LeaseRef,
+    LimitError, Limits, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Mode, NameError, Pattern,
+    PatternError, Precondition, Rate, RateSnapshot, Reason, Refusal, Request, RequestError, Rule, RuleBook, RuleError,
+    RulePatch, RuleSpec, ScopedKey, ShardLimits, check_lease_time, parse_duration,
 };

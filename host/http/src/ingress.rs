@@ -224,7 +224,7 @@ fn scoped(
     }
     let bad_wait = |detail: String| Problem::bad_request(MAX_WAIT.as_str(), detail);
     let max_wait = match take(headers, &MAX_WAIT).map_err(bad_wait)? {
-        Some(text) => Some(humantime::parse_duration(&text).map_err(|error| {
+        Some(text) => Some(weir_engine::parse_duration(&text).map_err(|error| {
             bad_wait(format!("`{}` is not a duration: {error}; write it like 250ms or 30s", shorten(&text)))
         })?),
         None => None,
@@ -316,6 +316,7 @@ mod tests {
             ("a", Some(&LIMIT_KEY), b"b c", "weir-limit-key", "0x20 at position 1"),
             ("a", Some(&LIMIT_KEY), b"b/c/d", "weir-limit-key", "parts"),
             ("a", Some(&LIMIT_KEY), b"", "weir-limit-key", "empty"),
+            ("a", Some(&MAX_WAIT), b"18446744073709551615s1000ms", "weir-max-wait", "too long"),
             ("a", Some(&MAX_WAIT), b"soon", "weir-max-wait", "`soon` is not a duration"),
         ] {
             let mut headers = header.map(|name| headers(&[(name, value)])).unwrap_or_default();

@@ -230,22 +230,18 @@ impl ShardSet<'_, '_> {
         if let Err(cap) = self.locate(request, true, now, &mut sites) {
             return Err(self.refusal(Reason::Overloaded, vec![cap]));
         }
+        let line = self.line_of(request, &sites);
+        let waiter = line.as_ref().map(|(line, _)| (u64::MAX, &**line));
         let outcome = match self.ask(now, &sites, None) {
             Answer::Never => {
-                let constraints = self.describe(now, &sites, None, Which::TooLarge);
+                let constraints = self.describe(now, &sites, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
             }
-            Answer::Blocked { .. } => {
-                let constraints = self.describe(now, &sites, None, Which::InTheWay);
+            Answer::Fits if waiter.is_none() => Ok(self.describe(now, &sites, None, Which::Binding)),
+            _ => {
+                let constraints = self.describe(now, &sites, waiter, Which::InTheWay);
                 Err(self.refusal(Reason::Limited, constraints))
             }
-            Answer::Fits => match self.line_of(request, &sites) {
-                Some((line, _)) => {
-                    let constraints = self.describe(now, &sites, Some((u64::MAX, &line)), Which::InTheWay);
-                    Err(self.refusal(Reason::Limited, constraints))
-                }
-                None => Ok(self.describe(now, &sites, None, Which::Binding)),
-            },
         };
         self.leave_no_trace(&sites, now);
         outcome

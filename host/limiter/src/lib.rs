@@ -29,6 +29,7 @@ mod acquire;
 mod book;
 mod counter;
 mod direct;
+mod duration;
 mod histogram;
 mod lease;
 mod limits;
@@ -49,6 +50,7 @@ pub use book::{
     RuleError, RulePatch, RuleSpec,
 };
 pub use direct::Taken;
+pub use duration::{DurationError, parse_duration};
 pub use histogram::Histogram;
 pub use limits::{
     Concurrency, Counts, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS, MIN_PERIOD, Mode, Rate,

@@ -6,6 +6,7 @@
 //!
 //! The short text forms are those of files and of the command line: `5`, `5:cost`, `3/1m`, `100/1s:smooth:burst=10`.
 
+use crate::duration::parse_duration;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -235,7 +236,7 @@ impl FromStr for Rate {
             .ok_or_else(|| refuse("there is no `/` between limit and period".into()))?;
         let limit: NonZeroU32 =
             limit.parse().map_err(|_| refuse(format!("the limit `{limit}` is not a number from 1 to 4294967295")))?;
-        let period = humantime::parse_duration(period)
+        let period = parse_duration(period)
             .map_err(|error| refuse(format!("the period `{period}` is not a duration: {error}")))?;
         let mut rate = Self::window(limit, period);
         for field in fields {

@@ -64,7 +64,7 @@ struct ServerArgs {
     admin_listen: Option<SocketAddr>,
 
     /// How long requests may still run once it shuts down [default: 10s]
-    #[arg(long, env = "WEIR_SHUTDOWN_TIMEOUT", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "WEIR_SHUTDOWN_TIMEOUT", value_name = "DURATION", value_parser = weir_engine::parse_duration)]
     shutdown_timeout: Option<Duration>,
 
     /// Worker threads [default: one per core]

@@ -28,7 +28,7 @@ impl Serialize for DurationText {
 impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map(Self).map_err(|error| {
+        weir_engine::parse_duration(&text).map(Self).map_err(|error| {
             D::Error::custom(format_args!("`{text}` is not a duration: {error}; write it like \"250ms\" or \"1m 30s\""))
         })
     }

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
-use weir_limiter::{Concurrency, Counts, LimitError, Limits, Mode, Rate, check_lease_time};
+use weir_limiter::{Concurrency, Counts, LimitError, Limits, Mode, Rate, check_lease_time, parse_duration};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -51,11 +51,14 @@ fn concurrency(text: &str) {
     }
 }
 
-/// Durations are read by `humantime` everywhere: here it is seen to read back what it writes, and to be bounded by us.
+/// Durations: what is shown reads back as the same, and none is beyond its bounds.
 fn duration(text: &str) {
-    let Ok(given) = humantime::parse_duration(text) else { return };
+    let Ok(given) = parse_duration(text) else { return };
     let shown = humantime::format_duration(given).to_string();
-    assert_eq!(humantime::parse_duration(&shown), Ok(given), "{shown}");
+    // Longer ones may be shown with more digits than are read.
+    if given <= 366_000 * DAY {
+        assert_eq!(parse_duration(&shown), Ok(given), "{shown}");
+    }
     let wait = Limits { max_wait: Some(given), ..Limits::default() }.validate();
     assert_eq!(wait.is_ok(), given <= DAY, "{shown}");
     assert_eq!(check_lease_time(given).is_ok(), (100 * MILLISECOND..=HOUR).contains(&given), "{shown}");

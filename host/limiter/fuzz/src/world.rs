@@ -5,8 +5,8 @@ use crate::program::{Ask, Op, Program, Time, period};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    CounterSnapshot, Effect, IDLE_KEEP, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Output, Reason, Request,
-    RuleBook, ScopedKey, Shard, ShardLimits, WaiterId,
+    CounterSnapshot, Effect, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Output, Reason, Request, RuleBook,
+    ScopedKey, Shard, WaiterId,
 };
 
 const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000_000_000;
@@ -51,27 +51,6 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).expect("less than centuries")
 }
 
-/// A limiter of two shards with scope `a` in the first, `b` and `c` in the second, and the time at which it is empty.
-///
-/// Scopes are placed by a hash with a seed of its own: limiters are made until one places them so, else no crash could be
-/// replayed.
-fn two_shards(limits: ShardLimits) -> (Limiter, u64) {
-    loop {
-        let mut limiter = Limiter::new(2, limits);
-        let as_wanted = [("a", 0), ("b", 1), ("c", 1)].into_iter().all(|(scope, shard)| {
-            let request = Request::new(ScopedKey::new(scope, None).expect("a valid scope"));
-            let acquire = Input::Acquire { request: &request, wait: false, secret: None };
-            let Output::Granted(grant) = limiter.step(0, acquire, &mut Vec::new()) else { panic!("nothing limits it") };
-            limiter.step(0, Input::Release { lease: grant.parts[0] }, &mut Vec::new());
-            grant.parts[0].shard == shard
-        });
-        if as_wanted {
-            limiter.step(IDLE_KEEP, Input::Tick, &mut Vec::new());
-            return (limiter, IDLE_KEEP);
-        }
-    }
-}
-
 impl World {
     /// Runs a program to its end and gives everything back.
     ///
@@ -79,11 +58,12 @@ impl World {
     /// When something does not hold that must; see the crate.
     pub fn run(program: &Program) {
         let limits = program.limits();
-        let (limiter, now) = if program.several_shards { two_shards(limits) } else { (Limiter::new(1, limits), 0) };
+        // Placed alike in every run, so a crash can be replayed.
+        let limiter = Limiter::new(if program.several_shards { 2 } else { 1 }, limits);
         let mut world = Self {
             limiter,
             book: RuleBook::default(),
-            now,
+            now: 0,
             model: Model::default(),
             waiters: Vec::new(),
             stale: Vec::new(),

@@ -49,7 +49,7 @@ pub(crate) struct SetArgs {
     description: Option<String>,
 
     /// How long a request may wait, such as 30s; 0s: not at all
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, group = "field")]
+    #[arg(long, value_name = "DURATION", value_parser = weir_engine::parse_duration, group = "field")]
     max_wait: Option<Duration>,
 
     /// How many may wait at one counter
