@@ -117,7 +117,7 @@ impl Engine {
 
     /// Waits until every constraint on the request admits it, then takes it, all or nothing.
     ///
-    /// Waiters are served in arrival order at each counter; a large cost at the head holds back smaller ones behind it.
+    /// Waiters with equal targets, priority and fairness key are served in arrival order; see `weir_limiter` for the rest.
     ///
     /// # Errors
     /// A [`Refusal`] with its reason: `timed-out` after the longest wait, `too-large` when waiting would never help,
