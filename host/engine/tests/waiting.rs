@@ -298,3 +298,61 @@ async fn many_tasks_never_exceed_the_limit_and_leave_nothing() {
     let metrics = engine.metrics();
     assert_eq!((metrics.leases, metrics.waiting, calls(&engine, "s"), calls(&engine, "t")), (0, 0, 0, 0));
 }
+
+/// Every pair of twelve scopes, so that the two lie in one shard, in two, and parked in either.
+fn pairs() -> impl Iterator<Item = (String, String)> {
+    (0..12).flat_map(|a| (0..12).filter(move |b| *b != a).map(move |b| (format!("s{a}"), format!("s{b}"))))
+}
+
+#[test]
+fn a_waiter_over_two_scopes_times_out_wherever_it_is_parked() {
+    for (free, busy) in pairs() {
+        let engine = manual();
+        engine.apply(&[rule("*", Some(1), &[])]).unwrap();
+        let held = engine.try_acquire(&request(&busy)).unwrap();
+        let both = request(&free).also(key(&busy)).unwrap().max_wait(Duration::from_secs(5));
+        let mut first = waiting(&engine, both.clone());
+        let mut second = waiting(&engine, both.max_wait(Duration::from_secs(7)));
+        engine.advance(Duration::from_nanos(4_999_999_999));
+        assert!(poll(&mut first).is_pending());
+        engine.advance(Duration::from_nanos(1));
+        assert!(matches!(poll(&mut first), Poll::Ready(Err(refusal)) if refusal.reason == Reason::TimedOut));
+        assert!(poll(&mut second).is_pending(), "the next in its line waits on");
+        drop(held);
+        drop(granted(&mut second));
+        assert_empty_when_idle(&engine);
+    }
+}
+
+#[test]
+fn a_barrier_over_two_scopes_rises_and_falls_wherever_it_is_parked() {
+    for (a, b) in pairs() {
+        let engine = manual();
+        engine.apply(&[rule("*", Some(1), &[])]).unwrap();
+        let mut held = [engine.try_acquire(&request(&a)).unwrap(), engine.try_acquire(&request(&b)).unwrap()];
+        let mut wide = waiting(&engine, request(&a).also(key(&b)).unwrap());
+        let mut passed = 0;
+        // Never free at the same time: each is taken again before the other frees up.
+        let stopped = 'passing: loop {
+            for (scope, held) in [&a, &b].into_iter().zip(&mut held) {
+                let mut next = waiting(&engine, request(scope));
+                let before = std::mem::replace(held, engine.try_acquire(&Request::unscoped()).unwrap());
+                drop(before);
+                match poll(&mut next) {
+                    Poll::Ready(lease) => *held = lease.unwrap(),
+                    Poll::Pending => break 'passing next,
+                }
+                passed += 1;
+                assert!(passed < 1_000, "passed {passed} times");
+            }
+        };
+        // One of the two is free now, and kept free for the wide one.
+        drop(held);
+        let lease = granted(&mut wide);
+        let mut stopped = stopped;
+        assert!(poll(&mut stopped).is_pending());
+        drop(lease);
+        drop(granted(&mut stopped));
+        assert_empty_when_idle(&engine);
+    }
+}

@@ -109,7 +109,8 @@ impl ShardSet<'_, '_> {
     fn unpark(&mut self, line: &Line, spot: Spot, now: u64) -> Option<Parked> {
         let at = self.at(spot.0)?;
         let shard = &mut *self.shards[at];
-        let counter = &mut shard.counters[spot.1 as usize];
+        // A shard that has been closed has let go of it.
+        let counter = shard.counters.get_mut(spot.1 as usize)?;
         let parked = counter.waitlist.take(line)?;
         shard.parked -= 1;
         if counter.waitlist.is_empty() && counter.refill_at != 0 {
@@ -295,8 +296,10 @@ impl ShardSet<'_, '_> {
         state.tickets.remove(&ticket);
         let next = state.tickets.first().copied();
         if !was_head {
-            if let Some(at) = self.at(spot.0) {
-                self.shards[at].counters[spot.1 as usize].waitlist.left(&waiter.line);
+            if let Some(at) = self.at(spot.0)
+                && let Some(counter) = self.shards[at].counters.get_mut(spot.1 as usize)
+            {
+                counter.waitlist.left(&waiter.line);
             }
             return;
         }
@@ -322,7 +325,8 @@ impl ShardSet<'_, '_> {
 
     fn lower(&mut self, ticket: u64, spot: Spot, now: u64, work: &mut Work) {
         let Some(at) = self.at(spot.0) else { return };
-        self.shards[at].counters[spot.1 as usize].barriers.remove(&ticket);
+        let Some(counter) = self.shards[at].counters.get_mut(spot.1 as usize) else { return };
+        counter.barriers.remove(&ticket);
         self.shards[at].sweep_later(spot.1, now);
         work.push(spot);
     }
