@@ -246,10 +246,13 @@ impl<'s, 'a> ShardSet<'s, 'a> {
         if let Some(secret) = part.identity.as_ref().and_then(|identity| identity.secret) {
             shard.ids.remove(&secret);
         }
+        let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
         if let Some((lender, fence)) = part.lender
             && let Some(lender) = shard.leases.get_mut(lender as usize).filter(|lender| lender.fence == fence)
         {
             lender.loan = None;
+            // Who waits to ride on the lender may do so at any of its counters now.
+            freed.extend(lender.holds.iter().map(|hold| hold.counter));
         }
         let mut holds = part.holds;
         if let Some((borrower, fence)) = part.loan
@@ -258,23 +261,21 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             hand_over(&mut holds, borrower);
         }
         let (measured, held_for) = (hold_is_measured(fence), now.saturating_sub(part.granted_at));
-        let mut somebody_waits = false;
         for hold in &holds {
             let counter = &mut shard.counters[hold.counter as usize];
             counter.give_back(hold, now);
             if measured {
                 counter.held_for(held_for);
             }
-            somebody_waits |= !counter.waitlist.is_empty();
             shard.sweep_later(hold.counter, now);
         }
         if shard.leases.is_empty() && shard.leases.capacity() > 64 {
             shard.leases.shrink_to_fit();
         }
-        if somebody_waits {
-            for hold in &holds {
-                // Serving one counter can move waiters to another, never drop it: it was held a moment ago, so a sweep is due.
-                self.serve(at, hold.counter, now, effects);
+        // Serving one counter can move waiters to another, never drop it: it was held a moment ago, so a sweep is due.
+        if self.shards[at].parked > 0 {
+            for counter in freed {
+                self.serve(at, counter, now, effects);
             }
         }
         true

@@ -707,3 +707,15 @@ fn a_rates_retry_after_is_an_estimate_where_others_wait() {
     assert!(bench.at(start + 10 * S).try_acquire(&request("s")).is_err(), "the waiter took it");
     bench.at(start + 20 * S).take("s");
 }
+
+#[test]
+fn a_loan_that_returns_lets_the_next_ride_at_any_counter_of_the_lender() {
+    let mut bench = Bench::new(&[("s/*", "1", &[])]);
+    let lender = bench.take("s/x");
+    let riding = |text| request(text).lend_from(lender.parts[0]);
+    // It rides at `s` alone, and gives nothing back at `s/x`, where the other waits for the loan.
+    let borrower = bench.try_acquire(&riding("s")).unwrap();
+    let waiter = bench.wait(&riding("s/x"));
+    bench.release(&borrower);
+    assert_eq!(bench.granted().iter().map(|(waiter, _)| *waiter).collect::<Vec<_>>(), [waiter]);
+}
