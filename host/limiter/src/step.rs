@@ -320,16 +320,10 @@ impl<'s, 'a> ShardSet<'s, 'a> {
 
     /// Puts a new book in force: waiters that can never fit under it end, those that fit now are granted.
     fn set_book(&mut self, book: &Arc<RuleBook>, now: u64, effects: &mut Vec<Effect>) -> Output {
-        for at in 0..self.shards.len() {
-            self.shards[at].book = Arc::clone(book);
-            self.shards[at].note_change(book.version(), now);
-            // Idle counters look their rule up when they are next used.
-            let spots: std::collections::BTreeSet<_> = self.shards[at].lines.values().map(|state| state.spot).collect();
-            for (shard, counter) in spots {
-                if let Some(at) = self.at(shard) {
-                    self.shards[at].refresh(counter);
-                }
-            }
+        // Counters look their rule up when they are next used: those that somebody waits for, below; idle ones, later.
+        for shard in self.shards.iter_mut() {
+            shard.book = Arc::clone(book);
+            shard.note_change(book.version(), now);
         }
         self.look_at_all(now, effects);
         Output::Done

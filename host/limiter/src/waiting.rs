@@ -238,7 +238,7 @@ impl ShardSet<'_, '_> {
                 if parked.passes >= MAX_PASSES {
                     self.raise(&line, origin, ticket, &sites, now, work);
                 }
-                let site = sites[site];
+                let Some(&site) = sites.get(site) else { return Look::Stays(until) };
                 let look = self.settle_in(parked, origin, site, until, now);
                 self.leave_no_trace(&sites, now);
                 look
