@@ -3,22 +3,26 @@
 //! [`ShardSet::place`] is the only way to a grant, for a newcomer and for a waiter that is looked at again. It locates
 //! the counters of a request (*sites*), asks each, and either commits at all of them or says which one is in the way.
 //! A newcomer then waits or is refused; nothing of the question stays behind.
+//!
+//! A batch asks for as many as it is content with, as one request of so many calls; once those fit it is committed lease
+//! by lease, and takes more as long as more fit and nobody waits for them.
 
-use crate::counter::{Counter, RateVerdict};
-use crate::lease::{Hold, Identity, LeasePart};
+use crate::counter::Counter;
+use crate::describe::{Which, cap, reason_of, too_many_kinds};
+use crate::history::RateVerdict;
+use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
-use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
-use crate::request::{DEFAULT_MAX_WAIT, Grant, LeaseRef, Line, Request, WaiterId};
-use crate::shard::{Shard, Timer, Waiter};
-use crate::step::{Effect, ShardSet, shards_of};
+use crate::name::CounterKind;
+use crate::refusal::{Constraint, Reason, Refusal};
+use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
+use crate::shard::{Shard, Timer, Waiter, may_have};
+use crate::step::{Effect, ShardSet};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How many may wait at one counter when no rule says so.
 pub(crate) const DEFAULT_MAX_WAITERS: u32 = 10_000;
-/// Bounds of an estimated `retry-after`: shorter is a poll, longer is a guess.
-const ESTIMATE: std::ops::RangeInclusive<u64> = 1_000_000_000..=60_000_000_000;
 
 /// One counter that a request needs, and what it needs there.
 #[derive(Debug, Clone, Copy)]
@@ -26,9 +30,26 @@ pub(crate) struct Site {
     /// Where its shard stands in the set.
     pub(crate) at: usize,
     pub(crate) hold: Hold,
+    /// Which of the request's inline keys it is of; [`RULED`]: none.
+    own: u8,
 }
 
+impl Site {
+    /// Which of the request's inline keys it is of.
+    pub(crate) fn inline(&self) -> Option<usize> {
+        (self.own != RULED).then_some(usize::from(self.own))
+    }
+}
+
+/// A site that is governed by rules.
+const RULED: u8 = u8::MAX;
+
 pub(crate) type Sites = SmallVec<[Site; 3]>;
+
+/// The numbers that a request has brought along for a site.
+pub(crate) fn own<'a>(inline: &'a [Arc<Inline>], site: &Site) -> Option<&'a Arc<Inline>> {
+    site.inline().and_then(|index| inline.get(index))
+}
 
 /// How a counter stands towards a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,15 +85,13 @@ pub(crate) enum Placed {
     Never,
 }
 
-/// Which constraints to name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// Every limit at every counter.
-    Binding,
-    /// Those that do not admit it now.
-    InTheWay,
-    /// Those that can never admit it.
-    TooLarge,
+/// Why the counters of a request were not found.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// A named cap is full.
+    Cap(Constraint),
+    /// One of them lies in a shard that is not at hand.
+    Elsewhere,
 }
 
 /// What became of a newcomer.
@@ -80,43 +99,42 @@ pub(crate) enum Which {
 pub(crate) enum Arrival {
     Granted(Grant),
     Waiting(WaiterId),
+    Refused(Refusal),
+    /// Not all its shards are at hand; nothing was done.
+    Elsewhere,
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn units(counts: Counts, calls: u32, cost: u32) -> u32 {
+pub(crate) fn units(counts: Counts, calls: u32, cost: u32) -> u32 {
     match counts {
         Counts::Calls => calls,
         Counts::Cost => cost,
     }
 }
 
-/// A bound of the host itself, as a constraint.
-fn cap(counter: &str, limit: usize, used: usize) -> Constraint {
-    Constraint {
-        kind: ConstraintKind::Cap,
-        counter: counter.to_owned(),
-        pattern: None,
-        limit: limit as u64,
-        used: used as u64,
-        frees_in: None,
-        estimated: false,
-        rate: None,
-    }
-}
-
 /// Asks one counter, without effect.
 #[inline]
-pub(crate) fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now: u64) -> Standing {
+pub(crate) fn stand(
+    counter: &mut Counter,
+    hold: &Hold,
+    own: Option<&Arc<Inline>>,
+    ticket: Option<u64>,
+    now: u64,
+) -> Standing {
     if hold.calls == 0 && hold.cost == 0 {
         return Standing::Fits;
     }
     let mut standing = if counter.bars(ticket) { Standing::Blocked(None) } else { Standing::Fits };
+    if let Some((_, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(ticket, now)) {
+        standing = Standing::Blocked(until);
+    }
     // Taken out and put back, rather than cloned: the count of a rule that binds many counters is written by no one here.
-    let Some(rule) = counter.rule.take() else { return standing };
-    if let Some(Concurrency { limit, counts }) = rule.spec.limits.concurrency {
+    let rule = counter.rule.take();
+    let Some(limits) = Counter::limits(rule.as_ref(), own) else { return standing };
+    if let Some(Concurrency { limit, counts }) = limits.concurrency {
         let need = units(counts, hold.calls, hold.cost);
         let whole = units(counts, hold.calls + hold.lent_calls, hold.cost.saturating_add(hold.lent_cost));
         if need > 0 {
@@ -127,22 +145,28 @@ pub(crate) fn stand(counter: &mut Counter, hold: &Hold, ticket: Option<u64>, now
             }
         }
     }
-    for rate in &rule.spec.limits.rates {
+    let later = |standing, at: u64| match standing {
+        Standing::Blocked(Some(other)) => Standing::Blocked(Some(at.max(other))),
+        _ => Standing::Blocked(Some(at)),
+    };
+    for rate in &limits.rates {
         if standing == Standing::Never {
             break;
         }
-        match counter.ask(rate, now, units(rate.counts, hold.calls, hold.cost)) {
+        match counter.histories.ask(rate, now, units(rate.counts, hold.calls, hold.cost)) {
             RateVerdict::Fits => {}
             RateVerdict::Never => standing = Standing::Never,
-            RateVerdict::NotUntil(at) => {
-                standing = match standing {
-                    Standing::Blocked(Some(other)) => Standing::Blocked(Some(other.max(at))),
-                    _ => Standing::Blocked(Some(at)),
-                };
-            }
+            RateVerdict::NotUntil(at) => standing = later(standing, at),
         }
     }
-    counter.rule = Some(rule);
+    if own.is_some()
+        && rule.is_none()
+        && standing != Standing::Never
+        && let Some(at) = counter.histories.has_room_at(limits, now)
+    {
+        standing = later(standing, at);
+    }
+    counter.rule = rule;
     standing
 }
 
@@ -153,108 +177,132 @@ impl ShardSet<'_, '_> {
         now: u64,
         request: &Request,
         wait: bool,
-        secret: Option<u128>,
+        secrets: &[u128],
         effects: &mut Vec<Effect>,
-    ) -> Result<Arrival, Refusal> {
+    ) -> Arrival {
         if self.shards.iter().any(|shard| shard.closed) {
-            return Err(self.refuse(Reason::Unavailable, Vec::new()));
+            return Arrival::Refused(self.refuse(Reason::Unavailable, Vec::new()));
         }
         let mut sites = Sites::new();
-        if let Err(cap) = self.locate(request, true, now, &mut sites) {
-            return Err(self.refuse(Reason::Overloaded, vec![cap]));
+        match self.locate(request, true, now, &mut sites) {
+            Err(Lost::Elsewhere) => return Arrival::Elsewhere,
+            Err(Lost::Cap(cap)) => return Arrival::Refused(self.refuse(Reason::Overloaded, vec![cap])),
+            Ok(()) => {}
         }
-        let answer = self.ask(now, &sites, None);
+        let answer = self.ask(now, &sites, &request.inline, None);
         let line = self.line_of(request, &sites);
         let (site, until) = match (answer, &line) {
             (Answer::Never, _) => {
-                let constraints = self.describe(now, &sites, None, Which::TooLarge);
+                let constraints = self.describe(now, &sites, &request.inline, None, Which::TooLarge);
                 self.leave_no_trace(&sites, now);
-                return Err(self.refuse(Reason::TooLarge, constraints));
+                return Arrival::Refused(self.refuse(Reason::TooLarge, constraints));
             }
             // Nobody overtakes in a line.
             (_, Some((_, site))) => (*site, None),
             (Answer::Blocked { site, until }, None) => (site, until),
             (Answer::Fits, None) => {
-                let grant = self.commit(now, request, &sites, secret, now);
+                let grant = self.commit(now, request, &mut sites, secrets, now);
                 self.count_passes(&sites, None, now, effects);
-                return Ok(Arrival::Granted(grant));
+                return Arrival::Granted(grant);
             }
         };
         let max_wait = self.max_wait(&sites, request);
-        let Site { at, hold } = sites[site];
-        let refusal =
-            if !wait || max_wait == 0 { Some(Reason::Limited) } else { self.no_place(request, at, hold.counter) };
+        let Site { at, hold, .. } = sites[site];
+        let refusal = if !wait || max_wait == 0 || self.is_draining(&sites) {
+            Some(Reason::Limited)
+        } else {
+            self.no_place(request, &sites[site])
+        };
         if let Some(reason) = refusal {
-            self.shards[at].counters[hold.counter as usize].refused += 1;
+            let counter = &mut self.shards[at].counters[hold.counter as usize];
+            counter.refused = counter.refused.saturating_add(1);
             let line = line.as_ref().map(|(line, _)| (u64::MAX, &**line));
-            let constraints = self.describe(now, &sites, line, Which::InTheWay);
+            let constraints = self.describe(now, &sites, &request.inline, line, Which::InTheWay);
             self.leave_no_trace(&sites, now);
-            return Err(self.refuse(reason, constraints));
+            let reason = if reason == Reason::Limited { reason_of(&constraints) } else { reason };
+            return Arrival::Refused(self.refuse(reason, constraints));
         }
         self.shards[at].metrics.waited += 1;
         let ticket = self.next_number(now);
         let waiter = Waiter {
             line: line.map_or_else(|| Arc::new(request.line(ticket)), |(line, _)| line),
             request: request.clone(),
-            secret,
+            secrets: SmallVec::from_slice(secrets),
             arrived: now,
             deadline: now.saturating_add(max_wait),
         };
         let id = self.join(now, ticket, waiter, sites[site], until);
         self.leave_no_trace(&sites, now);
-        Ok(Arrival::Waiting(id))
+        Arrival::Waiting(id)
+    }
+
+    /// Whether an operator lets nobody new in.
+    fn is_draining(&self, sites: &[Site]) -> bool {
+        sites.iter().any(|site| {
+            let rare = &self.shards[site.at].counters[site.hold.counter as usize].rare;
+            rare.as_ref().is_some_and(|rare| rare.hand.draining && (site.hold.calls > 0 || site.hold.cost > 0))
+        })
     }
 
     /// Why nobody more can wait at a counter.
-    fn no_place(&self, request: &Request, at: usize, counter: u32) -> Option<Reason> {
-        let counter = &self.shards[at].counters[counter as usize];
-        let max_waiters =
-            counter.rule.as_ref().and_then(|rule| rule.spec.limits.max_waiters).unwrap_or(DEFAULT_MAX_WAITERS);
-        let origin = shards_of(&self.shards[0].placement, request).first().and_then(|shard| self.at(*shard));
-        let origin = &self.shards[origin.unwrap_or(at)];
+    fn no_place(&self, request: &Request, site: &Site) -> Option<Reason> {
+        let counter = &self.shards[site.at].counters[site.hold.counter as usize];
+        let limits = Counter::limits(counter.rule.as_ref(), own(&request.inline, site));
+        let max_waiters = limits.and_then(|limits| limits.max_waiters).unwrap_or(DEFAULT_MAX_WAITERS);
+        let origin = self.at(self.shards[0].placement.home_of(request)).unwrap_or(site.at);
+        let origin = &self.shards[origin];
+        let caller = request.caller.0;
         if max_waiters == 0 {
             Some(Reason::Limited)
-        } else if counter.waitlist.len() >= max_waiters as usize || origin.waiters.len() >= origin.limits.max_waiters {
+        } else if counter.waitlist.len() >= max_waiters as usize
+            || !may_have(origin.limits.max_waiters, origin.waiters.len(), caller, origin.use_of(caller).waiters, 1)
+        {
             Some(Reason::Overloaded)
         } else {
             None
         }
     }
 
-    /// The decision that a newcomer would get that does not wait, with no effect: what binds it, or why not.
-    pub(crate) fn check(&mut self, now: u64, request: &Request) -> Result<Vec<Constraint>, Refusal> {
+    /// The decision that a newcomer would get that does not wait, with no effect: what binds it, or why not. `None`: not
+    /// all its shards are at hand.
+    pub(crate) fn check(&mut self, now: u64, request: &Request) -> Option<Result<Vec<Constraint>, Refusal>> {
         if self.shards.iter().any(|shard| shard.closed) {
-            return Err(self.refusal(Reason::Unavailable, Vec::new()));
+            return Some(Err(self.refusal(Reason::Unavailable, Vec::new())));
         }
         let mut sites = Sites::new();
-        if let Err(cap) = self.locate(request, true, now, &mut sites) {
-            return Err(self.refusal(Reason::Overloaded, vec![cap]));
+        match self.locate(request, true, now, &mut sites) {
+            Err(Lost::Elsewhere) => return None,
+            Err(Lost::Cap(cap)) => return Some(Err(self.refusal(Reason::Overloaded, vec![cap]))),
+            Ok(()) => {}
         }
         let line = self.line_of(request, &sites);
         let waiter = line.as_ref().map(|(line, _)| (u64::MAX, &**line));
-        let outcome = match self.ask(now, &sites, None) {
+        let outcome = match self.ask(now, &sites, &request.inline, None) {
             Answer::Never => {
-                let constraints = self.describe(now, &sites, waiter, Which::TooLarge);
+                let constraints = self.describe(now, &sites, &request.inline, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
             }
-            Answer::Fits if waiter.is_none() => Ok(self.describe(now, &sites, None, Which::Binding)),
+            Answer::Fits if waiter.is_none() => {
+                Ok(self.describe(now, &sites, &request.inline, None, Which::Binding))
+            }
             _ => {
-                let constraints = self.describe(now, &sites, waiter, Which::InTheWay);
-                Err(self.refusal(Reason::Limited, constraints))
+                let constraints = self.describe(now, &sites, &request.inline, waiter, Which::InTheWay);
+                Err(self.refusal(reason_of(&constraints), constraints))
             }
         };
         self.leave_no_trace(&sites, now);
-        outcome
+        Some(outcome)
     }
 
-    /// Grants a waiter if every counter admits it.
+    /// Grants a waiter if every counter admits it. All its shards are at hand.
     pub(crate) fn place(&mut self, now: u64, ticket: u64, waiter: &Waiter, sites: &mut Sites) -> Placed {
-        if self.locate(&waiter.request, false, now, sites).is_err() {
-            // Never: caps are for newcomers.
+        let request = &waiter.request;
+        if self.locate(request, false, now, sites).is_err() {
+            // Never: caps are for newcomers, and the caller has looked for its shards.
             return Placed::Blocked { site: 0, until: None };
         }
-        match self.ask(now, sites, Some(ticket)) {
-            Answer::Fits => Placed::Granted(self.commit(now, &waiter.request, sites, waiter.secret, waiter.arrived)),
+        match self.ask(now, sites, &request.inline, Some(ticket)) {
+            Answer::Fits => Placed::Granted(self.commit(now, request, sites, &waiter.secrets, waiter.arrived)),
             Answer::Blocked { site, until } => Placed::Blocked { site, until },
             Answer::Never => Placed::Never,
         }
@@ -264,7 +312,7 @@ impl ShardSet<'_, '_> {
     pub(crate) fn can_never_fit(&mut self, request: &Request, ticket: u64, now: u64) -> bool {
         let mut sites = Sites::new();
         let located = self.locate(request, false, now, &mut sites).is_ok();
-        let never = located && self.ask(now, &sites, Some(ticket)) == Answer::Never;
+        let never = located && self.ask(now, &sites, &request.inline, Some(ticket)) == Answer::Never;
         self.leave_no_trace(&sites, now);
         never
     }
@@ -273,54 +321,133 @@ impl ShardSet<'_, '_> {
     ///
     /// The caps are for newcomers, to whom they are an error. Who waits was within them when it came.
     #[inline]
-    fn locate(&mut self, request: &Request, newcomer: bool, now: u64, sites: &mut Sites) -> Result<(), Constraint> {
+    fn locate(&mut self, request: &Request, newcomer: bool, now: u64, sites: &mut Sites) -> Result<(), Lost> {
+        let found = self.find_sites(request, newcomer, sites).and_then(|()| {
+            if newcomer && let Some(cap) = self.full(sites, request, now) { Err(Lost::Cap(cap)) } else { Ok(()) }
+        });
+        if found.is_err() {
+            self.leave_no_trace(sites, now);
+        }
+        found
+    }
+
+    /// Finds the counters of a request to show them, whatever caps say.
+    pub(crate) fn locate_for_show(&mut self, request: &Request, sites: &mut Sites) {
+        // Its shards are at hand: the caller has asked before.
+        let _ = self.find_sites(request, false, sites);
+    }
+
+    fn find_sites(&mut self, request: &Request, newcomer: bool, sites: &mut Sites) -> Result<(), Lost> {
         let lender = request.lend_from.and_then(|lease| self.lender(lease));
         for key in &request.targets {
             let shard = self.shards[0].placement.shard_of(key.scope());
             let at = self.position(shard);
             for depth in 1..=key.depth() {
-                let shard = &mut *self.shards[at];
-                let limit = if newcomer { shard.limits.max_counters } else { usize::MAX };
-                let Some(counter) = shard.counter(key.prefix(depth), limit) else {
-                    let cap = cap(key.prefix(depth), limit, shard.counters.len());
-                    self.leave_no_trace(sites, now);
-                    return Err(cap);
-                };
-                if sites.iter().any(|site| site.at == at && site.hold.counter == counter) {
-                    continue;
+                let leaf = depth == key.depth();
+                let name = key.prefix(depth);
+                let counter = self.site(request, (at, name, CounterKind::Named), newcomer, lender, leaf, sites)?;
+                let rare = &self.shards[at].counters[counter as usize].rare;
+                if let Some(rare) = rare.as_ref().filter(|rare| !rare.totals.is_empty()) {
+                    for rule in rare.totals.clone() {
+                        let shard = self.shards[0].placement.shard_of(rule.pattern.scope());
+                        let at = self.at(shard).ok_or(Lost::Elsewhere)?;
+                        let pool = (at, rule.pattern.as_str(), CounterKind::Pool);
+                        self.site(request, pool, newcomer, lender, false, sites)?;
+                    }
                 }
-                let mut hold = Hold { counter, calls: 1, cost: request.cost.get(), lent_calls: 0, lent_cost: 0 };
-                if let Some((home, slot)) = lender
-                    && home == at
-                    && let Some(lent) =
-                        self.shards[at].leases[slot as usize].holds.iter().find(|lent| lent.counter == counter)
-                {
-                    hold.lent_calls = lent.calls.min(hold.calls);
-                    hold.lent_cost = lent.cost.min(hold.cost);
-                    hold.calls -= hold.lent_calls;
-                    hold.cost -= hold.lent_cost;
-                }
-                sites.push(Site { at, hold });
             }
         }
-        if newcomer && let Some(cap) = self.full(sites) {
-            self.leave_no_trace(sites, now);
-            return Err(cap);
+        for (index, inline) in request.inline.iter().enumerate() {
+            let at = self.position(self.shards[0].placement.shard_of(inline.name.scope()));
+            let place = (at, inline.name.as_str(), CounterKind::Inline);
+            self.site(request, place, newcomer, lender, true, sites)?;
+            if let Some(site) = sites.last_mut() {
+                site.own = index as u8;
+            }
         }
         Ok(())
     }
 
-    /// The named cap of a shard that this request would exceed.
-    fn full(&self, sites: &[Site]) -> Option<Constraint> {
+    /// Adds one counter to the sites, unless it is among them, and answers which.
+    #[inline]
+    fn site(
+        &mut self,
+        request: &Request,
+        (at, name, kind): (usize, &str, CounterKind),
+        newcomer: bool,
+        lender: Option<(usize, u32)>,
+        leaf: bool,
+        sites: &mut Sites,
+    ) -> Result<u32, Lost> {
+        let shard = &mut *self.shards[at];
+        let limit = if newcomer { shard.limits.max_counters } else { usize::MAX };
+        let Some(counter) = shard.counter(name, kind, request.caller.0, limit) else {
+            return Err(Lost::Cap(cap(name, limit, shard.counters.len())));
+        };
+        if let Some(site) = sites.iter_mut().find(|site| site.at == at && site.hold.counter == counter) {
+            site.hold.leaf |= leaf;
+            return Ok(counter);
+        }
+        let (calls, cost) = request.need();
+        let mut hold = Hold { leaf, ..Hold::new(counter, calls, cost) };
+        if let Some((home, slot)) = lender
+            && home == at
+            && request.count.get() == 1
+            && let Some(lent) = shard.leases[slot as usize].holds.iter().find(|lent| lent.counter == counter)
+        {
+            hold.lent_calls = lent.calls.min(hold.calls);
+            hold.lent_cost = lent.cost.min(hold.cost);
+            hold.calls -= hold.lent_calls;
+            hold.cost -= hold.lent_cost;
+        }
+        sites.push(Site { at, hold, own: RULED });
+        Ok(counter)
+    }
+
+    /// The sites of a request whose shards are in the set and whose counters exist.
+    pub(crate) fn sites_at_hand(&self, request: &Request) -> Sites {
+        let mut sites = Sites::new();
+        let mut add = |scope: &str, name: &str, own: u8| {
+            let Some(at) = self.at(self.shards[0].placement.shard_of(scope)) else { return None };
+            let counter = self.shards[at].find(name)?;
+            let (calls, cost) = request.need();
+            if !sites.iter().any(|site: &Site| site.at == at && site.hold.counter == counter) {
+                sites.push(Site { at, hold: Hold::new(counter, calls, cost), own });
+            }
+            self.shards[at].counters[counter as usize].rare.as_ref()
+        };
+        for key in &request.targets {
+            for depth in 1..=key.depth() {
+                let rare = add(key.scope(), key.prefix(depth), RULED);
+                for rule in rare.into_iter().flat_map(|rare| &rare.totals) {
+                    add(rule.pattern.scope(), rule.pattern.as_str(), RULED);
+                }
+            }
+        }
+        for (index, inline) in request.inline.iter().enumerate() {
+            add(inline.name.scope(), inline.name.as_str(), index as u8);
+        }
+        sites
+    }
+
+    /// The named cap that this request would exceed.
+    fn full(&self, sites: &[Site], request: &Request, now: u64) -> Option<Constraint> {
         sites.iter().find_map(|site| {
             let shard = &self.shards[site.at];
             let counter = &shard.counters[site.hold.counter as usize];
-            if counter.starts_a_log() && shard.log_entries >= shard.limits.max_log_entries {
+            let (caller, count) = (request.caller.0, request.least.get() as usize);
+            let own = own(&request.inline, site);
+            let logs = counter.starts_a_log() || counter.logged == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
+            let leases = shard.leases.len();
+            if logs && shard.log_entries >= shard.limits.max_log_entries {
                 Some(cap(&counter.name, shard.limits.max_log_entries, shard.log_entries))
-            } else if shard.leases.len() >= shard.limits.max_leases {
-                Some(cap(&counter.name, shard.limits.max_leases, shard.leases.len()))
+            } else if !may_have(shard.limits.max_leases, leases, caller, shard.use_of(caller).leases, count) {
+                Some(cap(&counter.name, shard.limits.max_leases, leases))
             } else {
-                None
+                let until = own.filter(|_| counter.rule.is_none()).and_then(|own| {
+                    counter.histories.has_room_at(&own.limits, now)
+                });
+                until.map(|until| too_many_kinds(counter, now, until))
             }
         })
     }
@@ -329,18 +456,16 @@ impl ShardSet<'_, '_> {
     fn lender(&self, lease: LeaseRef) -> Option<(usize, u32)> {
         let at = self.shards.iter().position(|shard| shard.index == lease.shard)?;
         let part = self.shards[at].leases.get(lease.slot as usize).filter(|part| part.fence == lease.fence)?;
-        part.loan.is_none().then_some((at, lease.slot))
+        part.loan().is_none().then_some((at, lease.slot))
     }
 
     /// Asks every site, without effect.
     #[inline]
-    fn ask(&mut self, now: u64, sites: &[Site], ticket: Option<u64>) -> Answer {
+    fn ask(&mut self, now: u64, sites: &[Site], inline: &[Arc<Inline>], ticket: Option<u64>) -> Answer {
         let mut answer = Answer::Fits;
         for (index, site) in sites.iter().enumerate() {
-            match (
-                stand(&mut self.shards[site.at].counters[site.hold.counter as usize], &site.hold, ticket, now),
-                answer,
-            ) {
+            let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
+            match (stand(counter, &site.hold, own(inline, site), ticket, now), answer) {
                 (Standing::Never, _) => return Answer::Never,
                 (Standing::Blocked(until), Answer::Fits) => answer = Answer::Blocked { site: index, until },
                 _ => {}
@@ -349,9 +474,44 @@ impl ShardSet<'_, '_> {
         answer
     }
 
+    /// Grants a request that fits: a lease, or as many as fit of a batch.
+    ///
+    /// More than a batch is content with are granted only where nobody waits.
+    #[inline]
+    fn commit(&mut self, now: u64, request: &Request, sites: &mut Sites, secrets: &[u128], arrived: u64) -> Grant {
+        if request.count.get() > 1 || request.least.get() > 1 {
+            return self.commit_batch(now, request, sites, secrets, arrived);
+        }
+        self.commit_one(now, request, sites, secrets.first().copied(), arrived)
+    }
+
+    #[cold]
+    fn commit_batch(&mut self, now: u64, request: &Request, sites: &mut Sites, secrets: &[u128], arrived: u64) -> Grant {
+        for site in sites.iter_mut() {
+            site.hold = Hold { leaf: site.hold.leaf, ..Hold::new(site.hold.counter, 1, request.cost.get()) };
+        }
+        let mut first = self.commit_one(now, request, sites, secrets.first().copied(), arrived);
+        let alone = sites.iter().all(|site| {
+            let shard = &self.shards[site.at];
+            shard.counters[site.hold.counter as usize].waitlist.is_empty()
+        });
+        for unit in 1..request.count.get() {
+            let more = unit < request.least.get()
+                || alone
+                    && self.full(sites, request, now).is_none()
+                    && self.ask(now, sites, &request.inline, None) == Answer::Fits;
+            if !more {
+                break;
+            }
+            let secret = secrets.get(unit as usize).copied();
+            first.more.push(self.commit_one(now, request, sites, secret, arrived));
+        }
+        first
+    }
+
     /// The only place where usage grows. Every site has been asked, at this very instant.
     #[inline]
-    fn commit(&mut self, now: u64, request: &Request, sites: &[Site], secret: Option<u128>, arrived: u64) -> Grant {
+    fn commit_one(&mut self, now: u64, request: &Request, sites: &[Site], secret: Option<u128>, arrived: u64) -> Grant {
         let fence = self.next_number(now);
         let ends_at = request.lease_time.map(|time| now.saturating_add(nanos(time)));
         let waited = now - arrived;
@@ -361,19 +521,21 @@ impl ShardSet<'_, '_> {
             if parts.iter().any(|part| part.shard == self.shards[at].index) {
                 continue;
             }
-            let mut holds: SmallVec<[Hold; 3]> = SmallVec::new();
+            let mut part = LeasePart::held(fence, SmallVec::new(), now, request.caller.0);
             let shard = &mut *self.shards[at];
-            for Site { hold, .. } in sites.iter().filter(|site| site.at == at) {
-                charge(shard, hold, now, waited);
-                holds.push(*hold);
+            for site in sites.iter().filter(|site| site.at == at) {
+                let hold = charge(shard, &site.hold, own(&request.inline, site), now, waited, &mut part.rest);
+                part.holds.push(hold);
             }
-            let lender = lender
-                .filter(|(home, _)| *home == at && holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0));
+            let rides = part.holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0);
+            let lender = lender.filter(|(home, _)| *home == at && rides);
             let lender = lender.map(|(_, slot)| (slot, shard.leases[slot as usize].fence));
-            let part = LeasePart { ends_at: ends_at.unwrap_or(0), lender, ..LeasePart::held(fence, holds, now) };
+            part.set_lender(lender);
+            part.ends_at = ends_at.unwrap_or(0);
+            shard.count_lease(request.caller.0);
             let slot = shard.leases.insert(part) as u32;
             if let Some((lender, _)) = lender {
-                shard.leases[lender as usize].loan = Some((slot, fence));
+                shard.leases[lender as usize].set_loan(Some((slot, fence)));
             }
             if let Some(end) = ends_at {
                 shard.set_timer(end, Timer::Expiry { slot, fence });
@@ -384,10 +546,14 @@ impl ShardSet<'_, '_> {
             && (secret.is_some() || parts.len() > 1)
         {
             let at = self.position(first.shard);
-            self.shards[at].leases[first.slot as usize].identity =
-                Some(Box::new(Identity { secret, parts: parts.clone() }));
+            let shard = &mut *self.shards[at];
+            let rest = shard.leases[first.slot as usize].rest.get_or_insert_default();
+            rest.secret = secret;
+            if parts.len() > 1 {
+                rest.parts = parts.clone();
+            }
             if let Some(secret) = secret {
-                self.shards[at].ids.insert(secret, first.slot);
+                shard.ids.insert(secret, first.slot);
             }
         }
         let book_version = self.shards.first().map_or(0, |shard| shard.book.version());
@@ -398,14 +564,16 @@ impl ShardSet<'_, '_> {
                 metrics.waits.record(waited);
             }
         }
-        Grant { parts, fence, book_version, ends_at, waited }
+        Grant { parts, fence, book_version, ends_at, waited, more: Vec::new() }
     }
 
     /// How long a request may wait, in nanoseconds: its own wish, cut by the shortest `max-wait` that binds it.
     fn max_wait(&self, sites: &[Site], request: &Request) -> u64 {
-        let rules =
-            sites.iter().filter_map(|site| self.shards[site.at].counters[site.hold.counter as usize].rule.as_ref());
-        let shortest = rules.filter_map(|rule| rule.spec.limits.max_wait).min();
+        let limits = sites.iter().filter_map(|site| {
+            let counter = &self.shards[site.at].counters[site.hold.counter as usize];
+            Counter::limits(counter.rule.as_ref(), own(&request.inline, site))
+        });
+        let shortest = limits.filter_map(|limits| limits.max_wait).min();
         let wait = match (request.max_wait, shortest) {
             (Some(wish), Some(rule)) => wish.min(rule),
             (Some(wait), None) | (None, Some(wait)) => wait,
@@ -416,11 +584,11 @@ impl ShardSet<'_, '_> {
 
     /// Lets go of counters that were only made to be asked.
     pub(crate) fn leave_no_trace(&mut self, sites: &[Site], now: u64) {
-        for Site { at, hold } in sites {
+        for Site { at, hold, .. } in sites {
             let shard = &mut *self.shards[*at];
             let counter = &shard.counters[hold.counter as usize];
             if counter.is_idle() && !counter.swept_later {
-                if counter.last_used == 0 && counter.refused == 0 {
+                if counter.last_used == 0 && counter.refused == 0 && counter.history_ends_at() <= now {
                     shard.drop_counter(hold.counter);
                 } else {
                     shard.sweep_later(hold.counter, now);
@@ -428,62 +596,24 @@ impl ShardSet<'_, '_> {
             }
         }
     }
-
-    /// Names the constraints of every site.
-    ///
-    /// `waiter` is the ticket of who asks and the line it waits in, or would wait in.
-    pub(crate) fn describe(
-        &mut self,
-        now: u64,
-        sites: &[Site],
-        waiter: Option<(u64, &Line)>,
-        which: Which,
-    ) -> Vec<Constraint> {
-        let mut constraints = Vec::new();
-        for Site { at, hold } in sites {
-            describe_counter(
-                &mut self.shards[*at].counters[hold.counter as usize],
-                hold,
-                waiter,
-                now,
-                which,
-                &mut constraints,
-            );
-        }
-        constraints
-    }
-
-    /// Counts and makes a refusal.
-    pub(crate) fn refuse(&mut self, reason: Reason, blocked_on: Vec<Constraint>) -> Refusal {
-        if let Some(shard) = self.shards.first_mut() {
-            shard.count_refusal(reason);
-        }
-        self.refusal(reason, blocked_on)
-    }
-
-    fn refusal(&self, reason: Reason, blocked_on: Vec<Constraint>) -> Refusal {
-        // All of them must clear, so the last one counts; where one cannot be said, nothing can.
-        let retry_after = match reason {
-            Reason::TooLarge | Reason::Unavailable => None,
-            _ => blocked_on
-                .iter()
-                .map(|constraint| constraint.frees_in)
-                .collect::<Option<Vec<_>>>()
-                .and_then(|all| all.into_iter().max()),
-        };
-        Refusal {
-            reason,
-            retry_after,
-            blocked_on,
-            book_version: self.shards.first().map_or(0, |shard| shard.book.version()),
-        }
-    }
 }
 
-/// Charges one counter for a grant.
+/// Charges one counter for a grant, and answers what is held there. What may be settled later is noted in `rest`.
 #[inline]
-pub(crate) fn charge(shard: &mut Shard, hold: &Hold, now: u64, waited: u64) {
+pub(crate) fn charge(
+    shard: &mut Shard,
+    hold: &Hold,
+    own: Option<&Arc<Inline>>,
+    now: u64,
+    waited: u64,
+    rest: &mut Option<Box<Rest>>,
+) -> Hold {
+    let mut hold = *hold;
     let counter = &mut shard.counters[hold.counter as usize];
+    if let Some(rare) = &mut counter.rare {
+        hold.shadowed = rare.shadow.grant(&hold, (counter.calls, counter.cost), now);
+        shard.metrics.shadow_refused += u64::from(hold.shadowed);
+    }
     counter.calls += u64::from(hold.calls);
     counter.cost += u64::from(hold.cost);
     counter.granted += 1;
@@ -491,100 +621,26 @@ pub(crate) fn charge(shard: &mut Shard, hold: &Hold, now: u64, waited: u64) {
     if waited > 0 {
         counter.waits.get_or_insert_default().record(waited);
     }
-    if let Some(rule) = counter.rule.take() {
-        let rates = &rule.spec.limits.rates;
-        for rate in rates {
-            counter.start(rate, now, units(rate.counts, hold.calls, hold.cost));
-        }
-        let logs = !rates.is_empty();
-        counter.rule = Some(rule);
-        if logs {
-            shard.book_log(hold.counter);
-        }
+    let rule = counter.rule.take();
+    let mut logs = counter.rare.is_some();
+    if let Some(inline) = own.filter(|own| own.limits.rates.iter().any(|rate| rate.counts == Counts::Cost)) {
+        rest.get_or_insert_default().inline.push((hold.counter, Arc::clone(inline)));
     }
-}
-
-/// Names the constraints of one counter.
-fn describe_counter(
-    counter: &mut Counter,
-    hold: &Hold,
-    waiter: Option<(u64, &Line)>,
-    now: u64,
-    which: Which,
-    into: &mut Vec<Constraint>,
-) {
-    let Some(rule) = counter.rule.clone() else { return };
-    let name = counter.name.to_string();
-    let constraint = |kind, limit, used| Constraint {
-        kind,
-        counter: name.clone(),
-        pattern: Some(rule.pattern.clone()),
-        limit,
-        used,
-        frees_in: None,
-        estimated: false,
-        rate: None,
-    };
-    let limits = &rule.spec.limits;
-    let mut named = Vec::new();
-    if let Some(Concurrency { limit, counts }) = limits.concurrency {
-        let need = units(counts, hold.calls, hold.cost);
-        let whole = units(counts, hold.calls + hold.lent_calls, hold.cost.saturating_add(hold.lent_cost));
-        let held = counter.held(counts);
-        let blocks = need > 0 && held + u64::from(need) > u64::from(limit);
-        let kind = if limit == 0 { ConstraintKind::Closed } else { ConstraintKind::Concurrency };
-        let mut constraint = constraint(kind, u64::from(limit), held);
-        if blocks && limit > 0 {
-            constraint.frees_in = Some(estimate(counter, u64::from(limit)));
-            constraint.estimated = true;
+    if let Some(limits) = Counter::limits(rule.as_ref(), own) {
+        if counter.kind == CounterKind::Inline {
+            counter.histories.start_beside(limits, now, hold.calls, hold.cost);
         }
-        named.push((constraint, blocks, need > 0 && limit > 0 && whole > limit));
-    }
-    for rate in &limits.rates {
-        let need = units(rate.counts, hold.calls, hold.cost);
-        let mut constraint = constraint(ConstraintKind::Rate, u64::from(rate.largest_cost()), 0);
-        constraint.used = counter.rate_used(rate, now);
-        constraint.rate = Some(rate.clone());
-        let verdict = if need == 0 { RateVerdict::Fits } else { counter.ask(rate, now, need) };
-        if let RateVerdict::NotUntil(at) = verdict {
-            constraint.frees_in = Some(Duration::from_nanos(at.saturating_sub(now)));
-        }
-        named.push((constraint, matches!(verdict, RateVerdict::NotUntil(_)), verdict == RateVerdict::Never));
-    }
-    let needs = hold.calls > 0 || hold.cost > 0;
-    let line = waiter.map(|(_, line)| line).filter(|line| counter.waitlist.get(line).is_some());
-    let stopped = line.is_some() || counter.bars(waiter.map(|(ticket, _)| ticket));
-    let blocked = named.iter().any(|(_, blocks, _)| *blocks);
-    // Where a rate blocks, those who wait take what it frees first.
-    let newcomer = waiter.is_none_or(|(ticket, _)| ticket == u64::MAX);
-    let behind = newcomer && !counter.waitlist.is_empty();
-    // What a rate frees, those who wait take first, each a unit at least.
-    let rate = named.iter().filter_map(|(found, ..)| Some((found.frees_in?, found.rate.as_ref()?.spacing()))).max();
-    if needs && (stopped && !blocked || behind && rate.is_some()) {
-        let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
-        let before = counter.waitlist.before(line, newcomer, now);
-        let mut constraint = constraint(ConstraintKind::Waitlist, u64::from(max_waiters), before as u64);
-        constraint.frees_in = Some(match rate {
-            Some((frees_in, spacing)) => {
-                frees_in.saturating_add(spacing.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
+        logs |= !limits.rates.is_empty();
+        for rate in &limits.rates {
+            let start = counter.histories.start(rate, now, units(rate.counts, hold.calls, hold.cost));
+            if let (Counts::Cost, Some(start)) = (rate.counts, start) {
+                rest.get_or_insert_default().starts.push((hold.counter, start));
             }
-            None => estimate(counter, limits.concurrency.map_or(1, |concurrency| u64::from(concurrency.limit))),
-        });
-        constraint.estimated = true;
-        named.push((constraint, true, false));
+        }
     }
-    into.extend(
-        named
-            .into_iter()
-            .filter(|(_, blocks, never)| {
-                which == Which::Binding || (which == Which::InTheWay && *blocks) || (which == Which::TooLarge && *never)
-            })
-            .map(|(constraint, ..)| constraint),
-    );
-}
-
-/// When a slot frees up if holders last as long as they did, and those who wait go first.
-fn estimate(counter: &Counter, limit: u64) -> Duration {
-    let turns = 1 + counter.waitlist.len() as u64 / limit.max(1);
-    Duration::from_nanos(counter.mean_hold.saturating_mul(turns).clamp(*ESTIMATE.start(), *ESTIMATE.end()))
+    counter.rule = rule;
+    if logs {
+        shard.book_log(hold.counter);
+    }
+    hold
 }

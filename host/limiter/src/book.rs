@@ -8,6 +8,11 @@
 //! answers book 8, in which both rules have version 8. The same batch again is refused: `llm/*` is now version 8.
 //! A change that alters nothing is no change: it keeps the rule's version, and a batch of such keeps the book's.
 //!
+//! # Which rules bind a counter
+//! Of the *enforcing* rules that match, the best-ranked binds and replaces the others. Besides, the best-ranked rule with
+//! shadow limits is reported, and every `total` rule binds the pool of all that match it, however exact the winner. A rule
+//! enforces unless it is a `total` or carries shadow limits alone.
+//!
 //! # Complexity
 //! A lookup asks for at most eight patterns by name, whatever the number of rules. A batch clones the table of
 //! reference counts, O(rules): changes are rare, lookups are not.
@@ -30,10 +35,62 @@ pub const MAX_DESCRIPTION_BYTES: usize = 1_024;
 pub struct RuleSpec {
     /// What is allowed.
     pub limits: Limits,
+    /// What would be allowed, reported and never enforced.
+    pub shadow_limits: Option<Limits>,
+    /// One counter for all that match, a pool, instead of one for each.
+    pub total: bool,
     /// For people.
     pub description: String,
     /// A disabled rule is kept, shown and ignored.
     pub disabled: bool,
+}
+
+impl RuleSpec {
+    /// Whether it competes for binding: it is no `total`, and says more than shadow limits.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        !self.total && (self.shadow_limits.is_none() || !self.limits.is_empty())
+    }
+}
+
+/// What the book says about one counter.
+#[derive(Debug, Clone, Default)]
+pub struct Binding {
+    /// The best enforcing rule.
+    pub rule: Option<Arc<Rule>>,
+    /// The best rule with shadow limits.
+    pub shadow: Option<Arc<Rule>>,
+    /// Every `total` rule, best rank first.
+    pub totals: Vec<Arc<Rule>>,
+}
+
+/// Why a rule that matches a counter does not bind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleStanding {
+    /// It binds.
+    Binds,
+    /// It binds the pool of all that match.
+    BindsPool,
+    /// A better-ranked rule does.
+    Outranked,
+    /// It is disabled.
+    Disabled,
+    /// It is only reported.
+    Shadow,
+}
+
+impl RuleStanding {
+    /// The name used in JSON and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Binds => "binds",
+            Self::BindsPool => "binds-pool",
+            Self::Outranked => "outranked",
+            Self::Disabled => "disabled",
+            Self::Shadow => "shadow",
+        }
+    }
 }
 
 /// A rule as the book holds it.
@@ -60,6 +117,12 @@ pub struct RulePatch {
     pub max_waiters: Option<Option<u32>>,
     /// How long one may wait.
     pub max_wait: Option<Option<Duration>>,
+    /// How long a pushback may close a counter.
+    pub max_pushback: Option<Option<Duration>>,
+    /// All shadow limits.
+    pub shadow_limits: Option<Option<Limits>>,
+    /// Whether it is one counter for all that match.
+    pub total: Option<bool>,
     /// The description.
     pub description: Option<String>,
     /// Whether it is ignored.
@@ -77,6 +140,9 @@ impl RulePatch {
         set(&mut spec.limits.rates, self.rates.as_ref());
         set(&mut spec.limits.max_waiters, self.max_waiters.as_ref());
         set(&mut spec.limits.max_wait, self.max_wait.as_ref());
+        set(&mut spec.limits.max_pushback, self.max_pushback.as_ref());
+        set(&mut spec.shadow_limits, self.shadow_limits.as_ref());
+        set(&mut spec.total, self.total.as_ref());
         set(&mut spec.description, self.description.as_ref());
         set(&mut spec.disabled, self.disabled.as_ref());
     }
@@ -182,6 +248,12 @@ pub enum RuleError {
         /// Its length.
         bytes: usize,
     },
+    /// A `total` rule whose pattern names one counter.
+    #[error("rule `{pattern}`: `total` belongs to patterns with `*`; without one there is a single counter anyhow")]
+    TotalOfOne {
+        /// Which rule.
+        pattern: Pattern,
+    },
     /// A limit is not valid.
     #[error("rule `{pattern}`: {error}")]
     Limit {
@@ -224,6 +296,10 @@ pub struct RuleBook {
     rules: HashMap<Pattern, Arc<Rule>>,
     /// Which shapes of pattern any enabled rule has: a lookup skips the others.
     shapes: u16,
+    /// Which shapes any enabled rule has that does not compete: a lookup that has found who binds asks for these only.
+    besides: u16,
+    /// Whether any enabled `total` rule is over several scopes.
+    wide_totals: bool,
 }
 
 impl RuleBook {
@@ -258,22 +334,73 @@ impl RuleBook {
         self.rules.get(pattern).map(AsRef::as_ref)
     }
 
-    /// The enabled rule that binds the counter of this name: the best-ranked that matches.
+    /// What the enabled rules say about the counter of this name.
     ///
     /// # Complexity
     /// At most eight lookups by name.
     #[must_use]
-    pub fn binding(&self, counter: &str) -> Option<&Arc<Rule>> {
+    pub fn binding(&self, counter: &str) -> Binding {
         let depth = counter.split('/').count();
         let mut pattern = String::new();
-        Shape::by_rank(depth)
-            .iter()
-            .map(|exact| Shape { depth, exact: *exact })
-            .filter(|shape| self.shapes & shape.bit() != 0)
-            .find_map(|shape| {
-                shape.write(counter, &mut pattern);
-                self.rules.get(pattern.as_str()).filter(|rule| !rule.spec.disabled)
-            })
+        let mut binding = Binding::default();
+        let mut shapes = self.shapes;
+        for exact in Shape::by_rank(depth) {
+            let shape = Shape { depth, exact: *exact };
+            if shapes & shape.bit() == 0 {
+                continue;
+            }
+            shape.write(counter, &mut pattern);
+            let Some(rule) = self.rules.get(pattern.as_str()).filter(|rule| !rule.spec.disabled) else { continue };
+            if rule.spec.total {
+                binding.totals.push(Arc::clone(rule));
+                continue;
+            }
+            if binding.rule.is_none() && rule.spec.enforces() {
+                binding.rule = Some(Arc::clone(rule));
+                shapes = self.besides;
+            }
+            if binding.shadow.is_none() && rule.spec.shadow_limits.is_some() {
+                binding.shadow = Some(Arc::clone(rule));
+            }
+        }
+        binding
+    }
+
+    /// The `total` rule of a pool, by its pattern.
+    pub(crate) fn pool(&self, pattern: &str) -> Option<&Arc<Rule>> {
+        self.rules.get(pattern).filter(|rule| rule.spec.total && !rule.spec.disabled)
+    }
+
+    /// Whether any pool is over several scopes.
+    pub(crate) fn has_wide_totals(&self) -> bool {
+        self.wide_totals
+    }
+
+    /// Every rule that matches the counter of this name, best rank first, and how it stands.
+    #[must_use]
+    pub fn matching(&self, counter: &str) -> Vec<(Arc<Rule>, RuleStanding)> {
+        let depth = counter.split('/').count();
+        let mut pattern = String::new();
+        let (mut bound, mut reported) = (false, false);
+        let mut found = Vec::new();
+        for exact in Shape::by_rank(depth) {
+            Shape { depth, exact: *exact }.write(counter, &mut pattern);
+            let Some(rule) = self.rules.get(pattern.as_str()) else { continue };
+            let standing = if rule.spec.disabled {
+                RuleStanding::Disabled
+            } else if rule.spec.total {
+                RuleStanding::BindsPool
+            } else if rule.spec.enforces() {
+                if std::mem::replace(&mut bound, true) { RuleStanding::Outranked } else { RuleStanding::Binds }
+            } else if std::mem::replace(&mut reported, true) {
+                RuleStanding::Outranked
+            } else {
+                RuleStanding::Shadow
+            };
+            reported |= !rule.spec.disabled && !rule.spec.total && rule.spec.shadow_limits.is_some();
+            found.push((Arc::clone(rule), standing));
+        }
+        found
     }
 
     /// The book after a batch, or why there is none.
@@ -322,7 +449,12 @@ impl RuleBook {
             if old.is_some_and(|rule| rule.spec == spec) {
                 continue;
             }
-            spec.limits.validate().map_err(|error| RuleError::Limit { pattern: pattern.clone(), error })?;
+            for limits in [Some(&spec.limits), spec.shadow_limits.as_ref()].into_iter().flatten() {
+                limits.validate().map_err(|error| RuleError::Limit { pattern: pattern.clone(), error })?;
+            }
+            if spec.total && !pattern.as_str().contains('*') {
+                return Err(RuleError::TotalOfOne { pattern: pattern.clone() });
+            }
             if spec.description.len() > MAX_DESCRIPTION_BYTES {
                 return Err(RuleError::DescriptionTooLong { pattern: pattern.clone(), bytes: spec.description.len() });
             }
@@ -338,12 +470,17 @@ impl RuleBook {
         if changed {
             next.version = version;
         }
-        next.shapes = next
-            .rules
-            .values()
-            .filter(|rule| !rule.spec.disabled)
-            .fold(0, |bits, rule| bits | rule.pattern.shape().bit());
+        next.shapes = next.shapes_of(|_| true);
+        next.wide_totals =
+            next.rules.values().any(|rule| rule.spec.total && !rule.spec.disabled && rule.pattern.scope() == "*");
+        next.besides = next.shapes_of(|spec| spec.total || spec.shadow_limits.is_some());
         Ok(next)
+    }
+
+    /// The shapes of the enabled rules of a kind.
+    fn shapes_of(&self, kind: impl Fn(&RuleSpec) -> bool) -> u16 {
+        let rules = self.rules.values().filter(|rule| !rule.spec.disabled && kind(&rule.spec));
+        rules.fold(0, |bits, rule| bits | rule.pattern.shape().bit())
     }
 
     /// What changed since `previous`, in the order of the patterns.
@@ -467,12 +604,12 @@ mod tests {
     #[test]
     fn a_disabled_rule_lets_the_next_best_bind() {
         let first = book(&["s", "*"]);
-        assert_eq!(first.binding("s").unwrap().pattern, pattern("s"));
+        assert_eq!(first.binding("s").rule.unwrap().pattern, pattern("s"));
         let patch = RulePatch { disabled: Some(true), ..RulePatch::default() };
         let second =
             first.apply(&[Change::Patch { pattern: pattern("s"), patch, when: Precondition::None }], 0).unwrap();
-        assert_eq!(second.binding("s").unwrap().pattern, pattern("*"));
-        assert!(second.binding("s/a").is_none());
+        assert_eq!(second.binding("s").rule.unwrap().pattern, pattern("*"));
+        assert!(second.binding("s/a").rule.is_none());
     }
 
     #[test]
@@ -510,7 +647,7 @@ mod tests {
             let book = RuleBook::default().apply(&changes, 0).unwrap();
             let counter = counter.join("/");
             let best = book.rules().filter(|rule| !rule.spec.disabled && rule.pattern.matches_counter(&counter)).max_by_key(|rule| rule.pattern.rank()).map(|rule| rule.pattern.clone());
-            prop_assert_eq!(book.binding(&counter).map(|rule| rule.pattern.clone()), best);
+            prop_assert_eq!(book.binding(&counter).rule.map(|rule| rule.pattern.clone()), best);
         }
     }
 }

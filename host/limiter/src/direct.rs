@@ -8,7 +8,7 @@
 use crate::acquire::{Standing, charge, stand};
 use crate::lease::{Hold, LeasePart};
 use crate::name::ScopedKey;
-use crate::request::{Grant, LeaseRef, Request};
+use crate::request::{Caller, Grant, LeaseRef, Request};
 use crate::shard::{Shard, hold_is_measured};
 use smallvec::SmallVec;
 use std::num::NonZeroU32;
@@ -32,17 +32,25 @@ impl From<Taken> for Grant {
             book_version: taken.book_version,
             ends_at: None,
             waited: 0,
+            more: Vec::new(),
         }
     }
 }
 
 impl Request {
-    /// The key and cost of a request that can go the short way: one scope, no loan, no end.
+    /// The key and cost of a request that can go the short way: one scope, no loan, no end, no batch.
     #[inline]
     #[must_use]
     pub fn direct(&self) -> Option<(&ScopedKey, NonZeroU32)> {
         match self.targets.as_slice() {
-            [key] if self.lend_from.is_none() && self.lease_time.is_none() => Some((key, self.cost)),
+            [key]
+                if self.inline.is_empty()
+                    && self.lend_from.is_none()
+                    && self.lease_time.is_none()
+                    && self.count == NonZeroU32::MIN =>
+            {
+                Some((key, self.cost))
+            }
             _ => None,
         }
     }
@@ -52,9 +60,17 @@ impl Shard {
     /// Grants a held lease on the spot if nothing is out of the ordinary. `scope_hash` is [`crate::Placement::hash`] of
     /// the key's scope, which its caller has made to find this shard.
     #[inline]
-    pub fn take(&mut self, now: u64, key: &ScopedKey, scope_hash: u64, cost: NonZeroU32) -> Option<Taken> {
+    pub fn take(
+        &mut self,
+        now: u64,
+        key: &ScopedKey,
+        scope_hash: u64,
+        cost: NonZeroU32,
+        caller: Caller,
+    ) -> Option<Taken> {
         let now = now.max(self.now);
-        if self.closed || self.next_due <= now || self.leases.len() >= self.limits.max_leases {
+        // From half of the cap on, it is shared out between callers.
+        if self.closed || self.next_due <= now || self.leases.len() >= self.limits.max_leases / 2 {
             return None;
         }
         let mut holds: SmallVec<[Hold; 3]> = SmallVec::new();
@@ -62,11 +78,12 @@ impl Shard {
             let name = key.prefix(depth);
             let hash = if depth == 1 { scope_hash } else { self.placement.hash(name) };
             let counter = self.present(hash, name)?;
-            let hold = Hold { counter, calls: 1, cost: cost.get(), lent_calls: 0, lent_cost: 0 };
+            let hold = Hold { leaf: depth == key.depth(), ..Hold::new(counter, 1, cost.get()) };
             let found = &mut self.counters[counter as usize];
             if !found.waitlist.is_empty()
+                || found.rare.is_some()
                 || found.starts_a_log() && self.log_entries >= self.limits.max_log_entries
-                || stand(found, &hold, None, now) != Standing::Fits
+                || stand(found, &hold, None, None, now) != Standing::Fits
             {
                 return None;
             }
@@ -75,12 +92,14 @@ impl Shard {
         self.now = now;
         let fence = now.max(self.sequence + 1);
         self.sequence = fence;
-        for hold in &holds {
-            charge(self, hold, now, 0);
+        let mut part = LeasePart::held(fence, holds, now, caller.0);
+        for hold in &part.holds {
+            charge(self, hold, None, now, 0, &mut part.rest);
         }
         self.metrics.granted += 1;
+        self.count_lease(caller.0);
         let book_version = self.book.version();
-        let slot = self.leases.insert(LeasePart::held(fence, holds, now)) as u32;
+        let slot = self.leases.insert(part) as u32;
         Some(Taken { lease: LeaseRef { shard: self.index, slot, fence }, fence, book_version })
     }
 
@@ -97,6 +116,7 @@ impl Shard {
             _ => return false,
         }
         let part = self.leases.remove(lease.slot as usize);
+        self.uncount_lease(part.caller);
         let now = self.now;
         for hold in &part.holds {
             self.counters[hold.counter as usize].give_back(hold, now);

@@ -13,8 +13,10 @@
 //! The guest's lease is kept beyond the request; ingress gives its own back: the counter stays at 1/1, now the guest's,
 //! until that ends too.
 
-use crate::request::LeaseRef;
+use crate::history::Start;
+use crate::request::{Inline, LeaseRef};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// What one lease part holds at one counter.
 #[derive(Debug, Clone, Copy)]
@@ -25,43 +27,91 @@ pub(crate) struct Hold {
     /// What it rides on instead of holding it.
     pub(crate) lent_calls: u32,
     pub(crate) lent_cost: u32,
+    /// The last part of what the request named, where a pushback belongs.
+    pub(crate) leaf: bool,
+    /// The shadow limits of the counter would have refused it.
+    pub(crate) shadowed: bool,
+}
+
+impl Hold {
+    /// So much, on nobody's account.
+    pub(crate) fn new(counter: u32, calls: u32, cost: u32) -> Self {
+        Self { counter, calls, cost, lent_calls: 0, lent_cost: 0, leaf: false, shadowed: false }
+    }
 }
 
 /// One shard's share of a lease.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LeasePart {
     pub(crate) fence: u64,
     pub(crate) holds: SmallVec<[Hold; 3]>,
     pub(crate) granted_at: u64,
     /// When it ends by itself; 0: never.
     pub(crate) ends_at: u64,
-    /// Boxed: only timed leases and those over several shards have one.
-    pub(crate) identity: Option<Box<Identity>>,
-    /// The slot of the lease it rides on, in this shard.
-    pub(crate) lender: Option<(u32, u64)>,
-    /// The slot of the lease that rides on it, in this shard.
-    pub(crate) loan: Option<(u32, u64)>,
+    /// Boxed: only timed leases, those over several shards and those at rates that count cost have one.
+    pub(crate) rest: Option<Box<Rest>>,
+    /// The slot of the lease it rides on, in this shard, and its fence; 0: none.
+    lender: (u32, u64),
+    /// The slot of the lease that rides on it, in this shard, and its fence; 0: none.
+    loan: (u32, u64),
+    /// Whose it is, of those who share the host; 0: nobody's in particular.
+    pub(crate) caller: u32,
 }
 
 impl LeasePart {
     /// A part that stands alone: no end, no loan.
     #[inline]
-    pub(crate) fn held(fence: u64, holds: SmallVec<[Hold; 3]>, granted_at: u64) -> Self {
-        Self { fence, holds, granted_at, ends_at: 0, identity: None, lender: None, loan: None }
+    pub(crate) fn held(fence: u64, holds: SmallVec<[Hold; 3]>, granted_at: u64, caller: u32) -> Self {
+        Self { fence, holds, granted_at, ends_at: 0, rest: None, lender: (0, 0), loan: (0, 0), caller }
     }
 
     /// Whether its end concerns nothing but its counters.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.ends_at == 0 && self.identity.is_none() && self.lender.is_none() && self.loan.is_none()
+        self.ends_at == 0 && self.rest.is_none() && self.lender.1 == 0 && self.loan.1 == 0
+    }
+
+    /// The lease it rides on.
+    pub(crate) fn lender(&self) -> Option<(u32, u64)> {
+        (self.lender.1 != 0).then_some(self.lender)
+    }
+
+    pub(crate) fn set_lender(&mut self, lender: Option<(u32, u64)>) {
+        self.lender = lender.unwrap_or_default();
+    }
+
+    /// The lease that rides on it.
+    pub(crate) fn loan(&self) -> Option<(u32, u64)> {
+        (self.loan.1 != 0).then_some(self.loan)
+    }
+
+    pub(crate) fn set_loan(&mut self, loan: Option<(u32, u64)>) {
+        self.loan = loan.unwrap_or_default();
+    }
+
+    /// All parts of the lease, this one being the first.
+    pub(crate) fn parts(&self, own: LeaseRef) -> SmallVec<[LeaseRef; 1]> {
+        match &self.rest {
+            Some(rest) if !rest.parts.is_empty() => rest.parts.clone(),
+            _ => SmallVec::from_buf([own]),
+        }
+    }
+
+    /// Of a timed lease.
+    pub(crate) fn secret(&self) -> Option<u128> {
+        self.rest.as_ref().and_then(|rest| rest.secret)
     }
 }
 
-/// What the first part of a lease knows of the whole.
-#[derive(Debug)]
-pub(crate) struct Identity {
-    /// Of a timed lease.
+/// What few parts have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rest {
+    /// Of a timed lease; in its first part.
     pub(crate) secret: Option<u128>,
-    /// All parts, this one included.
+    /// All parts, this one included, where there are several; in the first.
     pub(crate) parts: SmallVec<[LeaseRef; 1]>,
+    /// Its starts under rates that count cost, by counter, in the order in which they were made.
+    pub(crate) starts: Vec<(u32, Start)>,
+    /// The inline keys with such rates, by counter.
+    pub(crate) inline: Vec<(u32, Arc<Inline>)>,
 }

@@ -28,16 +28,22 @@
 mod acquire;
 mod book;
 mod counter;
+mod describe;
 mod direct;
 mod duration;
+mod explain;
 mod histogram;
+mod history;
+mod holding;
 mod lease;
 mod limits;
 mod name;
+mod operator;
 mod order;
 mod pattern;
 mod refusal;
 mod request;
+mod shadow;
 mod shard;
 mod smooth;
 mod snapshot;
@@ -46,23 +52,26 @@ mod waiting;
 mod window;
 
 pub use book::{
-    Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule, RuleBook,
-    RuleError, RulePatch, RuleSpec,
+    Binding, Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule, RuleBook,
+    RuleError, RulePatch, RuleSpec, RuleStanding,
 };
 pub use direct::Taken;
 pub use duration::{DurationError, parse_duration};
+pub use explain::{ExplainedCounter, Explanation, Forecast};
 pub use histogram::Histogram;
+pub use history::MAX_KINDS;
 pub use limits::{
-    Concurrency, Counts, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS, MIN_PERIOD, Mode, Rate,
+    Concurrency, Counts, DEFAULT_MAX_PUSHBACK, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS, MIN_PERIOD, Mode, Rate,
 };
-pub use name::{MAX_DEPTH, MAX_NAME_BYTES, NameError, Part, ScopedKey};
+pub use name::{CounterKind, CounterName, MAX_DEPTH, MAX_NAME_BYTES, NameError, Part, ScopedKey};
+pub use operator::{Outcome, Verb};
 pub use order::{MAX_PASSES, PATIENCE};
 pub use pattern::{Pattern, PatternError};
 pub use refusal::{Constraint, ConstraintKind, Reason, Refusal};
 pub use request::{
-    DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Grant, LeaseId, LeaseIdError, LeaseRef, MAX_LEASE_LIFE,
+    Caller, DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Grant, Inline, LeaseId, LeaseIdError, LeaseRef, MAX_BATCH, MAX_CALLERS, MAX_LEASE_LIFE,
     MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Request, RequestError, WaiterId, check_lease_time,
 };
 pub use shard::{IDLE_KEEP, Placement, Shard, ShardLimits, ShardMetrics};
-pub use snapshot::{CounterSnapshot, RateSnapshot};
-pub use step::{Effect, Input, Limiter, Output, ShardSet};
+pub use snapshot::{CounterSnapshot, RateSnapshot, ShadowSnapshot};
+pub use step::{Effect, Input, Limiter, Output, Settled, ShardSet};

@@ -22,6 +22,8 @@ pub const MAX_PERIOD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 pub const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most waiters that a rule may allow at one counter.
 pub const MAX_WAITERS: u32 = 1_000_000;
+/// How long a pushback may close a counter when no rule says so.
+pub const DEFAULT_MAX_PUSHBACK: Duration = Duration::from_secs(60);
 
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -128,6 +130,12 @@ pub enum LimitError {
     MaxWait {
         /// What was given.
         max_wait: Duration,
+    },
+    /// A `max-pushback` above [`MAX_WAIT`].
+    #[error("max-pushback {} is too long: at most 1day", humantime::format_duration(*.max_pushback))]
+    MaxPushback {
+        /// What was given.
+        max_pushback: Duration,
     },
     /// A `max-waiters` above [`MAX_WAITERS`].
     #[error("max-waiters {max_waiters} is too many: at most {MAX_WAITERS}")]
@@ -297,7 +305,7 @@ impl FromStr for Concurrency {
 }
 
 /// Everything a rule limits. The default limits nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Limits {
     /// How much may be held at once. Absent: unlimited.
     pub concurrency: Option<Concurrency>,
@@ -307,6 +315,9 @@ pub struct Limits {
     pub max_waiters: Option<u32>,
     /// How long one may wait. Absent: 60 s. 0: not at all.
     pub max_wait: Option<Duration>,
+    /// How long a pushback may close the counter. Absent: 60 s, and only where the request named its last part. 0: not at
+    /// all.
+    pub max_pushback: Option<Duration>,
 }
 
 impl Limits {
@@ -324,11 +335,18 @@ impl Limits {
                 return Err(LimitError::SameRateTwice { first: first.clone(), second: rate.clone() });
             }
         }
-        match (self.max_wait, self.max_waiters) {
-            (Some(max_wait), _) if max_wait > MAX_WAIT => Err(LimitError::MaxWait { max_wait }),
-            (_, Some(max_waiters)) if max_waiters > MAX_WAITERS => Err(LimitError::MaxWaiters { max_waiters }),
+        match (self.max_wait, self.max_waiters, self.max_pushback) {
+            (Some(max_wait), ..) if max_wait > MAX_WAIT => Err(LimitError::MaxWait { max_wait }),
+            (_, Some(max_waiters), _) if max_waiters > MAX_WAITERS => Err(LimitError::MaxWaiters { max_waiters }),
+            (.., Some(max_pushback)) if max_pushback > MAX_WAIT => Err(LimitError::MaxPushback { max_pushback }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it says nothing at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

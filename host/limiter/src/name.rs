@@ -65,6 +65,10 @@ pub enum Part {
     SecondKey,
     /// A fairness key, which is no part of a counter's name but follows the same rules.
     FairnessKey,
+    /// The key of inline flow control.
+    InlineKey,
+    /// An idempotency key.
+    IdempotencyKey,
 }
 
 impl fmt::Display for Part {
@@ -74,6 +78,8 @@ impl fmt::Display for Part {
             Self::FirstKey => "first limit-key part",
             Self::SecondKey => "second limit-key part",
             Self::FairnessKey => "fairness key",
+            Self::InlineKey => "inline key",
+            Self::IdempotencyKey => "idempotency key",
         })
     }
 }
@@ -230,6 +236,89 @@ impl Hash for ScopedKey {
     }
 }
 
+/// What sort of counter a name is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CounterKind {
+    /// `scope[/l1[/l2]]`: governed by the rule that binds it.
+    Named,
+    /// A pattern with `*`: the pool of all that match it, governed by its `total` rule.
+    Pool,
+    /// `scope#key`: governed by the numbers that callers bring.
+    Inline,
+}
+
+/// The name of any counter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CounterName {
+    text: Arc<str>,
+    kind: CounterKind,
+    scope: u16,
+}
+
+/// Between the scope and the key of an inline counter; no part of a name may contain it.
+const INLINE: char = '#';
+
+impl CounterName {
+    /// The counter of an inline key under a scope.
+    ///
+    /// # Errors
+    /// [`NameError`] names the part, the byte and its place.
+    pub fn inline(scope: &str, key: &str) -> Result<Self, NameError> {
+        check_part(Part::Scope, scope)?;
+        check_part(Part::InlineKey, key)?;
+        let scope_bytes = u16::try_from(scope.len()).unwrap_or(u16::MAX);
+        Ok(Self { text: format!("{scope}{INLINE}{key}").into(), kind: CounterKind::Inline, scope: scope_bytes })
+    }
+
+    /// The scope that decides where it lies; `*` for a pool over several scopes.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        &self.text[..usize::from(self.scope)]
+    }
+
+    /// What sort of counter it is of.
+    #[must_use]
+    pub fn kind(&self) -> CounterKind {
+        self.kind
+    }
+
+    /// The whole text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for CounterName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if let Some((scope, key)) = text.split_once(INLINE) {
+            return Self::inline(scope, key);
+        }
+        let parts = text.split('/').count();
+        if parts > MAX_DEPTH {
+            return Err(NameError::TooDeep { parts });
+        }
+        let mut kind = CounterKind::Named;
+        for (index, part) in text.split('/').enumerate() {
+            if part == "*" {
+                kind = CounterKind::Pool;
+            } else {
+                check_part(part_at(index), part)?;
+            }
+        }
+        let scope = text.split('/').next().unwrap_or_default().len();
+        Ok(Self { text: text.into(), kind, scope: u16::try_from(scope).unwrap_or(u16::MAX) })
+    }
+}
+
+impl fmt::Display for CounterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,5 +361,22 @@ mod tests {
         }
         let shown = ScopedKey::new("a b", None).unwrap_err().to_string();
         assert_eq!(shown, "the scope has the byte 0x20 at position 1: allowed are A-Z a-z 0-9 _ . : @ -");
+    }
+
+    #[test]
+    fn a_counter_name_says_what_it_is_of() {
+        for (text, kind, scope) in [
+            ("s", CounterKind::Named, "s"),
+            ("s/a/b", CounterKind::Named, "s"),
+            ("s/*", CounterKind::Pool, "s"),
+            ("*/a", CounterKind::Pool, "*"),
+            ("s#k", CounterKind::Inline, "s"),
+        ] {
+            let name: CounterName = text.parse().unwrap();
+            assert_eq!((name.as_str(), name.kind(), name.scope()), (text, kind, scope));
+        }
+        for text in ["", "#", "s#", "#k", "s#a#b", "s/a#k", "s#*", "a/b/c/d", "s//a"] {
+            assert!(text.parse::<CounterName>().is_err(), "{text:?}");
+        }
     }
 }

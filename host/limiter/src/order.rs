@@ -29,7 +29,7 @@
 //! Joining, leaving and moving a line, and finding the next that fits where each needs the same: O(log lines). A line that
 //! does not fit costs one look at its counter whenever that one frees up.
 
-use crate::request::{Line, WaiterId};
+use crate::request::{Inline, Line, WaiterId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -59,15 +59,17 @@ pub(crate) struct Parked {
     pub(crate) waiters: usize,
     /// How often its head was passed, while it was the first somewhere or by moving away from what was free.
     pub(crate) passes: u32,
+    /// The numbers it has brought along for the counter, if that is an inline key.
+    pub(crate) own: Option<Arc<Inline>>,
 }
 
 /// The lines parked at one counter. Empty, it takes no memory of its own.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Waitlist {
     inner: Option<Box<Inner>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Inner {
     /// By priority, highest first.
     classes: BTreeMap<Reverse<u8>, Class>,
@@ -81,7 +83,7 @@ struct Inner {
 }
 
 /// The lines of one priority.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Class {
     shares: HashMap<Arc<str>, Share>,
     /// The keys that wait, by start tag and the ticket of their first line.
@@ -97,7 +99,7 @@ struct Class {
 }
 
 /// The lines of one fairness key, in the order of their heads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Share {
     tag: u128,
     lines: BTreeMap<u64, Parked>,

@@ -67,6 +67,17 @@ impl Pattern {
         }
     }
 
+    /// The scope that it is under, or `*`.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        self.text.split('/').next().unwrap_or_default()
+    }
+
+    /// What stands for the name of a counter where a rule's pattern would: the numbers that an operator pinned to it.
+    pub(crate) fn of_counter(name: &str) -> Self {
+        Self { text: name.into() }
+    }
+
     /// The whole text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -112,6 +112,12 @@ pub enum ConstraintKind {
     Waitlist,
     /// A bound of the host.
     Cap,
+    /// An operator holds the admissions.
+    Paused,
+    /// An operator lets nobody new in.
+    Draining,
+    /// What stands behind the counter asked for a pause.
+    PushedBack,
 }
 
 impl ConstraintKind {
@@ -124,6 +130,9 @@ impl ConstraintKind {
             Self::Closed => "closed",
             Self::Waitlist => "waitlist",
             Self::Cap => "cap",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+            Self::PushedBack => "pushed-back",
         }
     }
 }
@@ -149,12 +158,50 @@ pub struct Constraint {
     pub rate: Option<Rate>,
 }
 
+impl Constraint {
+    /// What would let the request pass this limit, in a sentence.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let Self { counter, limit, used, .. } = self;
+        let rule = match &self.pattern {
+            Some(pattern) => format!("rule `{pattern}`"),
+            None => "the numbers it brings".to_owned(),
+        };
+        let wait = |what: &str| match self.frees_in {
+            Some(frees_in) => {
+                let about = if self.estimated { "about " } else { "" };
+                format!("{what} in {about}{}", humantime::format_duration(whole_millis(frees_in)))
+            }
+            None => what.to_owned(),
+        };
+        match self.kind {
+            ConstraintKind::Concurrency => {
+                format!("{}; or raise {rule} above {limit} ({used} held)", wait("a lease ends"))
+            }
+            ConstraintKind::Rate => format!("{}; or raise {rule} above {limit}", wait("earlier starts leave the window")),
+            ConstraintKind::Closed => format!("give {rule} a concurrency above 0"),
+            ConstraintKind::Waitlist => wait(&format!("the {used} that wait before it at `{counter}` are served")),
+            ConstraintKind::Cap => format!("the host holds {used} of {limit}: fewer at a time, or a larger bound"),
+            ConstraintKind::Paused | ConstraintKind::Draining => format!("resume `{counter}`"),
+            ConstraintKind::PushedBack => format!("{}; or resume `{counter}`", wait("the pause that was asked for ends")),
+        }
+    }
+}
+
+/// Milliseconds are enough for a reader; the exact value is in its field.
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
 impl fmt::Display for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, counter, used, limit, .. } = self;
         match (kind, &self.rate) {
             (ConstraintKind::Rate, Some(rate)) => write!(f, "rate {rate} at `{counter}` ({used}/{limit})"),
             (ConstraintKind::Closed, _) => write!(f, "`{counter}` is closed"),
+            (ConstraintKind::Paused, _) => write!(f, "`{counter}` is paused"),
+            (ConstraintKind::Draining, _) => write!(f, "`{counter}` is being drained"),
+            (ConstraintKind::PushedBack, _) => write!(f, "`{counter}` was asked to pause"),
             (ConstraintKind::Waitlist, _) => write!(f, "{used} waiting before it at `{counter}`"),
             _ => write!(f, "{} at `{counter}` ({used}/{limit})", kind.as_str()),
         }
@@ -189,13 +236,7 @@ impl fmt::Display for Refusal {
             write!(f, "{}{constraint}", if index == 0 { "; in the way: " } else { ", " })?;
         }
         if let Some(after) = self.retry_after {
-            // Milliseconds are enough for a reader; the exact value is in the field.
-            let millis = after.as_nanos().div_ceil(1_000_000);
-            write!(
-                f,
-                "; retry after {}",
-                humantime::format_duration(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
-            )?;
+            write!(f, "; retry after {}", humantime::format_duration(whole_millis(after)))?;
         }
         Ok(())
     }

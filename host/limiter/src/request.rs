@@ -1,6 +1,7 @@
 //! Requests and what they get.
 
-use crate::name::{NameError, Part, ScopedKey, check_part};
+use crate::limits::{LimitError, Limits};
+use crate::name::{CounterName, NameError, Part, ScopedKey, check_part};
 use smallvec::SmallVec;
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -8,9 +9,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most scoped keys of one request: each is up to three counters in a shard of its own, and all their shards are
-/// locked at once.
+/// The most scoped keys and inline keys of one request: each is up to three counters in a shard of its own, and all their
+/// shards are locked at once.
 pub const MAX_TARGETS: usize = 16;
+/// The most units of one batch: each is a lease of its own, made with the locks of its shards held.
+pub const MAX_BATCH: u32 = 1_000;
 /// How long a request waits when neither it nor a rule says so.
 pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(60);
 /// The shortest lease time: below it, extending costs more than the work.
@@ -22,11 +25,41 @@ pub const DEFAULT_LEASE_TIME: Duration = Duration::from_secs(30);
 /// How long a timed lease can live, however often it is extended.
 pub const MAX_LEASE_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A counter under a scope whose limits the request brings along.
+///
+/// It is admitted when it fits under its own numbers beside all that others have started and hold there, whatever their
+/// numbers are: old work keeps its configuration until it has drained.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Inline {
+    /// Its name, `scope#key`.
+    pub name: CounterName,
+    /// The numbers of this request.
+    pub limits: Limits,
+}
+
+/// Who asks, of those who share a host: caps are shared out between callers, and idempotency keys are theirs. The default
+/// is nobody in particular, to whom the whole of a cap is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Caller(pub(crate) u32);
+
+/// The most callers that are told apart; further ones are nobody in particular.
+pub const MAX_CALLERS: u32 = 4_096;
+
+impl Caller {
+    /// The caller of this number, from 1 to [`MAX_CALLERS`]; others are nobody in particular.
+    #[must_use]
+    pub fn numbered(number: u32) -> Self {
+        Self(if number > MAX_CALLERS { 0 } else { number })
+    }
+}
+
 /// What a caller asks for: one cost at every counter of every target, all or nothing.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The scoped keys, at most [`MAX_TARGETS`]. None: unscoped, which is always granted and free.
+    /// The scoped keys; with the inline keys at most [`MAX_TARGETS`]. None of both: unscoped, always granted and free.
     pub targets: SmallVec<[ScopedKey; 1]>,
+    /// The inline keys.
+    pub inline: Vec<Arc<Inline>>,
     /// Units, where a limit counts cost.
     pub cost: NonZeroU32,
     /// How long it may wait; zero: not at all. A rule's shorter `max-wait` holds besides.
@@ -41,6 +74,14 @@ pub struct Request {
     pub fairness_key: Option<Arc<str>>,
     /// The share of the fairness key beside others, 1 to [`MAX_WEIGHT`].
     pub weight: NonZeroU16,
+    /// How many leases it asks for, at most [`MAX_BATCH`], each of its cost.
+    pub count: NonZeroU32,
+    /// With how many of them it is content; it waits until so many fit at once.
+    pub least: NonZeroU32,
+    /// Who asks.
+    pub caller: Caller,
+    /// Makes a repeated request for a timed lease answer as the first did.
+    pub idempotency_key: Option<Arc<str>>,
 }
 
 /// The priority of a request that names none.
@@ -52,6 +93,7 @@ pub const MAX_WEIGHT: u16 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Line {
     pub(crate) targets: SmallVec<[ScopedKey; 1]>,
+    pub(crate) inline: Vec<Arc<Inline>>,
     pub(crate) priority: u8,
     /// The fairness key.
     pub(crate) share: Arc<str>,
@@ -67,9 +109,37 @@ pub enum RequestError {
     /// More than [`MAX_TARGETS`] scoped keys.
     #[error("more than {MAX_TARGETS} scopes and limit keys in one request")]
     TooManyTargets,
-    /// A fairness key that is not a name.
+    /// A fairness key, an inline key or an idempotency key that is not a name.
     #[error(transparent)]
-    FairnessKey(#[from] NameError),
+    Name(#[from] NameError),
+    /// Limits of an inline key that are not valid.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// An inline key that comes twice with other numbers.
+    #[error("the inline key `{name}` comes twice, with other numbers")]
+    InlineTwice {
+        /// Which.
+        name: CounterName,
+    },
+    /// A batch of too many, or with a minimum above its count.
+    #[error("a batch of {count}, at least {least}: from 1 to {MAX_BATCH}, and the minimum not above the count")]
+    Batch {
+        /// How many it asks for.
+        count: u32,
+        /// With how many it is content.
+        least: u32,
+    },
+    /// A batch whose cost is more than a number of 32 bits.
+    #[error("{count} times a cost of {cost} is more than 4294967295")]
+    BatchCost {
+        /// How many it asks for.
+        count: u32,
+        /// The cost of each.
+        cost: u32,
+    },
+    /// An idempotency key for a lease that nobody could find again.
+    #[error("an idempotency key belongs to timed leases")]
+    KeyOfHeld,
     /// A weight above [`MAX_WEIGHT`].
     #[error("a weight of {given} is out of bounds: 1 to {MAX_WEIGHT}")]
     Weight {
@@ -96,6 +166,7 @@ impl Request {
     pub fn unscoped() -> Self {
         Self {
             targets: SmallVec::new(),
+            inline: Vec::new(),
             cost: NonZeroU32::MIN,
             max_wait: None,
             lend_from: None,
@@ -103,6 +174,10 @@ impl Request {
             priority: DEFAULT_PRIORITY,
             fairness_key: None,
             weight: NonZeroU16::MIN,
+            count: NonZeroU32::MIN,
+            least: NonZeroU32::MIN,
+            caller: Caller::default(),
+            idempotency_key: None,
         }
     }
 
@@ -125,13 +200,73 @@ impl Request {
     /// # Errors
     /// [`RequestError::TooManyTargets`] past [`MAX_TARGETS`].
     pub fn also(mut self, key: ScopedKey) -> Result<Self, RequestError> {
-        if self.targets.len() >= MAX_TARGETS {
+        if self.targets.len() + self.inline.len() >= MAX_TARGETS {
             return Err(RequestError::TooManyTargets);
         }
         if !self.targets.contains(&key) {
             self.targets.push(key);
         }
         Ok(self)
+    }
+
+    /// Asks for an inline key under a scope in the same step, with the numbers that hold for this request.
+    ///
+    /// # Errors
+    /// [`RequestError`] names the key or number that is not valid.
+    pub fn inline(mut self, scope: &str, key: &str, limits: Limits) -> Result<Self, RequestError> {
+        let inline = Inline { name: CounterName::inline(scope, key)?, limits };
+        if let Some(other) = self.inline.iter().find(|other| other.name == inline.name) {
+            return if **other == inline { Ok(self) } else { Err(RequestError::InlineTwice { name: inline.name }) };
+        }
+        self.inline.push(Arc::new(inline));
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Asks for up to `count` leases at once, each of the request's cost and ending on its own, and for no fewer than
+    /// `least`.
+    ///
+    /// # Errors
+    /// [`RequestError::Batch`] and [`RequestError::BatchCost`].
+    pub fn batch(mut self, count: NonZeroU32, least: NonZeroU32) -> Result<Self, RequestError> {
+        (self.count, self.least) = (count, least);
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Says who asks.
+    #[must_use]
+    pub fn caller(mut self, caller: Caller) -> Self {
+        self.caller = caller;
+        self
+    }
+
+    /// Makes a repeated request answer as the first did: the same lease while that lives, and afterwards that it ended.
+    ///
+    /// # Errors
+    /// [`RequestError::Name`] when it is not a name.
+    pub fn idempotency_key(mut self, key: &str) -> Result<Self, RequestError> {
+        check_part(Part::IdempotencyKey, key)?;
+        self.idempotency_key = Some(key.into());
+        Ok(self)
+    }
+
+    /// Whether it names nothing, and is free.
+    #[inline]
+    #[must_use]
+    pub fn is_unscoped(&self) -> bool {
+        self.targets.is_empty() && self.inline.is_empty()
+    }
+
+    /// What it needs at least at each counter: calls and cost.
+    #[inline]
+    pub(crate) fn need(&self) -> (u32, u32) {
+        (self.least.get(), self.cost.get().saturating_mul(self.least.get()))
+    }
+
+    /// The scopes that decide where its counters lie.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.targets.iter().map(ScopedKey::scope).chain(self.inline.iter().map(|inline| inline.name.scope()))
     }
 
     /// Lets it ride on a lease that the same request holds already; see the module `lease`.
@@ -171,12 +306,19 @@ impl Request {
     pub(crate) fn line(&self, ticket: u64) -> Line {
         let share = match &self.fairness_key {
             Some(key) => Arc::clone(key),
-            None => self.targets.first().and_then(ScopedKey::limit_key).unwrap_or_default().into(),
+            None => match (self.targets.first(), self.inline.first()) {
+                (Some(key), _) => key.limit_key().unwrap_or_default().into(),
+                (None, Some(inline)) => inline.name.as_str().into(),
+                (None, None) => Arc::default(),
+            },
         };
         let mut targets = self.targets.clone();
         // Equal constraints are equal in any order.
         targets.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        Line { targets, priority: self.priority, share, weight: self.weight, alone: self.lend_from.map(|_| ticket) }
+        let mut inline = self.inline.clone();
+        inline.sort_unstable_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+        let alone = self.lend_from.map(|_| ticket);
+        Line { targets, inline, priority: self.priority, share, weight: self.weight, alone }
     }
 
     /// Checks what the types do not say.
@@ -184,8 +326,20 @@ impl Request {
     /// # Errors
     /// [`RequestError`] names the number that is out of bounds.
     pub fn validate(&self) -> Result<(), RequestError> {
-        if self.targets.len() > MAX_TARGETS {
+        if self.targets.len() + self.inline.len() > MAX_TARGETS {
             return Err(RequestError::TooManyTargets);
+        }
+        let (count, least, cost) = (self.count.get(), self.least.get(), self.cost.get());
+        if count > 1 || least > 1 {
+            if count > MAX_BATCH || least > count {
+                return Err(RequestError::Batch { count, least });
+            }
+            if cost.checked_mul(count).is_none() {
+                return Err(RequestError::BatchCost { count, cost });
+            }
+        }
+        for inline in &self.inline {
+            inline.limits.validate()?;
         }
         if self.weight.get() > MAX_WEIGHT {
             return Err(RequestError::Weight { given: self.weight.get() });
@@ -283,6 +437,18 @@ pub struct Grant {
     pub ends_at: Option<u64>,
     /// How long it waited, in nanoseconds.
     pub waited: u64,
+    /// The further leases of a batch, each with parts and a fencing number of its own.
+    pub more: Vec<Grant>,
+}
+
+impl Grant {
+    /// What a request gets that names nothing: as many leases as it likes, which hold nothing.
+    #[must_use]
+    pub fn unscoped(request: &Request, now: u64) -> Self {
+        let one =
+            Self { parts: SmallVec::new(), fence: now, book_version: 0, ends_at: None, waited: 0, more: Vec::new() };
+        Self { more: vec![one.clone(); request.count.get() as usize - 1], ..one }
+    }
 }
 
 #[cfg(test)]

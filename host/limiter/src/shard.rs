@@ -16,9 +16,11 @@ use crate::book::RuleBook;
 use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::lease::LeasePart;
+use crate::name::CounterKind;
 use crate::refusal::Reason;
 use crate::request::{LeaseRef, Line, Request};
 use crate::waiting::LineState;
+use smallvec::SmallVec;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
@@ -105,6 +107,36 @@ impl Placement {
         ((hash >> 32) % u64::from(self.shards)) as u16
     }
 
+    /// The lowest shard that the scopes of a request lie in: there, it waits.
+    pub(crate) fn home_of(&self, request: &Request) -> u16 {
+        request.scopes().map(|scope| self.shard_of(scope)).min().unwrap_or(0)
+    }
+
+    /// The shards that the scopes of a request lie in, ascending, each once. Where a `total` rule spans scopes, a step
+    /// may answer that it needs one more.
+    #[must_use]
+    pub fn shards_of(&self, request: &Request) -> SmallVec<[u16; 4]> {
+        let mut shards: SmallVec<[u16; 4]> = request.scopes().map(|scope| self.shard_of(scope)).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+
+    /// The same, with the shard where the pools over several scopes lie, if there are such.
+    pub(crate) fn all_shards_of<'a>(
+        &self,
+        scopes: impl Iterator<Item = &'a str>,
+        book: &RuleBook,
+    ) -> SmallVec<[u16; 4]> {
+        let mut shards: SmallVec<[u16; 4]> = scopes.map(|scope| self.shard_of(scope)).collect();
+        if book.has_wide_totals() {
+            shards.push(self.shard_of("*"));
+        }
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+
     /// How many shards there are.
     #[must_use]
     pub fn shards(&self) -> u16 {
@@ -112,12 +144,13 @@ impl Placement {
     }
 }
 
-/// Somebody who waits, in the lowest shard that the request touches.
-#[derive(Debug)]
+/// Somebody who waits, in the lowest shard that the scopes of the request lie in.
+#[derive(Debug, Clone)]
 pub(crate) struct Waiter {
     pub(crate) line: Arc<Line>,
     pub(crate) request: Request,
-    pub(crate) secret: Option<u128>,
+    /// One for each timed lease that it asks for.
+    pub(crate) secrets: SmallVec<[u128; 1]>,
     pub(crate) arrived: u64,
     pub(crate) deadline: u64,
 }
@@ -147,6 +180,8 @@ pub struct ShardMetrics {
     pub waits: Histogram,
     /// Leases that ended by themselves.
     pub expired: u64,
+    /// Grants that a shadow limit would have refused.
+    pub shadow_refused: u64,
     /// Waiters now.
     pub waiting: u64,
     /// Lease parts now.
@@ -157,8 +192,26 @@ pub struct ShardMetrics {
     pub log_entries: u64,
 }
 
+/// What one caller has in a shard.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Use {
+    pub(crate) waiters: usize,
+    pub(crate) leases: usize,
+    pub(crate) counters: usize,
+}
+
+/// Whether a caller who has `own` of the `used` under a cap may have `more`.
+///
+/// Nobody in particular may use what there is. A caller may have as much as would be left then: one alone gets half of
+/// the cap, n get 1 / (n + 1) each, and a newcomer always finds room (dynamic thresholds: Choudhury and Hahne, IEEE/ACM
+/// Transactions on Networking 6(2), 1998).
+pub(crate) fn may_have(cap: usize, used: usize, caller: u32, own: usize, more: usize) -> bool {
+    let left = cap.saturating_sub(used);
+    more <= left && (caller == 0 || own + more <= left - more + 1)
+}
+
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Shard {
     pub(crate) index: u16,
     pub(crate) placement: Placement,
@@ -183,6 +236,8 @@ pub struct Shard {
     /// The instant of the first timer; the end of time when there is none.
     pub(crate) next_due: u64,
     pub(crate) log_entries: usize,
+    /// By the number of the caller; as long as the largest that ever came.
+    callers: Vec<Use>,
     pub(crate) metrics: ShardMetrics,
 }
 
@@ -209,6 +264,7 @@ impl Shard {
             timers: BTreeSet::new(),
             next_due: u64::MAX,
             log_entries: 0,
+            callers: Vec::new(),
             metrics: ShardMetrics::default(),
         }
     }
@@ -266,11 +322,40 @@ impl Shard {
         self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name).copied()
     }
 
-    /// The counter of this name, made if need be. `None`: there are as many as `limit` already.
+    /// The counter of this name, made for `caller` if need be. `None`: there are as many as `limit` allows it already.
     #[inline]
-    pub(crate) fn counter(&mut self, name: &str, limit: usize) -> Option<u32> {
+    pub(crate) fn counter(&mut self, name: &str, kind: CounterKind, caller: u32, limit: usize) -> Option<u32> {
         let hash = self.placement.hash(name);
-        self.present(hash, name).or_else(|| self.make_counter(hash, name, limit))
+        self.present(hash, name).or_else(|| self.make_counter(hash, name, kind, caller, limit))
+    }
+
+    /// What a caller has here.
+    #[inline]
+    pub(crate) fn use_of(&self, caller: u32) -> Use {
+        self.callers.get(caller as usize).copied().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn used_by(&mut self, caller: u32) -> &mut Use {
+        let index = caller as usize;
+        if index >= self.callers.len() {
+            self.callers.resize(index + 1, Use::default());
+        }
+        &mut self.callers[index]
+    }
+
+    #[inline]
+    pub(crate) fn count_lease(&mut self, caller: u32) {
+        if caller != 0 {
+            self.used_by(caller).leases += 1;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn uncount_lease(&mut self, caller: u32) {
+        if caller != 0 {
+            self.used_by(caller).leases -= 1;
+        }
     }
 
     /// The counter of this name, if there is one, under the rule that binds it now.
@@ -302,11 +387,14 @@ impl Shard {
     }
 
     #[cold]
-    fn make_counter(&mut self, hash: u64, name: &str, limit: usize) -> Option<u32> {
-        if self.counters.len() >= limit {
+    fn make_counter(&mut self, hash: u64, name: &str, kind: CounterKind, caller: u32, limit: usize) -> Option<u32> {
+        if !may_have(limit, self.counters.len(), caller, self.use_of(caller).counters, 1) {
             return None;
         }
-        let slot = u32::try_from(self.counters.insert(Counter::new(name, &self.book))).ok()?;
+        if caller != 0 {
+            self.used_by(caller).counters += 1;
+        }
+        let slot = u32::try_from(self.counters.insert(Counter::new(name, kind, caller, &self.book))).ok()?;
         let (counters, hasher) = (&self.counters, &self.placement.hasher);
         self.table.insert_unique(hash, slot, |slot| hasher.hash_one(&*counters[*slot as usize].name));
         Some(slot)
@@ -315,6 +403,9 @@ impl Shard {
     /// Takes a counter off that equals a fresh one.
     pub(crate) fn drop_counter(&mut self, slot: u32) {
         let counter = self.counters.remove(slot as usize);
+        if counter.caller != 0 {
+            self.used_by(counter.caller).counters -= 1;
+        }
         let hash = self.placement.hasher.hash_one(&*counter.name);
         if let Ok(entry) = self.table.find_entry(hash, |other| *other == slot) {
             entry.remove();

@@ -35,17 +35,44 @@ pub(crate) struct Arrival {
     /// 0 when it was never used.
     pub(crate) at: u64,
     pub(crate) interval: u64,
+    /// Units ever started.
+    pub(crate) started: u64,
 }
 
 impl Arrival {
+    /// Adds units that nobody asked about, so that the next ones come later.
+    pub(crate) fn push(&mut self, units: u64, now: u64) {
+        let time = u128::from(units) * u128::from(self.interval);
+        self.at = u64::try_from(u128::from(self.at.max(now)) + time).unwrap_or(u64::MAX);
+        self.started += units;
+    }
+
+    /// Takes up to `units` back, the last of a start that ended at unit `number`, as far as they have not drained yet;
+    /// answers how many.
+    ///
+    /// Units drain in the order of their starts, so those of the backlog are the last ones started. Earlier refunds make
+    /// the backlog reach further back than that says: a refund is never too much, and at most that much too little.
+    pub(crate) fn refund(&mut self, number: u64, units: u64, now: u64) -> u64 {
+        let ahead = self.at.saturating_sub(now);
+        if self.interval == 0 || ahead == 0 {
+            return 0;
+        }
+        // Whole units that have not begun to drain.
+        let backlog = ahead / self.interval;
+        let undrained = number.saturating_sub(self.started.saturating_sub(backlog));
+        let refunded = units.min(undrained);
+        self.at -= refunded * self.interval;
+        refunded
+    }
+
     /// What it is at another pace from `now` on: the units that are still to drain stay, and drain at that pace.
     pub(crate) fn at_pace(self, interval: u64, now: u64) -> Self {
         let ahead = u128::from(self.at.saturating_sub(now));
         if ahead == 0 || self.interval == 0 || self.interval == interval {
-            return Self { at: self.at, interval };
+            return Self { interval, ..self };
         }
         let ahead = (ahead * u128::from(interval)).div_ceil(u128::from(self.interval));
-        Self { at: now.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX)), interval }
+        Self { at: now.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX)), interval, ..self }
     }
 }
 

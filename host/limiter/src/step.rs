@@ -9,12 +9,14 @@
 
 use crate::acquire::Arrival;
 use crate::book::RuleBook;
-use crate::lease::LeasePart;
+use crate::explain::Explanation;
 use crate::limits::MAX_WAIT;
+use crate::name::CounterName;
+use crate::operator::{Outcome, Verb};
 use crate::order::Waitlist;
 use crate::refusal::{Constraint, Reason, Refusal};
-use crate::request::{Grant, LeaseId, LeaseRef, MAX_LEASE_LIFE, Request, WaiterId};
-use crate::shard::{Placement, Shard, ShardLimits, Timer, Waiter, hold_is_measured};
+use crate::request::{Grant, LeaseId, LeaseRef, Request, WaiterId};
+use crate::shard::{Placement, Shard, ShardLimits, Timer, Waiter};
 use crate::snapshot::CounterSnapshot;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -29,8 +31,8 @@ pub enum Input<'a> {
         request: &'a Request,
         /// Whether it may wait.
         wait: bool,
-        /// 128 unguessable bits for a timed lease.
-        secret: Option<u128>,
+        /// 128 unguessable bits for each timed lease that it asks for; none for held leases.
+        secrets: &'a [u128],
     },
     /// The decision for a request that does not wait, with no effect.
     Check {
@@ -51,6 +53,8 @@ pub enum Input<'a> {
     Release {
         /// Which part.
         lease: LeaseRef,
+        /// How the work under it ended.
+        outcome: Outcome,
     },
     /// Where the parts of a timed lease are.
     Find {
@@ -63,6 +67,25 @@ pub enum Input<'a> {
         lease: LeaseRef,
         /// How long it lasts from now on.
         lease_time: Duration,
+    },
+    /// Says what the work under a lease has really cost. All parts or none: the set holds their shards.
+    Settle {
+        /// Its first part.
+        lease: LeaseRef,
+        /// The cost in the place of what was asked for.
+        cost: u32,
+    },
+    /// An operator's word on one counter, which is made if need be. The set holds every shard.
+    Operate {
+        /// Which counter.
+        counter: &'a CounterName,
+        /// What is to be done.
+        verb: &'a Verb,
+    },
+    /// Why a request would be granted or not, and when, with no effect.
+    Explain {
+        /// What would be asked for.
+        request: &'a Request,
     },
     /// Takes what has come due, and nothing else.
     Tick,
@@ -95,12 +118,29 @@ pub enum Output {
     Found(SmallVec<[LeaseRef; 1]>),
     /// The end of a lease, in the engine's nanoseconds; absent: none.
     Extended(Option<u64>),
+    /// What settling a lease came to.
+    Settled(Settled),
     /// There is no such lease or waiter, any more or at all.
     Gone,
+    /// These shards are needed, ascending; nothing was done.
+    Elsewhere(SmallVec<[u16; 4]>),
+    /// The counter that was operated on.
+    Operated(Box<CounterSnapshot>),
+    /// Why, and when.
+    Explained(Box<Explanation>),
     /// The counters asked for.
     Counters(Vec<CounterSnapshot>),
     /// Done.
     Done,
+}
+
+/// What settling a lease came to, in units of cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// What it holds less than before.
+    pub refunded: u32,
+    /// What it has used beyond what it had asked for; booked, and perhaps above a limit.
+    pub overrun: u32,
 }
 
 /// What a step did to others.
@@ -162,22 +202,28 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             self.run_due(now, effects);
         }
         match input {
-            Input::Acquire { request, .. } if request.targets.is_empty() => {
-                Output::Granted(Grant { parts: SmallVec::new(), fence: now, book_version: 0, ends_at: None, waited: 0 })
-            }
-            Input::Check { request } if request.targets.is_empty() => Output::WouldGrant(Vec::new()),
-            Input::Acquire { request, wait, secret } => match self.arrive(now, request, wait, secret, effects) {
-                Ok(Arrival::Granted(grant)) => Output::Granted(grant),
-                Ok(Arrival::Waiting(waiter)) => Output::Waiting(waiter),
-                Err(refusal) => Output::Refused(refusal),
+            Input::Acquire { request, .. } if request.is_unscoped() => Output::Granted(Grant::unscoped(request, now)),
+            Input::Check { request } if request.is_unscoped() => Output::WouldGrant(Vec::new()),
+            Input::Acquire { request, wait, secrets } => match self.arrive(now, request, wait, secrets, effects) {
+                Arrival::Granted(grant) => Output::Granted(grant),
+                Arrival::Waiting(waiter) => Output::Waiting(waiter),
+                Arrival::Refused(refusal) => Output::Refused(refusal),
+                Arrival::Elsewhere => self.elsewhere(request),
             },
-            Input::Release { lease } => {
+            Input::Release { lease, outcome } => {
                 let at = self.position(lease.shard);
-                if self.release(at, lease.slot, lease.fence, now, effects) { Output::Done } else { Output::Gone }
+                if self.release(at, lease.slot, lease.fence, outcome, now, effects) { Output::Done } else { Output::Gone }
             }
+            Input::Settle { lease, cost } => self.settle(lease, cost, now, effects),
+            Input::Operate { counter, verb } => self.operate(counter, verb, now, effects),
+            Input::Explain { request } => match self.explain(request, now) {
+                Some(explanation) => Output::Explained(Box::new(explanation)),
+                None => self.elsewhere(request),
+            },
             Input::Check { request } => match self.check(now, request) {
-                Ok(constraints) => Output::WouldGrant(constraints),
-                Err(refusal) => Output::Refused(refusal),
+                Some(Ok(constraints)) => Output::WouldGrant(constraints),
+                Some(Err(refusal)) => Output::Refused(refusal),
+                None => self.elsewhere(request),
             },
             Input::Retry { waiter } => self.retry(waiter, now, effects),
             Input::Cancel { waiter } => self.cancel(waiter, now, effects),
@@ -188,6 +234,11 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             Input::Close => self.close(effects),
             Input::Counters { prefix } => self.counters(prefix, now),
         }
+    }
+
+    fn elsewhere(&self, request: &Request) -> Output {
+        let shard = &self.shards[0];
+        Output::Elsewhere(shard.placement.all_shards_of(request.scopes(), &shard.book))
     }
 
     #[inline]
@@ -219,7 +270,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     fn due(&mut self, at: usize, timer: Timer, now: u64, effects: &mut Vec<Effect>) {
         match timer {
             Timer::Expiry { slot, fence } => {
-                if self.release(at, slot, fence, now, effects) {
+                if self.release(at, slot, fence, Outcome::Ok, now, effects) {
                     self.shards[at].metrics.expired += 1;
                 }
             }
@@ -230,92 +281,6 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             Timer::Deadline { ticket } => self.deadline(ticket, at, now, effects),
             Timer::Sweep { counter } => self.shards[at].sweep(counter, now),
         }
-    }
-
-    /// Ends one part of a lease: gives back what it holds, settles its loans, and serves who waits for it.
-    #[inline]
-    fn release(&mut self, at: usize, slot: u32, fence: u64, now: u64, effects: &mut Vec<Effect>) -> bool {
-        let shard = &mut *self.shards[at];
-        if shard.leases.get(slot as usize).is_none_or(|part| part.fence != fence) {
-            return false;
-        }
-        let part = shard.leases.remove(slot as usize);
-        if part.ends_at != 0 {
-            shard.clear_timer(part.ends_at, Timer::Expiry { slot, fence });
-        }
-        if let Some(secret) = part.identity.as_ref().and_then(|identity| identity.secret) {
-            shard.ids.remove(&secret);
-        }
-        let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
-        if let Some((lender, fence)) = part.lender
-            && let Some(lender) = shard.leases.get_mut(lender as usize).filter(|lender| lender.fence == fence)
-        {
-            lender.loan = None;
-            // Who waits to ride on the lender may do so at any of its counters now.
-            freed.extend(lender.holds.iter().map(|hold| hold.counter));
-        }
-        let mut holds = part.holds;
-        if let Some((borrower, fence)) = part.loan
-            && let Some(borrower) = shard.leases.get_mut(borrower as usize).filter(|borrower| borrower.fence == fence)
-        {
-            hand_over(&mut holds, borrower);
-        }
-        let (measured, held_for) = (hold_is_measured(fence), now.saturating_sub(part.granted_at));
-        for hold in &holds {
-            let counter = &mut shard.counters[hold.counter as usize];
-            counter.give_back(hold, now);
-            if measured {
-                counter.held_for(held_for);
-            }
-            shard.sweep_later(hold.counter, now);
-        }
-        if shard.leases.is_empty() && shard.leases.capacity() > 64 {
-            shard.leases.shrink_to_fit();
-        }
-        // Serving one counter can move waiters to another, never drop it: it was held a moment ago, so a sweep is due.
-        if self.shards[at].parked > 0 {
-            for counter in freed {
-                self.serve(at, counter, now, effects);
-            }
-        }
-        true
-    }
-
-    fn find(&self, id: LeaseId) -> Output {
-        let Some(shard) = self.shards.iter().find(|shard| shard.index == id.shard) else { return Output::Gone };
-        let part = shard.ids.get(&id.secret).and_then(|slot| shard.leases.get(*slot as usize));
-        match part.and_then(|part| part.identity.as_ref()) {
-            Some(identity) => Output::Found(identity.parts.clone()),
-            None => Output::Gone,
-        }
-    }
-
-    fn extend(&mut self, lease: LeaseRef, lease_time: Duration, now: u64) -> Output {
-        let part = |lease: LeaseRef| {
-            let found = self.shards[self.position(lease.shard)].leases.get(lease.slot as usize);
-            found.filter(|part| part.fence == lease.fence)
-        };
-        let Some(first) = part(lease) else { return Output::Gone };
-        if first.ends_at == 0 {
-            return Output::Extended(None);
-        }
-        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let latest = first.granted_at.saturating_add(nanos(MAX_LEASE_LIFE));
-        let end = now.saturating_add(nanos(lease_time)).min(latest).max(first.ends_at);
-        let parts =
-            first.identity.as_ref().map_or_else(|| SmallVec::from_buf([lease]), |identity| identity.parts.clone());
-        if parts.iter().any(|lease| part(*lease).is_none()) {
-            return Output::Gone;
-        }
-        for lease in parts {
-            let at = self.position(lease.shard);
-            let shard = &mut *self.shards[at];
-            let before = std::mem::replace(&mut shard.leases[lease.slot as usize].ends_at, end);
-            let timer = Timer::Expiry { slot: lease.slot, fence: lease.fence };
-            shard.clear_timer(before, timer);
-            shard.set_timer(end, timer);
-        }
-        Output::Extended(Some(end))
     }
 
     /// Puts a new book in force: waiters that can never fit under it end, those that fit now are granted.
@@ -333,7 +298,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
         for at in 0..self.shards.len() {
             let shard = &mut *self.shards[at];
             shard.closed = true;
-            let mut waiters: Vec<(u64, Waiter)> = shard.waiters.drain().collect();
+            let mut waiters: Vec<(u64, Waiter)> = std::mem::take(&mut shard.waiters).into_iter().collect();
             waiters.sort_unstable_by_key(|(ticket, _)| *ticket);
             shard.lines.clear();
             shard.parked = 0;
@@ -355,6 +320,9 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             }
             for (ticket, waiter) in waiters {
                 self.shards[at].clear_timer(waiter.deadline, Timer::Deadline { ticket });
+                if waiter.request.caller.0 != 0 {
+                    self.shards[at].used_by(waiter.request.caller.0).waiters -= 1;
+                }
                 let refusal = self.refuse(Reason::Unavailable, Vec::new());
                 effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: index }, refusal });
             }
@@ -377,35 +345,6 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             }
         }
         Output::Counters(snapshots)
-    }
-}
-
-/// Moves what a borrower rode on from the lender that ends to the borrower, which holds it from now on.
-fn hand_over(holds: &mut SmallVec<[crate::lease::Hold; 3]>, borrower: &mut LeasePart) {
-    borrower.lender = None;
-    for borrowed in &mut borrower.holds {
-        if let Some(own) = holds.iter_mut().find(|own| own.counter == borrowed.counter) {
-            own.calls -= borrowed.lent_calls;
-            own.cost -= borrowed.lent_cost;
-            borrowed.calls += std::mem::take(&mut borrowed.lent_calls);
-            borrowed.cost += std::mem::take(&mut borrowed.lent_cost);
-        }
-    }
-}
-
-/// The shards that a request touches, ascending, each once.
-pub(crate) fn shards_of(placement: &Placement, request: &Request) -> SmallVec<[u16; 4]> {
-    let mut shards: SmallVec<[u16; 4]> = request.targets.iter().map(|key| placement.shard_of(key.scope())).collect();
-    shards.sort_unstable();
-    shards.dedup();
-    shards
-}
-
-impl Placement {
-    /// The shards that a request touches, ascending, each once.
-    #[must_use]
-    pub fn shards_of(&self, request: &Request) -> SmallVec<[u16; 4]> {
-        shards_of(self, request)
     }
 }
 
@@ -449,14 +388,14 @@ impl Limiter {
             return None;
         }
         match *input {
-            Input::Acquire { request, secret: None, .. } => {
+            Input::Acquire { request, secrets: [], .. } => {
                 let (key, cost) = request.direct()?;
                 let hash = self.shards[0].placement.hash(key.scope());
                 let shard = usize::from(self.shards[0].placement.shard_of_hash(hash));
-                let taken = self.shards[shard].take(now, key, hash, cost)?;
+                let taken = self.shards[shard].take(now, key, hash, cost, request.caller)?;
                 Some(Output::Granted(Grant::from(taken)))
             }
-            Input::Release { lease } => {
+            Input::Release { lease, outcome: Outcome::Ok } => {
                 self.shards.get_mut(usize::from(lease.shard))?.give_back(lease).then_some(Output::Done)
             }
             _ => None,

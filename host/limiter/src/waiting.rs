@@ -8,14 +8,17 @@
 //! After every step, no waiter is eligible: each is blocked at the counter where its line is parked, or stands behind the
 //! head of its line. Only what happens at that counter can change it, so only that counter's lines are looked at then.
 
-use crate::acquire::{Placed, Site, Sites, Standing, Which, stand};
+use crate::acquire::{Placed, Site, Sites, Standing, own, stand};
+use crate::describe::Which;
+use crate::counter::Counter;
 use crate::lease::Hold;
 use crate::limits::Counts;
+use crate::name::CounterKind;
 use crate::order::{MAX_PASSES, Parked};
 use crate::refusal::Reason;
-use crate::request::{Line, Request, WaiterId};
+use crate::request::{Inline, Line, Request, WaiterId};
 use crate::shard::{Timer, Waiter};
-use crate::step::{Effect, Output, ShardSet, shards_of};
+use crate::step::{Effect, Output, ShardSet};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +27,7 @@ use std::sync::Arc;
 pub(crate) type Spot = (u16, u32);
 
 /// What the origin knows of a line.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LineState {
     pub(crate) tickets: BTreeSet<u64>,
     /// Where it is parked.
@@ -61,7 +64,7 @@ impl ShardSet<'_, '_> {
         if request.lend_from.is_some() || sites.iter().all(nobody) {
             return None;
         }
-        let origin = self.at(*shards_of(&self.shards[0].placement, request).first()?)?;
+        let origin = self.at(self.shards[0].placement.home_of(request))?;
         let (line, state) = self.shards[origin].lines.get_key_value(&request.line(u64::MAX))?;
         let site = sites.iter().position(|site| self.spot(site) == state.spot)?;
         Some((Arc::clone(line), site))
@@ -73,13 +76,16 @@ impl ShardSet<'_, '_> {
 
     /// Writes a newcomer down: behind its line, or as the head of a new one at the site that is in its way.
     pub(crate) fn join(&mut self, now: u64, ticket: u64, waiter: Waiter, site: Site, until: Option<u64>) -> WaiterId {
-        let shards = shards_of(&self.shards[0].placement, &waiter.request);
-        let origin = shards.first().and_then(|shard| self.at(*shard)).unwrap_or(0);
+        let origin = self.at(self.shards[0].placement.home_of(&waiter.request)).unwrap_or(0);
         let id = WaiterId { ticket, shard: self.shards[origin].index };
         let line = Arc::clone(&waiter.line);
         let spot = self.spot(&site);
+        let own = inline_of(&waiter.request, &site);
         let shard = &mut *self.shards[origin];
         shard.set_timer(waiter.deadline, Timer::Deadline { ticket });
+        if waiter.request.caller.0 != 0 {
+            shard.used_by(waiter.request.caller.0).waiters += 1;
+        }
         shard.waiters.insert(ticket, waiter);
         if let Some(state) = shard.lines.get_mut(&line) {
             state.tickets.insert(ticket);
@@ -92,7 +98,7 @@ impl ShardSet<'_, '_> {
         let state = LineState { tickets: BTreeSet::from([ticket]), spot, barrier: SmallVec::new() };
         shard.lines.insert(Arc::clone(&line), state);
         let (calls, cost) = needs(&line, &site.hold);
-        self.park(Parked { line, head: id, calls, cost, waiters: 1, passes: 0 }, spot, until, now);
+        self.park(Parked { line, head: id, calls, cost, waiters: 1, passes: 0, own }, spot, until, now);
         id
     }
 
@@ -167,16 +173,16 @@ impl ShardSet<'_, '_> {
     fn next(&mut self, at: usize, counter: u32, tried: &[u64], now: u64) -> (Option<Parked>, Option<u64>) {
         let Some(found) = self.shards[at].counters.get_mut(counter as usize) else { return (None, None) };
         let Some((calls, cost)) = found.waitlist.least() else { return (None, None) };
-        let least = Hold { counter, calls, cost, lent_calls: 0, lent_cost: 0 };
-        if let Standing::Blocked(until) = stand(found, &least, Some(0), now) {
+        let least = Hold::new(counter, calls, cost);
+        if let Standing::Blocked(until) = stand(found, &least, None, Some(0), now) {
             return (None, until);
         }
         // Taken out while its counter is asked.
         let waitlist = std::mem::take(&mut found.waitlist);
         let mut soonest: Option<u64> = None;
         let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head.ticket)).find(|parked| {
-            let hold = Hold { counter, calls: parked.calls, cost: parked.cost, lent_calls: 0, lent_cost: 0 };
-            match stand(found, &hold, Some(parked.head.ticket), now) {
+            let hold = Hold::new(counter, parked.calls, parked.cost);
+            match stand(found, &hold, parked.own.as_ref(), Some(parked.head.ticket), now) {
                 // What never fits is refused when it is looked at.
                 Standing::Fits | Standing::Never => true,
                 Standing::Blocked(until) => {
@@ -218,14 +224,16 @@ impl ShardSet<'_, '_> {
         }
         match self.place(now, ticket, &waiter, &mut sites) {
             Placed::Granted(grant) => {
-                self.charge_share(&parked.line, &waiter.request, now);
+                let units = 1 + grant.more.len() as u32;
+                self.charge_share(&parked.line, &waiter.request, units, now);
                 self.take_off(origin, ticket, &waiter, now, work);
                 effects.push(Effect::Granted { waiter: parked.head, grant });
                 self.count_passes(&sites, Some(ticket), now, effects);
                 Look::Done
             }
             Placed::Never => {
-                let constraints = self.describe(now, &sites, Some((ticket, &parked.line)), Which::TooLarge);
+                let inline = &waiter.request.inline;
+                let constraints = self.describe(now, &sites, inline, Some((ticket, &parked.line)), Which::TooLarge);
                 self.leave_no_trace(&sites, now);
                 let refusal = self.refuse(Reason::TooLarge, constraints);
                 self.take_off(origin, ticket, &waiter, now, work);
@@ -234,12 +242,14 @@ impl ShardSet<'_, '_> {
             }
             Placed::Blocked { site, until } => {
                 let line = Arc::clone(&waiter.line);
+                let inline = waiter.request.inline.clone();
+                let own = sites.get(site).and_then(|site| inline_of(&waiter.request, site));
                 self.shards[origin].waiters.insert(ticket, waiter);
                 if parked.passes >= MAX_PASSES {
-                    self.raise(&line, origin, ticket, &sites, now, work);
+                    self.raise(&line, &inline, origin, ticket, &sites, now, work);
                 }
                 let Some(&site) = sites.get(site) else { return Look::Stays(until) };
-                let look = self.settle_in(parked, origin, site, until, now);
+                let look = self.settle_in(&Parked { own, ..parked.clone() }, origin, site, until, now);
                 self.leave_no_trace(&sites, now);
                 look
             }
@@ -247,33 +257,35 @@ impl ShardSet<'_, '_> {
     }
 
     /// Parks a line at the site that blocks its head, unless it is parked there.
-    fn settle_in(&mut self, parked: &Parked, origin: usize, site: Site, until: Option<u64>, now: u64) -> Look {
+    fn settle_in(&mut self, wanted: &Parked, origin: usize, site: Site, until: Option<u64>, now: u64) -> Look {
         let spot = self.spot(&site);
-        let Some(state) = self.shards[origin].lines.get_mut(&parked.line) else { return Look::Done };
+        let Some(state) = self.shards[origin].lines.get_mut(&wanted.line) else { return Look::Done };
         let before = std::mem::replace(&mut state.spot, spot);
         if before == spot {
             return Look::Stays(until);
         }
-        if let Some(parked) = self.unpark(&parked.line, before, now) {
+        if let Some(parked) = self.unpark(&wanted.line, before, now) {
             let (calls, cost) = needs(&parked.line, &site.hold);
+            let own = wanted.own.clone();
             // What it found free here goes to somebody behind it: that is a pass too, or two counters that are never free
             // at the same time would keep it forever.
             let passes = parked.passes.saturating_add(1);
-            self.park(Parked { calls, cost, passes, ..parked }, spot, until, now);
+            self.park(Parked { calls, cost, passes, own, ..parked }, spot, until, now);
         }
         Look::Moved
     }
 
     /// Moves the share of a line on at the counter that it was parked at.
-    fn charge_share(&mut self, line: &Arc<Line>, request: &Request, now: u64) {
+    fn charge_share(&mut self, line: &Arc<Line>, request: &Request, units: u32, now: u64) {
         let Some((at, counter)) = self.place_of(line) else { return };
         let counter = &mut self.shards[at].counters[counter as usize];
-        let counts_cost = counter.rule.as_ref().is_some_and(|rule| {
-            let limits = &rule.spec.limits;
+        let own = counter.waitlist.get(line).and_then(|parked| parked.own.as_ref());
+        let counts_cost = Counter::limits(counter.rule.as_ref(), own).is_some_and(|limits| {
             limits.concurrency.is_some_and(|concurrency| concurrency.counts == Counts::Cost)
                 || limits.rates.iter().any(|rate| rate.counts == Counts::Cost)
         });
-        counter.waitlist.served(line, if counts_cost { request.cost.get() } else { 1 }, now);
+        let cost = if counts_cost { request.cost.get() } else { 1 };
+        counter.waitlist.served(line, cost.saturating_mul(units), now);
     }
 
     fn place_of(&self, line: &Line) -> Option<(usize, u32)> {
@@ -287,6 +299,9 @@ impl ShardSet<'_, '_> {
         let shard = &mut *self.shards[origin];
         let index = shard.index;
         shard.clear_timer(waiter.deadline, Timer::Deadline { ticket });
+        if waiter.request.caller.0 != 0 {
+            shard.used_by(waiter.request.caller.0).waiters -= 1;
+        }
         if shard.waiters.is_empty() {
             shard.waiters.shrink_to_fit();
         }
@@ -304,7 +319,7 @@ impl ShardSet<'_, '_> {
             return;
         }
         let fallen = std::mem::take(&mut state.barrier);
-        let head = next.and_then(|ticket| shard.waiters.get(&ticket)).map(|head| head.request.cost.get());
+        let head = next.and_then(|ticket| shard.waiters.get(&ticket)).map(|head| head.request.need());
         if head.is_none() {
             shard.lines.remove(&waiter.line);
             if shard.lines.is_empty() {
@@ -315,9 +330,9 @@ impl ShardSet<'_, '_> {
             self.lower(ticket, spot, now, work);
         }
         let parked = self.unpark(&waiter.line, spot, now);
-        if let (Some(parked), Some(ticket), Some(cost)) = (parked, next, head) {
+        if let (Some(parked), Some(ticket), Some((calls, cost))) = (parked, next, head) {
             let head = WaiterId { ticket, shard: index };
-            let parked = Parked { head, calls: 1, cost, waiters: parked.waiters - 1, passes: 0, ..parked };
+            let parked = Parked { head, calls, cost, waiters: parked.waiters - 1, passes: 0, ..parked };
             self.park(parked, spot, None, now);
         }
         work.push(spot);
@@ -333,19 +348,29 @@ impl ShardSet<'_, '_> {
 
     /// Puts the barrier of a head where it belongs: at all its counters when all it lacks is concurrency; only at those
     /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last.
-    fn raise(&mut self, line: &Line, origin: usize, ticket: u64, sites: &Sites, now: u64, work: &mut Work) {
+    #[expect(clippy::too_many_arguments, reason = "the one place that asks for all of a waiter's standing")]
+    fn raise(
+        &mut self,
+        line: &Line,
+        inline: &[Arc<Inline>],
+        origin: usize,
+        ticket: u64,
+        sites: &Sites,
+        now: u64,
+        work: &mut Work,
+    ) {
         let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
         let (mut rate, mut closed) = (false, false);
         for site in sites {
             let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
-            let standing = stand(counter, &site.hold, Some(ticket), now);
+            let standing = stand(counter, &site.hold, own(inline, site), Some(ticket), now);
             closed |= standing != Standing::Fits && counter.is_closed();
             rate |= matches!(standing, Standing::Blocked(Some(_)));
         }
         if !closed {
             for site in sites {
                 let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
-                if !rate || stand(counter, &site.hold, Some(ticket), now) != Standing::Fits {
+                if !rate || stand(counter, &site.hold, own(inline, site), Some(ticket), now) != Standing::Fits {
                     wanted.push(self.spot(site));
                 }
             }
@@ -411,6 +436,11 @@ impl ShardSet<'_, '_> {
 
     pub(crate) fn cancel(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
         let Some(at) = self.at(waiter.shard) else { return Output::Gone };
+        let Some(found) = self.shards[at].waiters.get(&waiter.ticket) else { return Output::Gone };
+        let shards = self.shards_of_line(&found.line);
+        if shards.iter().any(|shard| self.at(*shard).is_none()) {
+            return Output::Elsewhere(shards);
+        }
         let Some(found) = self.shards[at].waiters.remove(&waiter.ticket) else { return Output::Gone };
         let mut work = Work::new();
         self.take_off(at, waiter.ticket, &found, now, &mut work);
@@ -424,30 +454,17 @@ impl ShardSet<'_, '_> {
         let Some(found) = self.shards[at].waiters.remove(&waiter.ticket) else { return };
         let sites = self.sites_at_hand(&found.request);
         let which = if reason == Reason::TooLarge { Which::TooLarge } else { Which::InTheWay };
-        let constraints = self.describe(now, &sites, Some((waiter.ticket, &found.line)), which);
+        let inline = &found.request.inline;
+        let constraints = self.describe(now, &sites, inline, Some((waiter.ticket, &found.line)), which);
         if let Some((at, counter)) = self.place_of(&found.line) {
-            self.shards[at].counters[counter as usize].refused += 1;
+            let counter = &mut self.shards[at].counters[counter as usize];
+            counter.refused = counter.refused.saturating_add(1);
         }
         let refusal = self.refuse(reason, constraints);
         effects.push(Effect::Refused { waiter, refusal });
         let mut work = Work::new();
         self.take_off(at, waiter.ticket, &found, now, &mut work);
         self.work(&mut work, now, effects);
-    }
-
-    /// The sites of a request whose shards are in the set and whose counters exist.
-    fn sites_at_hand(&self, request: &Request) -> Sites {
-        let mut sites = Sites::new();
-        for key in &request.targets {
-            let Some(at) = self.at(self.shards[0].placement.shard_of(key.scope())) else { continue };
-            for depth in 1..=key.depth() {
-                if let Some(counter) = self.shards[at].find(key.prefix(depth)) {
-                    let hold = Hold { counter, calls: 1, cost: request.cost.get(), lent_calls: 0, lent_cost: 0 };
-                    sites.push(Site { at, hold });
-                }
-            }
-        }
-        sites
     }
 
     /// After a change of rules: who can never fit any more ends, barriers are put anew, and who fits now is granted.
@@ -485,23 +502,38 @@ impl ShardSet<'_, '_> {
             }
             spots.extend(self.shards[at].lines.values().map(|state| state.spot));
         }
+        // Whose pool is no longer one may be parked at a counter that is none of its own.
+        for (shard, counter) in spots.iter().copied().collect::<Vec<_>>() {
+            let Some(found) = self.at(shard).and_then(|at| self.shards[at].counters.get(counter as usize)) else {
+                continue;
+            };
+            if found.kind == CounterKind::Pool && found.rule.is_none() {
+                let stranded: Vec<Parked> = found.waitlist.in_order(now).cloned().collect();
+                for parked in stranded {
+                    self.look(&parked, now, effects, &mut work);
+                }
+            }
+        }
         work.extend(spots);
         self.work(&mut work, now, effects);
     }
 
     /// The shards of a line, ascending, each once.
     fn shards_of_line(&self, line: &Line) -> SmallVec<[u16; 4]> {
-        let placement = &self.shards[0].placement;
-        let mut shards: SmallVec<[u16; 4]> = line.targets.iter().map(|key| placement.shard_of(key.scope())).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        shards
+        let scopes = line.targets.iter().map(|key| key.scope());
+        let inline = line.inline.iter().map(|inline| inline.name.scope());
+        self.shards[0].placement.all_shards_of(scopes.chain(inline), &self.shards[0].book)
     }
 }
 
 /// What the head of a line is known to need at a counter. Who rides on a lease may need less at any time, so nothing is.
 fn needs(line: &Line, hold: &Hold) -> (u32, u32) {
     if line.alone.is_some() { (0, 0) } else { (hold.calls, hold.cost) }
+}
+
+/// The numbers that a request has brought along for a site.
+fn inline_of(request: &Request, site: &Site) -> Option<Arc<Inline>> {
+    site.inline().and_then(|index| request.inline.get(index)).cloned()
 }
 
 fn retry(parked: &Parked, shards: SmallVec<[u16; 4]>) -> Effect {

@@ -90,6 +90,24 @@ impl Window {
         }
     }
 
+    /// Takes up to `units` of a start at `started` back, as far as it is still in the window, and answers how many.
+    pub(crate) fn refund(&mut self, started: u64, units: u64, now: u64, period: u64) -> u64 {
+        self.used(now, period);
+        if started.saturating_add(period) <= now {
+            return 0;
+        }
+        // Merged or not, a start is in the first entry that is not before it.
+        let index = self.starts.partition_point(|(at, _)| *at < started);
+        let Some(entry) = self.starts.get_mut(index) else { return 0 };
+        let refunded = units.min(entry.1);
+        entry.1 -= refunded;
+        if entry.1 == 0 {
+            self.starts.remove(index);
+        }
+        self.units -= refunded;
+        refunded
+    }
+
     /// When the last start leaves the window: from then on it equals a fresh one.
     pub(crate) fn ends_at(&self, period: u64) -> Option<u64> {
         self.starts.back().map(|(at, _)| at.saturating_add(period))
@@ -134,6 +152,17 @@ mod tests {
         assert_eq!(window.used(3_000_000 + period, period), 0);
         assert!(!window.merged);
         assert_eq!(window.ends_at(period), None);
+    }
+
+    #[test]
+    fn a_refund_takes_back_what_is_still_in_the_window() {
+        let mut window = Window::default();
+        window.record(10, 100, 5);
+        window.record(20, 100, 3);
+        assert_eq!((window.refund(10, 2, 50, 100), window.used(50, 100)), (2, 6));
+        assert_eq!((window.refund(20, 9, 50, 100), window.used(50, 100)), (3, 3));
+        assert_eq!(window.refund(20, 1, 50, 100), 0, "there is no entry for it any more");
+        assert_eq!((window.refund(10, 1, 110, 100), window.used(110, 100)), (0, 0), "it has left the window");
     }
 
     proptest! {

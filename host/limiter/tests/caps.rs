@@ -17,7 +17,7 @@ fn step(limiter: &mut Limiter, input: Input<'_>) -> (Output, Vec<Effect>) {
 }
 
 fn acquire(request: &Request, wait: bool) -> Input<'_> {
-    Input::Acquire { request, wait, secret: None }
+    Input::Acquire { request, wait, secrets: &[] }
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn stream(bench: &mut Bench, most: u32) -> Option<u32> {
     let mut held: VecDeque<Grant> = VecDeque::new();
     let mut stopped = None;
     for turn in 0..most {
-        match bench.step(Input::Acquire { request: &share("stream", 1), wait: false, secret: None }) {
+        match bench.step(Input::Acquire { request: &share("stream", 1), wait: false, secrets: &[] }) {
             Output::Granted(grant) => held.push_back(grant),
             Output::Refused(refusal) => {
                 assert_eq!(refusal.blocked_on.len(), 1, "{refusal:?}");
@@ -220,7 +220,7 @@ fn a_wide_request_is_not_passed_forever() {
     loop {
         // Somebody waits at both, always: whoever frees up is taken again, as long as that may pass.
         for scope in ["a", "b"] {
-            bench.step(Input::Acquire { request: &one(scope), wait: true, secret: None });
+            bench.step(Input::Acquire { request: &one(scope), wait: true, secrets: &[] });
         }
         let Some(first) = held.pop_front() else { panic!("the wide one was never served") };
         bench.release(&first);

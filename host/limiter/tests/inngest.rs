@@ -9,7 +9,7 @@ use bench::{Bench, S, costing, request};
 use std::time::Duration;
 use weir_limiter::{
     Constraint, ConstraintKind, Effect, Grant, IDLE_KEEP, Input, LeaseId, LeaseIdError, LeaseRef, MAX_NAME_BYTES,
-    NameError, Output, Part, Reason, Refusal, Request, ScopedKey, Shard, WaiterId,
+    NameError, Outcome, Output, Part, Reason, Refusal, Request, ScopedKey, Shard, WaiterId,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -159,11 +159,11 @@ fn extend_and_release_touch_their_own_lease_only_whichever_comes_first() {
         let lease = bench.try_acquire(&timed("s/k", SECOND)).unwrap().parts[0];
         let other = bench.try_acquire(&timed("s/k", SECOND * 2)).unwrap().parts[0];
         if release_first {
-            assert_eq!(bench.step(Input::Release { lease }), Output::Done);
+            assert_eq!(bench.step(Input::Release { lease, outcome: Outcome::Ok }), Output::Done);
             assert_eq!(extend(&mut bench, lease, 100), Output::Gone);
         } else {
             assert_eq!(extend(&mut bench, lease, 100), Output::Extended(Some(start + 100 * S)));
-            assert_eq!(bench.step(Input::Release { lease }), Output::Done);
+            assert_eq!(bench.step(Input::Release { lease, outcome: Outcome::Ok }), Output::Done);
         }
         assert_eq!((bench.held("s"), bench.held("s/k")), ((1, 1), (1, 1)));
         let next = bench.take("s/k");
@@ -192,7 +192,7 @@ fn a_slot_is_freed_once_however_its_lease_ends() {
             && let Some((lease, end)) = leases.get_mut(step * 31 % 7)
         {
             let expected = if *end > now { Output::Done } else { Output::Gone };
-            assert_eq!(bench.step(Input::Release { lease: *lease }), expected, "step {step}");
+            assert_eq!(bench.step(Input::Release { lease: *lease, outcome: Outcome::Ok }), expected, "step {step}");
             *end = now.min(*end);
         }
         let live = leases.iter().filter(|(_, end)| *end > now).count();
@@ -254,7 +254,7 @@ fn what_is_gone_or_never_was_is_gone_and_changes_nothing() {
     let mut bench = Bench::new(&[("s", "2", &["9/1h"])]);
     let start = bench.now;
     let released = bench.try_acquire(&timed("s", SECOND)).unwrap().parts[0];
-    bench.step(Input::Release { lease: released });
+    bench.step(Input::Release { lease: released, outcome: Outcome::Ok });
     let ended = bench.try_acquire(&timed("s", SECOND)).unwrap().parts[0];
     bench.at(start + S);
     let living = bench.try_acquire(&timed("s", SECOND)).unwrap().parts[0];
@@ -263,7 +263,7 @@ fn what_is_gone_or_never_was_is_gone_and_changes_nothing() {
     let before = state(&mut bench);
     for lease in [released, ended] {
         assert_eq!(extend(&mut bench, lease, 9), Output::Gone);
-        assert_eq!(bench.step(Input::Release { lease }), Output::Gone);
+        assert_eq!(bench.step(Input::Release { lease, outcome: Outcome::Ok }), Output::Gone);
     }
     let shard = living.shard;
     let forged = [(shard, secret ^ 1), (shard, secret - 1), (shard, 0), (shard ^ 1, secret), (u16::MAX, secret)];
@@ -327,7 +327,7 @@ fn work_that_starts_after_its_lease_has_ended_learns_so_before_it_overlaps() {
     assert_eq!(granted.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [next]);
     let held = &granted[0].1;
     assert!(held.fence > queued.fence, "what the work guards can tell it from the next");
-    assert_eq!(bench.step(Input::Release { lease: queued.parts[0] }), Output::Gone, "nor end the next one's lease");
+    assert_eq!(bench.step(Input::Release { lease: queued.parts[0], outcome: Outcome::Ok }), Output::Gone, "nor end the next one's lease");
     let patient = bench.wait(&request("s").max_wait(day));
     assert!(bench.at(start + 23 * 3_600 * S).granted().is_empty(), "a held lease has no end to miss");
     bench.release(held);
@@ -477,14 +477,14 @@ fn counters_stay_until_the_last_lease_at_them_has_ended() {
     bench.release(&first);
     let (last, others) = second.parts.split_last().unwrap();
     for part in others {
-        bench.step(Input::Release { lease: *part });
+        bench.step(Input::Release { lease: *part, outcome: Outcome::Ok });
     }
     // Long after every sweep, what the last part holds is there, and nothing else.
     bench.at(start + 100 * IDLE_KEEP);
     let held: Vec<&str> = scopes.into_iter().filter(|scope| bench.held(scope) == (1, 1)).collect();
     let kept: Vec<&str> = scopes.into_iter().filter(|scope| bench.counter(scope).is_some()).collect();
     assert!(!held.is_empty() && held == kept, "{held:?} of {kept:?}");
-    bench.step(Input::Release { lease: *last });
+    bench.step(Input::Release { lease: *last, outcome: Outcome::Ok });
     bench.at(bench.now + IDLE_KEEP);
     assert!(bench.limiter.shards().iter().all(Shard::is_empty), "{:?}", bench.limiter);
 }

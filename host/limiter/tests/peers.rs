@@ -8,7 +8,7 @@ mod bench;
 
 use bench::{Bench, S, costing, request};
 use std::time::Duration;
-use weir_limiter::{ConstraintKind, IDLE_KEEP, Input, Output, Refusal, Request, Shard};
+use weir_limiter::{ConstraintKind, IDLE_KEEP, Input, Outcome, Output, Refusal, Request, Shard};
 
 /// How many of a thousand calls are granted, `gap` apart and each ended at once.
 fn granted_of_a_thousand(bench: &mut Bench, gap: u64) -> usize {
@@ -112,7 +112,7 @@ fn a_release_sent_again_gives_back_nothing_more() {
             let four = Request { lease_time, ..costing("s", 4) };
             let sent_again = bench.try_acquire(&four).unwrap();
             let other = bench.try_acquire(&four).unwrap();
-            let again = |bench: &mut Bench| bench.step(Input::Release { lease: sent_again.parts[0] });
+            let again = |bench: &mut Bench| bench.step(Input::Release { lease: sent_again.parts[0], outcome: Outcome::Ok });
             assert_eq!((again(&mut bench), again(&mut bench)), (Output::Done, Output::Gone));
             assert_eq!(bench.held("s"), (1, 4));
             let next = bench.try_acquire(&costing("s", 6)).unwrap();

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 use weir_limiter::{
-    Change, ConstraintKind, Effect, Grant, IDLE_KEEP, Input, LeaseId, Limiter, Output, Precondition, Reason, Refusal,
+    Change, ConstraintKind, Effect, Grant, IDLE_KEEP, Input, LeaseId, Limiter, Outcome, Output, Precondition, Reason, Refusal,
     Request, RuleBook, RulePatch, ScopedKey, ShardLimits, WaiterId,
 };
 
@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn try_acquire(&mut self, request: &Request) -> Result<Grant, Refusal> {
-        match self.step(Input::Acquire { request, wait: false, secret: None }) {
+        match self.step(Input::Acquire { request, wait: false, secrets: &[] }) {
             Output::Granted(grant) => Ok(grant),
             Output::Refused(refusal) => Err(refusal),
             other => panic!("{other:?}"),
@@ -80,7 +80,7 @@ impl Bench {
     }
 
     fn wait(&mut self, request: &Request) -> WaiterId {
-        match self.step(Input::Acquire { request, wait: true, secret: None }) {
+        match self.step(Input::Acquire { request, wait: true, secrets: &[] }) {
             Output::Waiting(waiter) => waiter,
             other => panic!("{other:?}"),
         }
@@ -88,7 +88,7 @@ impl Bench {
 
     fn release(&mut self, grant: &Grant) {
         for part in &grant.parts {
-            assert_eq!(self.step(Input::Release { lease: *part }), Output::Done);
+            assert_eq!(self.step(Input::Release { lease: *part, outcome: Outcome::Ok }), Output::Done);
         }
     }
 
@@ -305,7 +305,7 @@ fn the_shortest_max_wait_holds() {
     bench.wait(&request("s").max_wait(Duration::from_secs(30)));
     assert_eq!(bench.limiter.next_due(), Some(start + 5 * S));
     bench.patch("s", RulePatch { max_wait: Some(Some(Duration::ZERO)), ..RulePatch::default() });
-    let output = bench.step(Input::Acquire { request: &request("s"), wait: true, secret: None });
+    let output = bench.step(Input::Acquire { request: &request("s"), wait: true, secrets: &[] });
     assert!(matches!(output, Output::Refused(Refusal { reason: Reason::Limited, .. })), "0 never waits: {output:?}");
 }
 
@@ -317,7 +317,7 @@ fn a_full_waitlist_is_overloaded_and_zero_waiters_is_limited() {
     bench.wait(&request("s"));
     bench.wait(&request("s"));
     let refused =
-        |bench: &mut Bench| match bench.step(Input::Acquire { request: &request("s"), wait: true, secret: None }) {
+        |bench: &mut Bench| match bench.step(Input::Acquire { request: &request("s"), wait: true, secrets: &[] }) {
             Output::Refused(refusal) => refusal.reason,
             other => panic!("{other:?}"),
         };
@@ -406,7 +406,7 @@ fn a_timed_lease_stops_counting_at_its_very_nanosecond() {
     let mut bench = Bench::new(&[("s", "1", &[])]);
     let start = bench.now;
     let timed = request("s").lease_time(Duration::from_secs(1));
-    let Output::Granted(grant) = bench.step(Input::Acquire { request: &timed, wait: false, secret: Some(7) }) else {
+    let Output::Granted(grant) = bench.step(Input::Acquire { request: &timed, wait: false, secrets: &[7] }) else {
         panic!()
     };
     assert_eq!(grant.ends_at, Some(start + S));
@@ -428,7 +428,7 @@ fn extend_moves_the_end_and_never_back_nor_past_the_longest_life() {
     let mut bench = Bench::new(&[("s", "1", &[])]);
     let start = bench.now;
     let timed = request("s").lease_time(Duration::from_secs(10));
-    let Output::Granted(grant) = bench.step(Input::Acquire { request: &timed, wait: false, secret: Some(7) }) else {
+    let Output::Granted(grant) = bench.step(Input::Acquire { request: &timed, wait: false, secrets: &[7] }) else {
         panic!()
     };
     let lease = grant.parts[0];
@@ -462,13 +462,13 @@ fn fences_grow_with_every_grant_and_a_stale_reference_finds_nothing() {
         assert!(grant.fence > last);
         last = grant.fence;
         bench.release(&grant);
-        assert_eq!(bench.step(Input::Release { lease: grant.parts[0] }), Output::Gone);
+        assert_eq!(bench.step(Input::Release { lease: grant.parts[0], outcome: Outcome::Ok }), Output::Gone);
     }
     let first = bench.take("a");
     bench.release(&first);
     let second = bench.take("a");
     assert!(second.fence > first.fence);
-    assert_eq!(bench.step(Input::Release { lease: first.parts[0] }), Output::Gone, "the slot has a new tenant");
+    assert_eq!(bench.step(Input::Release { lease: first.parts[0], outcome: Outcome::Ok }), Output::Gone, "the slot has a new tenant");
     assert_eq!(bench.usage("a").0, 1);
 }
 
@@ -580,7 +580,7 @@ fn named_caps_refuse_the_new_and_keep_the_present() {
     let reason = |bench: &mut Bench, key: &str| match bench.step(Input::Acquire {
         request: &request(key),
         wait: true,
-        secret: None,
+        secrets: &[],
     }) {
         Output::Refused(refusal) => refusal.reason,
         other => panic!("{other:?}"),

@@ -12,7 +12,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    Change, Concurrency, Counts, Effect, Grant, Input, LeaseRef, Limiter, Limits, MAX_PASSES, Mode, Output,
+    Change, Concurrency, Counts, Effect, Grant, Input, LeaseRef, Limiter, Limits, MAX_PASSES, Mode, Outcome, Output,
     Precondition, Rate, Reason, Request, RuleBook, RuleSpec, ScopedKey, ShardLimits, WaiterId,
 };
 
@@ -395,7 +395,7 @@ impl World {
                 self.seen.barred += usize::from(barred && expected == Some(true));
                 self.seen.contended += usize::from(expected == Some(false));
                 self.seen.never += usize::from(expected.is_none());
-                match self.step(Input::Acquire { request: &request, wait: wait.is_some(), secret: None }) {
+                match self.step(Input::Acquire { request: &request, wait: wait.is_some(), secrets: &[] }) {
                     Output::Granted(grant) => {
                         assert!(!behind, "a newcomer overtook in its line");
                         self.count_passes(&request);
@@ -426,7 +426,7 @@ impl World {
                     self.book_end(index);
                     // The parts end one by one, as in the engine; between them the reference is already ahead, which only frees.
                     for lease in parts {
-                        assert_eq!(self.limiter.step(self.now, Input::Release { lease }, &mut effects), Output::Done);
+                        assert_eq!(self.limiter.step(self.now, Input::Release { lease, outcome: Outcome::Ok }, &mut effects), Output::Done);
                     }
                     self.take_effects(effects);
                 }

@@ -5,7 +5,7 @@ use crate::program::{Ask, Op, Program, Time, period};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    CounterSnapshot, Effect, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Output, Reason, Request, RuleBook,
+    CounterSnapshot, Effect, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Outcome, Output, Reason, Request, RuleBook,
     ScopedKey, Shard, WaiterId,
 };
 
@@ -178,7 +178,7 @@ impl World {
         let secret = ask.named.then_some(self.secrets);
 
         let foreseen = self.check(&request);
-        let output = self.step(Input::Acquire { request: &request, wait, secret });
+        let output = self.step(Input::Acquire { request: &request, wait, secrets: secret.as_slice() });
         match (foreseen, output) {
             (Output::WouldGrant(_), Output::Granted(grant)) => {
                 self.model.grant(self.now, &self.book, &request, &grant, secret);
@@ -210,15 +210,15 @@ impl World {
         // The parts end one by one; between them the model is ahead, which only frees.
         let lease = self.model.end(index);
         for part in &lease.parts {
-            assert_eq!(self.step(Input::Release { lease: *part }), Output::Done);
-            assert_eq!(self.step(Input::Release { lease: *part }), Output::Gone, "released twice");
+            assert_eq!(self.step(Input::Release { lease: *part, outcome: Outcome::Ok }), Output::Done);
+            assert_eq!(self.step(Input::Release { lease: *part, outcome: Outcome::Ok }), Output::Gone, "released twice");
         }
         self.bury(lease);
     }
 
     fn all_gone(&mut self, index: usize) {
         for part in self.stale[index].parts.clone() {
-            assert_eq!(self.step(Input::Release { lease: part }), Output::Gone);
+            assert_eq!(self.step(Input::Release { lease: part, outcome: Outcome::Ok }), Output::Gone);
             assert_eq!(self.step(Input::Extend { lease: part, lease_time: Duration::from_secs(1) }), Output::Gone);
         }
         if let Some(id) = self.stale[index].id {
@@ -252,7 +252,7 @@ impl World {
         assert!(self.waiters.is_empty(), "somebody waits for a limiter that is closed");
         let request = Request::new(ScopedKey::new("a", None).expect("a valid scope"));
         let foreseen = self.check(&request);
-        let output = self.step(Input::Acquire { request: &request, wait: true, secret: None });
+        let output = self.step(Input::Acquire { request: &request, wait: true, secrets: &[] });
         assert_eq!(foreseen, output);
         assert!(matches!(&output, Output::Refused(refusal) if refusal.reason == Reason::Unavailable), "{output:?}");
     }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use weir_limiter::{
-    Change, CounterSnapshot, Effect, Grant, Input, Limiter, Output, Precondition, Refusal, Request, RuleBook,
+    Change, CounterSnapshot, Effect, Grant, Input, Limiter, Outcome, Output, Precondition, Refusal, Request, RuleBook,
     RulePatch, ShardLimits, WaiterId,
 };
 
@@ -66,7 +66,7 @@ impl Bench {
     pub(crate) fn try_acquire(&mut self, request: &Request) -> Result<Grant, Refusal> {
         self.secret += u128::from(request.lease_time.is_some());
         let secret = request.lease_time.map(|_| self.secret);
-        match self.step(Input::Acquire { request, wait: false, secret }) {
+        match self.step(Input::Acquire { request, wait: false, secrets: secret.as_slice() }) {
             Output::Granted(grant) => Ok(grant),
             Output::Refused(refusal) => Err(refusal),
             other => panic!("{other:?}"),
@@ -78,7 +78,7 @@ impl Bench {
     }
 
     pub(crate) fn wait(&mut self, request: &Request) -> WaiterId {
-        match self.step(Input::Acquire { request, wait: true, secret: None }) {
+        match self.step(Input::Acquire { request, wait: true, secrets: &[] }) {
             Output::Waiting(waiter) => waiter,
             other => panic!("{other:?}"),
         }
@@ -86,7 +86,7 @@ impl Bench {
 
     pub(crate) fn release(&mut self, grant: &Grant) {
         for part in &grant.parts {
-            assert_eq!(self.step(Input::Release { lease: *part }), Output::Done);
+            assert_eq!(self.step(Input::Release { lease: *part, outcome: Outcome::Ok }), Output::Done);
         }
     }
 

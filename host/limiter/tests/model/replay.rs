@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use weir_limiter::{
     Change, Concurrency, CounterSnapshot, Counts, Effect, Grant, IDLE_KEEP, Input, LeaseId, LeaseRef, Limiter, Limits,
-    Output, Pattern, Precondition, Request, RuleBook, RuleSpec, ScopedKey, ShardLimits, WaiterId,
+    Outcome, Output, Pattern, Precondition, Request, RuleBook, RuleSpec, ScopedKey, ShardLimits, WaiterId,
 };
 
 /// A quarter of a tick: four make the shortest lease time.
@@ -164,7 +164,7 @@ impl Replay {
                 let secret = ask_for.timed.then_some(self.secrets);
                 let request = &FIXED.requests[client][ask];
                 let id = secret.map(|secret| LeaseId { shard: 0, secret });
-                self.clients[client] = match self.step(Input::Acquire { request, wait: ask_for.waits, secret }) {
+                self.clients[client] = match self.step(Input::Acquire { request, wait: ask_for.waits, secrets: secret.as_slice() }) {
                     Output::Granted(grant) => self.granted(id, grant),
                     Output::Refused(refusal) => Client::Refused(refusal.reason),
                     Output::Waiting(waiter) => {
@@ -217,7 +217,7 @@ impl Replay {
         let Client::Holding(id) = self.clients[client] else { return Err("who releases holds nothing".into()) };
         self.clients[client] = Client::Idle;
         for lease in self.leases[usize::from(id)].grant.parts.clone() {
-            same("a release", &self.step(Input::Release { lease }), &Output::Done)?;
+            same("a release", &self.step(Input::Release { lease, outcome: Outcome::Ok }), &Output::Done)?;
         }
         Ok(())
     }
@@ -253,7 +253,7 @@ impl Replay {
     fn send(&mut self, Message { kind, client, .. }: Message, lease: LeaseRef) -> Output {
         match kind {
             Kind::Extend => self.step(Input::Extend { lease, lease_time: quarters(lease_time(client)) }),
-            Kind::Release => self.step(Input::Release { lease }),
+            Kind::Release => self.step(Input::Release { lease, outcome: Outcome::Ok }),
         }
     }
 

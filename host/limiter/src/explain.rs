@@ -1,0 +1,197 @@
+//! Explain: which rules bind a request and why not the others, what is used, who stands before it, when it would be
+//! admitted, and what would change that. With no effect.
+//!
+//! The time is not computed by a formula: the state is copied, the request joins the copy, and the copy is run forward,
+//! from timer to timer, with everybody who waits in it, until the request is granted. What rates say is exact if nothing
+//! else arrives. When a holder ends nobody knows: it is taken to hold as long as the mean at its counters, and the
+//! answer says that it is an estimate.
+//!
+//! # Bounds
+//! O(state of the shards that the request lies in), and not at all where that is more than [`MAX_STATE`] entries: an
+//! operator's question must not hold up everybody else's.
+
+use crate::acquire::{Arrival, Sites, nanos};
+use crate::book::{Rule, RuleStanding};
+use crate::describe::Which;
+use crate::lease::LeasePart;
+use crate::name::CounterKind;
+use crate::operator::Outcome;
+use crate::refusal::{Constraint, Refusal};
+use crate::request::{DEFAULT_MAX_WAIT, LeaseRef, Request};
+use crate::shard::Shard;
+use crate::snapshot::CounterSnapshot;
+use crate::step::{Effect, Input, ShardSet};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most counters, leases and waiters of a shard that is copied to look ahead: a few milliseconds.
+const MAX_STATE: usize = 10_000;
+/// The most events that are looked ahead.
+const MAX_EVENTS: usize = 20_000;
+/// How long a lease is taken to be held where none has ended yet: 1 s, the least that an estimate says.
+const UNKNOWN_HOLD: u64 = 1_000_000_000;
+
+/// Why a request would be granted or not, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// What it would get now if it did not wait: nothing in its way, or the refusal.
+    pub refusal: Option<Refusal>,
+    /// Its counters, in the order in which they are asked.
+    pub counters: Vec<ExplainedCounter>,
+    /// How many stand before it at the first counter that is in its way; absent when it need not wait.
+    pub position: Option<usize>,
+    /// When it would be admitted; absent when it never is, not within its wait, or too much would have to be looked at.
+    pub forecast: Option<Forecast>,
+    /// The version of the rule book that was asked.
+    pub book_version: u64,
+}
+
+/// One counter of an explanation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedCounter {
+    /// What is used there.
+    pub counter: CounterSnapshot,
+    /// Every rule that matches, best rank first, and how it stands.
+    pub rules: Vec<(Arc<Rule>, RuleStanding)>,
+    /// Every limit that holds for the request there.
+    pub constraints: Vec<Constraint>,
+}
+
+/// When a request would be admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecast {
+    /// From now.
+    pub admitted_in: Duration,
+    /// Whether it rests on how long leases were held so far. Else it is exact if nothing else arrives.
+    pub estimated: bool,
+}
+
+impl ShardSet<'_, '_> {
+    /// Explains a request that may wait. `None`: not all its shards are at hand.
+    pub(crate) fn explain(&mut self, request: &Request, now: u64) -> Option<Explanation> {
+        let refusal = self.check(now, request)?.err();
+        let forecast = self.forecast(request, now);
+        let mut sites = Sites::new();
+        self.locate_for_show(request, &mut sites);
+        let mut counters = Vec::new();
+        for site in &sites {
+            let one = Sites::from_slice(&[*site]);
+            let constraints = self.describe(now, &one, &request.inline, None, Which::Binding);
+            let shard = &mut *self.shards[site.at];
+            let counter = &mut shard.counters[site.hold.counter as usize];
+            let rules = match counter.kind {
+                CounterKind::Named => shard.book.matching(&counter.name),
+                CounterKind::Pool => {
+                    shard.book.pool(&counter.name).map(|rule| (Arc::clone(rule), RuleStanding::BindsPool)).into_iter().collect()
+                }
+                CounterKind::Inline => Vec::new(),
+            };
+            counters.push(ExplainedCounter { counter: CounterSnapshot::of(counter, now), rules, constraints });
+        }
+        let position = refusal.as_ref().map(|_| self.position_of(request, &sites, now));
+        self.leave_no_trace(&sites, now);
+        Some(Explanation { refusal, counters, position, forecast, book_version: self.shards[0].book.version() })
+    }
+
+    /// How many stand before a newcomer: in its line, or at the counter of its sites where most wait.
+    fn position_of(&self, request: &Request, sites: &Sites, now: u64) -> usize {
+        let line = self.line_of(request, sites).map(|(line, _)| line);
+        let before = sites.iter().map(|site| {
+            let counter = &self.shards[site.at].counters[site.hold.counter as usize];
+            let line = line.as_deref().filter(|line| counter.waitlist.get(line).is_some());
+            counter.waitlist.before(line, true, now)
+        });
+        before.max().unwrap_or(0)
+    }
+
+    /// Runs a copy of the state forward until a newcomer is granted.
+    fn forecast(&self, request: &Request, now: u64) -> Option<Forecast> {
+        let size = |shard: &Shard| shard.counters.len() + shard.leases.len() + shard.waiters.len();
+        if self.shards.iter().any(|shard| size(shard) > MAX_STATE) {
+            return None;
+        }
+        let mut copies: Vec<Shard> = self.shards.iter().map(|shard| (**shard).clone()).collect();
+        let mut copies: Vec<&mut Shard> = copies.iter_mut().collect();
+        let mut copy = ShardSet::new(&mut copies);
+        let mut effects = Vec::new();
+        let waiter = match copy.arrive(now, request, true, &[], &mut effects) {
+            Arrival::Granted(_) => return Some(Forecast { admitted_in: Duration::ZERO, estimated: false }),
+            Arrival::Waiting(waiter) => waiter,
+            Arrival::Refused(_) | Arrival::Elsewhere => return None,
+        };
+        let latest = now.saturating_add(nanos(request.max_wait.unwrap_or(DEFAULT_MAX_WAIT)));
+        let mut ends = copy.expected_ends(now);
+        let mut estimated = false;
+        for _ in 0..MAX_EVENTS {
+            let due = copy.shards.iter().filter_map(|shard| shard.next_due()).min().unwrap_or(u64::MAX);
+            let end = ends.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
+            let at = due.min(end);
+            if at > latest {
+                return None;
+            }
+            let input = match ends.peek() {
+                Some(Reverse((_, shard, slot, fence))) if end <= due => {
+                    estimated = true;
+                    let lease = LeaseRef { shard: *shard, slot: *slot, fence: *fence };
+                    ends.pop();
+                    Input::Release { lease, outcome: Outcome::Ok }
+                }
+                _ => Input::Tick,
+            };
+            effects.clear();
+            copy.step(at, input, &mut effects);
+            let mut next = 0;
+            while let Some(effect) = effects.get(next).cloned() {
+                next += 1;
+                match effect {
+                    Effect::Granted { waiter: granted, .. } if granted == waiter => {
+                        return Some(Forecast { admitted_in: Duration::from_nanos(at - now), estimated });
+                    }
+                    Effect::Refused { waiter: refused, .. } if refused == waiter => return None,
+                    Effect::Granted { grant, .. } => {
+                        for lease in grant.more.iter().chain([&grant]).flat_map(|grant| &grant.parts) {
+                            ends.push(copy.expected_end(*lease, at));
+                        }
+                    }
+                    Effect::Refused { .. } => {}
+                    Effect::Retry { waiter, shards } => {
+                        // Who needs more shards than are at hand stays where it is.
+                        if shards.iter().all(|shard| copy.at(*shard).is_some()) && next < MAX_EVENTS {
+                            copy.step(at, Input::Retry { waiter }, &mut effects);
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// When everybody who holds anything is expected to end.
+    fn expected_ends(&self, now: u64) -> BinaryHeap<Reverse<(u64, u16, u32, u64)>> {
+        let mut ends = BinaryHeap::new();
+        for shard in self.shards.iter() {
+            for (slot, part) in &shard.leases {
+                let lease = LeaseRef { shard: shard.index, slot: slot as u32, fence: part.fence };
+                ends.push(self.expected_end(lease, now));
+            }
+        }
+        ends
+    }
+
+    fn expected_end(&self, lease: LeaseRef, now: u64) -> Reverse<(u64, u16, u32, u64)> {
+        let shard = self.at(lease.shard).map(|at| &*self.shards[at]);
+        let part = shard.and_then(|shard| Some((shard, shard.leases.get(lease.slot as usize)?)));
+        let at = part.map_or(now, |(shard, part)| now.max(expected_end(shard, part, now)));
+        Reverse((at, lease.shard, lease.slot, lease.fence))
+    }
+}
+
+fn expected_end(shard: &Shard, part: &LeasePart, now: u64) -> u64 {
+    let means = part.holds.iter().map(|hold| shard.counters[hold.counter as usize].mean_hold);
+    let mean = means.max().filter(|mean| *mean > 0).unwrap_or(UNKNOWN_HOLD);
+    let expected = part.granted_at.saturating_add(mean);
+    // Who has held for longer than the mean has as long again before it.
+    if expected > now { expected } else { now.saturating_add(mean) }
+}

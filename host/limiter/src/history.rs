@@ -1,0 +1,267 @@
+//! What was started at one counter: a history for each mode, period and counting.
+//!
+//! Histories belong to their counter, not to a rule: they survive edits of a limit, a disabled and a deleted rule, until
+//! they age out. A rate asks the history of its kind; where there is none, nothing was started under it yet.
+//!
+//! Where callers bring their own numbers, requests of several kinds meet at one counter: each start is then written into
+//! every history that lives, so that each kind sees all starts, and there are at most [`MAX_KINDS`] of them.
+
+use crate::limits::{Counts, Limits, MAX_RATES, Mode, Rate};
+use crate::smooth::{self, Arrival};
+use crate::window::Window;
+use smallvec::SmallVec;
+use std::num::NonZeroU32;
+
+/// The most kinds (mode, period, counting) of rates that callers may bring to one inline key at a time.
+pub const MAX_KINDS: usize = 8;
+
+/// What one rate remembers.
+#[derive(Debug, Clone)]
+enum Starts {
+    Window(Box<Window>),
+    Smooth(Arrival),
+}
+
+/// The history of one (mode, period, counting).
+#[derive(Debug, Clone)]
+struct History {
+    /// Tells it from all others that its counter ever had.
+    id: u32,
+    counts: Counts,
+    period: u64,
+    starts: Starts,
+}
+
+impl History {
+    fn is_of(&self, rate: &Rate) -> bool {
+        let mode = match self.starts {
+            Starts::Window(_) => Mode::Window,
+            Starts::Smooth(_) => Mode::Smooth,
+        };
+        (mode, self.period, self.counts) == (rate.mode, rate.period_nanos(), rate.counts)
+    }
+
+    /// From when on it equals no history at all.
+    fn ends_at(&self) -> u64 {
+        match &self.starts {
+            Starts::Window(window) => window.ends_at(self.period).unwrap_or(0),
+            Starts::Smooth(arrival) => arrival.at,
+        }
+    }
+}
+
+/// How a rate stands towards `need` more units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RateVerdict {
+    Fits,
+    /// They fit at this instant if nothing else starts.
+    NotUntil(u64),
+    Never,
+}
+
+/// Where a start of cost is written down, so that it can be taken back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    history: u32,
+    /// Units of it that have not been taken back.
+    left: u32,
+    /// The units started there so far, this one included.
+    number: u64,
+    /// When.
+    at: u64,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Histories {
+    all: SmallVec<[History; 1]>,
+    next_id: u32,
+}
+
+impl Histories {
+    /// Whether `need` more units of `rate` fit now. No effect but forgetting what has left the window.
+    pub(crate) fn ask(&mut self, rate: &Rate, now: u64, need: u32) -> RateVerdict {
+        // Who needs nothing is not in the way of a limit, nor it in theirs, even where more was started than it now allows.
+        let Some(units) = NonZeroU32::new(need) else { return RateVerdict::Fits };
+        let period = rate.period_nanos();
+        let history = self.all.iter_mut().find(|history| history.is_of(rate));
+        match rate.mode {
+            Mode::Window => {
+                let limit = u64::from(rate.limit.get());
+                let need = u64::from(need);
+                if need > limit {
+                    return RateVerdict::Never;
+                }
+                let Some(History { starts: Starts::Window(window), .. }) = history else { return RateVerdict::Fits };
+                if window.used(now, period) + need <= limit {
+                    return RateVerdict::Fits;
+                }
+                window.fits_at(now, period, need, limit).map_or(RateVerdict::Never, RateVerdict::NotUntil)
+            }
+            Mode::Smooth => {
+                let arrival = match history {
+                    Some(History { starts: Starts::Smooth(arrival), .. }) => {
+                        arrival.at_pace(rate.interval_nanos(), now).at
+                    }
+                    _ => 0,
+                };
+                match smooth::ask(rate, arrival, now, units) {
+                    smooth::Verdict::Fits(_) => RateVerdict::Fits,
+                    smooth::Verdict::NotUntil(at) => RateVerdict::NotUntil(at),
+                    smooth::Verdict::Never => RateVerdict::Never,
+                }
+            }
+        }
+    }
+
+    /// Writes down that `need` units of `rate` start now, whatever it allows, and answers where.
+    pub(crate) fn start(&mut self, rate: &Rate, now: u64, need: u32) -> Option<Start> {
+        let need = NonZeroU32::new(need)?;
+        let index = match self.all.iter().position(|history| history.is_of(rate)) {
+            Some(index) => index,
+            None => {
+                // A history that has aged out makes room: rules that change every minute must not pile them up.
+                self.all.retain(|history| history.ends_at() > now);
+                let starts = match rate.mode {
+                    Mode::Window => Starts::Window(Box::default()),
+                    Mode::Smooth => Starts::Smooth(Arrival { interval: rate.interval_nanos(), ..Arrival::default() }),
+                };
+                self.next_id = self.next_id.wrapping_add(1);
+                self.all.push(History { id: self.next_id, period: rate.period_nanos(), counts: rate.counts, starts });
+                self.all.len() - 1
+            }
+        };
+        let history = &mut self.all[index];
+        let number = match &mut history.starts {
+            Starts::Window(window) => {
+                window.record(now, history.period, u64::from(need.get()));
+                0
+            }
+            Starts::Smooth(arrival) => {
+                *arrival = arrival.at_pace(rate.interval_nanos(), now);
+                match smooth::ask(rate, arrival.at, now, need) {
+                    smooth::Verdict::Fits(next) => {
+                        arrival.at = next;
+                        arrival.started += u64::from(need.get());
+                    }
+                    _ => arrival.push(u64::from(need.get()), now),
+                }
+                arrival.started
+            }
+        };
+        Some(Start { history: history.id, left: need.get(), number, at: now })
+    }
+
+    /// Writes a start down in every living history that the rates of `limits` have not written it into.
+    pub(crate) fn start_beside(&mut self, limits: &Limits, now: u64, calls: u32, cost: u32) {
+        for history in &mut self.all {
+            if history.ends_at() <= now || limits.rates.iter().any(|rate| history.is_of(rate)) {
+                continue;
+            }
+            let need = u64::from(match history.counts {
+                Counts::Calls => calls,
+                Counts::Cost => cost,
+            });
+            match &mut history.starts {
+                _ if need == 0 => {}
+                Starts::Window(window) => window.record(now, history.period, need),
+                Starts::Smooth(arrival) => arrival.push(need, now),
+            }
+        }
+    }
+
+    /// When there is room for the kinds of these rates beside those that live. `None`: now.
+    pub(crate) fn has_room_at(&self, limits: &Limits, now: u64) -> Option<u64> {
+        let living = self.all.iter().filter(|history| history.ends_at() > now);
+        let lives = |rate: &Rate| self.all.iter().any(|history| history.ends_at() > now && history.is_of(rate));
+        let new = limits.rates.iter().filter(|rate| !lives(rate)).count();
+        let mut ends: SmallVec<[u64; MAX_KINDS]> = living.map(History::ends_at).collect();
+        let over = (ends.len() + new).saturating_sub(MAX_KINDS);
+        if new == 0 || over == 0 {
+            return None;
+        }
+        ends.sort_unstable();
+        ends.get(over - 1).copied()
+    }
+
+    /// How many live.
+    pub(crate) fn living(&self, now: u64) -> usize {
+        self.all.iter().filter(|history| history.ends_at() > now).count()
+    }
+
+    /// Takes `units` back from each history that the starts of a lease here were written into, the latest starts first,
+    /// as far as they still count.
+    pub(crate) fn refund<'a>(&mut self, starts: impl DoubleEndedIterator<Item = &'a mut Start>, units: u32, now: u64) {
+        let mut taken: SmallVec<[(u32, u32); 2]> = SmallVec::new();
+        for start in starts.rev() {
+            let Some(history) = self.all.iter_mut().find(|history| history.id == start.history) else { continue };
+            let before = match taken.iter_mut().find(|(id, _)| *id == start.history) {
+                Some((_, before)) => before,
+                None => {
+                    taken.push((start.history, 0));
+                    let Some((_, before)) = taken.last_mut() else { continue };
+                    before
+                }
+            };
+            let take = start.left.min(units - *before);
+            *before += take;
+            start.left -= take;
+            match &mut history.starts {
+                Starts::Window(window) => window.refund(start.at, u64::from(take), now, history.period),
+                Starts::Smooth(arrival) => arrival.refund(start.number, u64::from(take), now),
+            };
+        }
+    }
+
+    /// Units of `rate` in use now, for show.
+    pub(crate) fn used(&mut self, rate: &Rate, now: u64) -> u64 {
+        match self.all.iter_mut().find(|history| history.is_of(rate)) {
+            None => 0,
+            Some(history) => match &mut history.starts {
+                Starts::Window(window) => window.used(now, history.period),
+                Starts::Smooth(arrival) => smooth::used(rate, arrival.at_pace(rate.interval_nanos(), now).at, now),
+            },
+        }
+    }
+
+    /// Puts the smooth ones at the pace of these limits from `changed` on.
+    pub(crate) fn at_pace_of(&mut self, limits: &Limits, changed: u64) {
+        for history in &mut self.all {
+            let rate = limits.rates.iter().find(|rate| history.is_of(rate));
+            if let (Starts::Smooth(arrival), Some(rate)) = (&mut history.starts, rate) {
+                *arrival = arrival.at_pace(rate.interval_nanos(), changed);
+            }
+        }
+    }
+
+    /// Entries of all its logs.
+    pub(crate) fn log_entries(&self) -> usize {
+        let entries = self.all.iter().map(|history| match &history.starts {
+            Starts::Window(window) => window.len(),
+            Starts::Smooth(_) => 0,
+        });
+        entries.sum()
+    }
+
+    /// Forgets what has left its windows.
+    pub(crate) fn forget(&mut self, now: u64) {
+        for history in &mut self.all {
+            if let Starts::Window(window) = &mut history.starts {
+                window.used(now, history.period);
+            }
+        }
+        if self.all.len() > MAX_RATES {
+            self.all.retain(|history| history.ends_at() > now);
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.all.clear();
+    }
+
+    /// When all of it has aged out. In the past: it has.
+    pub(crate) fn ends_at(&self) -> u64 {
+        self.all.iter().map(History::ends_at).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,218 @@
+//! What becomes of a lease after its grant: it is extended, settled, and ends.
+
+use crate::acquire::nanos;
+use crate::counter::Counter;
+use crate::lease::{Hold, LeasePart, Rest};
+use crate::limits::Counts;
+use crate::name::CounterKind;
+use crate::operator::Outcome;
+use crate::request::{LeaseId, LeaseRef, MAX_LEASE_LIFE};
+use crate::shard::{Shard, Timer, hold_is_measured};
+use crate::step::{Effect, Output, Settled, ShardSet};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl ShardSet<'_, '_> {
+    /// Ends one part of a lease: gives back what it holds, settles its loans, and serves who waits for it.
+    #[inline]
+    pub(crate) fn release(
+        &mut self,
+        at: usize,
+        slot: u32,
+        fence: u64,
+        outcome: Outcome,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let shard = &mut *self.shards[at];
+        if shard.leases.get(slot as usize).is_none_or(|part| part.fence != fence) {
+            return false;
+        }
+        let part = shard.leases.remove(slot as usize);
+        shard.uncount_lease(part.caller);
+        if part.ends_at != 0 {
+            shard.clear_timer(part.ends_at, Timer::Expiry { slot, fence });
+        }
+        if let Some(secret) = part.secret() {
+            shard.ids.remove(&secret);
+        }
+        if outcome != Outcome::Ok {
+            shard.note_outcome(&part, outcome, now);
+        }
+        let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
+        if let Some((lender, fence)) = part.lender()
+            && let Some(lender) = shard.leases.get_mut(lender as usize).filter(|lender| lender.fence == fence)
+        {
+            lender.set_loan(None);
+            // Who waits to ride on the lender may do so at any of its counters now.
+            freed.extend(lender.holds.iter().map(|hold| hold.counter));
+        }
+        let loan = part.loan();
+        let mut holds = part.holds;
+        if let Some((borrower, fence)) = loan
+            && let Some(borrower) = shard.leases.get_mut(borrower as usize).filter(|borrower| borrower.fence == fence)
+        {
+            hand_over(&mut holds, borrower);
+        }
+        let (measured, held_for) = (hold_is_measured(fence), now.saturating_sub(part.granted_at));
+        for hold in &holds {
+            let counter = &mut shard.counters[hold.counter as usize];
+            counter.give_back(hold, now);
+            if measured {
+                counter.held_for(held_for);
+            }
+            shard.sweep_later(hold.counter, now);
+        }
+        if shard.leases.is_empty() && shard.leases.capacity() > 64 {
+            shard.leases.shrink_to_fit();
+        }
+        // Serving one counter can move waiters to another, never drop it: it was held a moment ago, so a sweep is due.
+        if self.shards[at].parked > 0 {
+            for counter in freed {
+                self.serve(at, counter, now, effects);
+            }
+        }
+        true
+    }
+
+    pub(crate) fn find(&self, id: LeaseId) -> Output {
+        let Some(shard) = self.shards.iter().find(|shard| shard.index == id.shard) else { return Output::Gone };
+        let found = shard.ids.get(&id.secret).and_then(|slot| Some((*slot, shard.leases.get(*slot as usize)?)));
+        match found {
+            Some((slot, part)) => Output::Found(part.parts(LeaseRef { shard: id.shard, slot, fence: part.fence })),
+            None => Output::Gone,
+        }
+    }
+
+    /// All parts of a lease by its first, if all of them live.
+    fn parts_of(&self, first: LeaseRef) -> Option<SmallVec<[LeaseRef; 1]>> {
+        let parts = self.part(first)?.parts(first);
+        parts.iter().all(|lease| self.part(*lease).is_some()).then_some(parts)
+    }
+
+    fn part(&self, lease: LeaseRef) -> Option<&LeasePart> {
+        let found = self.shards[self.position(lease.shard)].leases.get(lease.slot as usize);
+        found.filter(|part| part.fence == lease.fence)
+    }
+
+    pub(crate) fn extend(&mut self, lease: LeaseRef, lease_time: Duration, now: u64) -> Output {
+        let (Some(first), Some(parts)) = (self.part(lease), self.parts_of(lease)) else { return Output::Gone };
+        if first.ends_at == 0 {
+            return Output::Extended(None);
+        }
+        let latest = first.granted_at.saturating_add(nanos(MAX_LEASE_LIFE));
+        let end = now.saturating_add(nanos(lease_time)).min(latest).max(first.ends_at);
+        for lease in parts {
+            let at = self.position(lease.shard);
+            let shard = &mut *self.shards[at];
+            let before = std::mem::replace(&mut shard.leases[lease.slot as usize].ends_at, end);
+            let timer = Timer::Expiry { slot: lease.slot, fence: lease.fence };
+            shard.clear_timer(before, timer);
+            shard.set_timer(end, timer);
+        }
+        Output::Extended(Some(end))
+    }
+
+    /// Puts the cost that was really used in the place of what was asked for. Only limits that count cost change.
+    ///
+    /// A refund gives held cost back, and takes it out of the start that it was booked as, as far as that still counts.
+    /// An overrun is held from now on, and booked as a start of its own.
+    pub(crate) fn settle(&mut self, lease: LeaseRef, cost: u32, now: u64, effects: &mut Vec<Effect>) -> Output {
+        let Some(parts) = self.parts_of(lease) else { return Output::Gone };
+        let mut settled = Settled::default();
+        let mut freed: SmallVec<[(u16, u32); 4]> = SmallVec::new();
+        for lease in parts {
+            let at = self.position(lease.shard);
+            let shard = &mut *self.shards[at];
+            // Taken out while its counters change.
+            let part = &mut shard.leases[lease.slot as usize];
+            let (loan, mut holds) = (part.loan(), std::mem::take(&mut part.holds));
+            let mut rest = part.rest.take();
+            let borrower = loan.and_then(|(slot, _)| shard.leases.get(slot as usize));
+            let lent: SmallVec<[(u32, u32); 3]> = borrower.map_or_else(SmallVec::new, |borrower| {
+                borrower.holds.iter().map(|hold| (hold.counter, hold.lent_cost)).collect()
+            });
+            for hold in &mut holds {
+                // What somebody rides on stays until that one has ended.
+                let lent = lent.iter().find(|(counter, _)| *counter == hold.counter).map_or(0, |(_, cost)| *cost);
+                let wanted = cost.saturating_sub(hold.lent_cost).max(lent);
+                let changed = shard.counters[hold.counter as usize].settle(hold, wanted, &mut rest, now);
+                settled.refunded = settled.refunded.max(changed.refunded);
+                settled.overrun = settled.overrun.max(changed.overrun);
+                shard.book_log(hold.counter);
+                freed.push((lease.shard, hold.counter));
+            }
+            let part = &mut shard.leases[lease.slot as usize];
+            (part.holds, part.rest) = (holds, rest);
+        }
+        if settled.refunded > 0 {
+            for (shard, counter) in freed {
+                self.serve(self.position(shard), counter, now, effects);
+            }
+        }
+        Output::Settled(settled)
+    }
+}
+
+impl Counter {
+    /// Changes what a hold has of cost, here and in the histories.
+    fn settle(&mut self, hold: &mut Hold, wanted: u32, rest: &mut Option<Box<Rest>>, now: u64) -> Settled {
+        let before = std::mem::replace(&mut hold.cost, wanted);
+        let (refunded, overrun) = (before.saturating_sub(wanted), wanted.saturating_sub(before));
+        self.cost = self.cost + u64::from(overrun) - u64::from(refunded);
+        self.last_used = now;
+        if hold.shadowed
+            && let Some(rare) = &mut self.rare
+        {
+            rare.shadow.settle(before, wanted);
+        }
+        if let Some(rest) = rest.as_mut().filter(|_| refunded > 0) {
+            let starts = rest.starts.iter_mut().filter(|(counter, _)| *counter == hold.counter);
+            self.histories.refund(starts.map(|(_, start)| start), refunded, now);
+        }
+        if overrun > 0 {
+            let rule = self.rule.take();
+            let own = rest.iter().flat_map(|rest| &rest.inline).find(|(counter, _)| *counter == hold.counter);
+            let own = own.map(|(_, inline)| Arc::clone(inline));
+            if self.kind == CounterKind::Inline {
+                let limits = Self::limits(rule.as_ref(), own.as_ref()).cloned().unwrap_or_default();
+                self.histories.start_beside(&limits, now, 0, overrun);
+            }
+            let rates = Self::limits(rule.as_ref(), own.as_ref()).into_iter().flat_map(|limits| &limits.rates);
+            for rate in rates.filter(|rate| rate.counts == Counts::Cost) {
+                let start = self.histories.start(rate, now, overrun);
+                rest.get_or_insert_default().starts.extend(start.map(|start| (hold.counter, start)));
+            }
+            self.rule = rule;
+        }
+        Settled { refunded, overrun }
+    }
+}
+
+impl Shard {
+    /// Writes down how the work under a lease ended.
+    #[cold]
+    fn note_outcome(&mut self, part: &LeasePart, outcome: Outcome, now: u64) {
+        for hold in &part.holds {
+            let counter = &mut self.counters[hold.counter as usize];
+            counter.failed = counter.failed.saturating_add(1);
+            if let Outcome::PushedBack(asked) = outcome {
+                self.push_back(hold.counter, hold.leaf, asked, now);
+            }
+        }
+    }
+}
+
+/// Moves what a borrower rode on from the lender that ends to the borrower, which holds it from now on.
+fn hand_over(holds: &mut SmallVec<[Hold; 3]>, borrower: &mut LeasePart) {
+    borrower.set_lender(None);
+    for borrowed in &mut borrower.holds {
+        if let Some(own) = holds.iter_mut().find(|own| own.counter == borrowed.counter) {
+            own.calls -= borrowed.lent_calls;
+            own.cost -= borrowed.lent_cost;
+            borrowed.calls += std::mem::take(&mut borrowed.lent_calls);
+            borrowed.cost += std::mem::take(&mut borrowed.lent_cost);
+        }
+    }
+}
