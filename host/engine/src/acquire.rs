@@ -1,4 +1,4 @@
-//! Waiting for a lease, as a future.
+//! Waiting for leases, as futures.
 
 use crate::cell::Wait;
 use crate::engine::Engine;
@@ -11,6 +11,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use weir_limiter::{LeaseId, Reason, Refusal, Request, WaiterId};
 
+/// What a request gets: a lease, and the further ones of a batch.
+pub(crate) type Leases = SmallVec<[Lease; 1]>;
+/// 128 bits for each timed lease.
+pub(crate) type Secrets = SmallVec<[u128; 1]>;
+
 /// The future of [`Engine::acquire`].
 ///
 /// It takes its place in line when it is first polled.
@@ -21,13 +26,29 @@ use weir_limiter::{LeaseId, Reason, Refusal, Request, WaiterId};
 #[must_use = "a request does nothing until it is polled"]
 #[derive(Debug)]
 pub struct Acquire {
+    inner: Pending,
+}
+
+/// The future of [`Engine::acquire_batch`].
+///
+/// # Cancel safety
+/// As [`Acquire`].
+#[must_use = "a request does nothing until it is polled"]
+#[derive(Debug)]
+pub struct AcquireBatch {
+    pub(crate) inner: Pending,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Pending {
     engine: Engine,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    New { request: Request, secret: Option<u128> },
+    New { request: Box<Request>, secrets: Secrets },
     Waiting { waiter: WaiterId, shards: SmallVec<[u16; 4]>, wait: Arc<Wait> },
     Done,
 }
@@ -43,26 +64,18 @@ pub enum Started {
 
 /// What became of a request at once.
 pub(crate) enum Begun {
-    Ended(Result<Lease, Refusal>),
+    Ended(Result<Leases, Refusal>),
     Waiting { waiter: WaiterId, shards: SmallVec<[u16; 4]>, wait: Arc<Wait> },
 }
 
-impl Acquire {
-    pub(crate) fn new(engine: Engine, request: Request, secret: Option<u128>) -> Self {
-        Self { engine, state: State::New { request, secret } }
+impl Pending {
+    pub(crate) fn new(engine: Engine, request: Request, secrets: Secrets) -> Self {
+        Self { engine, state: State::New { request: Box::new(request), secrets } }
     }
 
-    pub(crate) fn waiting(engine: Engine, waiter: WaiterId, shards: SmallVec<[u16; 4]>, wait: Arc<Wait>) -> Self {
-        Self { engine, state: State::Waiting { waiter, shards, wait } }
-    }
-}
-
-impl Future for Acquire {
-    type Output = Result<Lease, Refusal>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::New { request, secret } = &self.state {
-            match self.engine.begin(request, true, *secret) {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Leases, Refusal>> {
+        if let State::New { request, secrets } = &self.state {
+            match self.engine.begin(request, true, secrets) {
                 Begun::Ended(outcome) => {
                     self.state = State::Done;
                     return Poll::Ready(outcome);
@@ -84,25 +97,52 @@ impl Future for Acquire {
     }
 }
 
-impl Drop for Acquire {
+impl Drop for Pending {
     fn drop(&mut self) {
         if let State::Waiting { waiter, shards, wait } = std::mem::replace(&mut self.state, State::Done) {
-            self.engine.cancel(waiter, &shards);
+            self.engine.cancel(waiter, shards);
             // A lease that has arrived meanwhile goes back here.
             drop(wait);
         }
     }
 }
 
-/// The future of [`Engine::acquire_timed`].
-///
-/// # Cancel safety
-/// As [`Acquire`]: until the answer is taken, dropping it gives a lease back.
-#[must_use = "a request does nothing until it is polled"]
-#[derive(Debug)]
-pub struct AcquireTimed {
-    pub(crate) inner: Acquire,
-    pub(crate) secret: u128,
+/// The one lease of a request that asked for one.
+pub(crate) fn only(outcome: Result<Leases, Refusal>) -> Result<Lease, Refusal> {
+    outcome.and_then(|leases| leases.into_iter().next().ok_or_else(|| Refusal::new(Reason::Unavailable)))
+}
+
+impl Acquire {
+    pub(crate) fn new(engine: Engine, request: Request) -> Self {
+        Self { inner: Pending::new(engine, request, Secrets::new()) }
+    }
+
+    pub(crate) fn waiting(engine: Engine, waiter: WaiterId, shards: SmallVec<[u16; 4]>, wait: Arc<Wait>) -> Self {
+        Self { inner: Pending { engine, state: State::Waiting { waiter, shards, wait } } }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Lease, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let State::New { request, .. } = &self.inner.state
+            && request.count.get() > 1
+        {
+            // The further leases would have no owner.
+            self.inner.state = State::Done;
+            return Poll::Ready(Err(Refusal::new(Reason::Invalid)));
+        }
+        self.inner.poll(context).map(only)
+    }
+}
+
+impl Future for AcquireBatch {
+    type Output = Result<Vec<Lease>, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.poll(context).map_ok(SmallVec::into_vec)
+    }
 }
 
 /// A lease owned by somebody elsewhere: it ends when released by its id, or at its end.
@@ -112,19 +152,39 @@ pub struct TimedLease {
     pub id: LeaseId,
     /// The fencing number.
     pub fence: u64,
-    /// How long it lasts unless it is extended.
+    /// How long it lasts unless it is extended. Zero: it has ended, where others of its batch have not.
     pub remaining: Duration,
+    /// How long the request waited.
+    pub waited: Duration,
+    /// The version of the rule book that granted it.
+    pub book_version: u64,
 }
 
-impl Future for AcquireTimed {
-    type Output = Result<TimedLease, Refusal>;
+/// Timed leases on their way, under no idempotency key.
+#[derive(Debug)]
+pub(crate) struct PendingTimed {
+    inner: Pending,
+    secrets: Secrets,
+}
+
+impl PendingTimed {
+    pub(crate) fn new(engine: Engine, request: Request, secrets: Secrets) -> Self {
+        Self { inner: Pending::new(engine, request, secrets.clone()), secrets }
+    }
+}
+
+impl Future for PendingTimed {
+    type Output = Result<Vec<TimedLease>, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.inner).poll(context).map_ok(|lease| {
-            let id = LeaseId { shard: lease.home_shard(), secret: self.secret };
-            let now = self.inner.engine.now();
+        let leases = std::task::ready!(self.inner.poll(context));
+        let now = self.inner.engine.now();
+        let timed = |(lease, secret): (Lease, &u128)| {
+            let id = LeaseId { shard: lease.home_shard(), secret: *secret };
+            let (waited, book_version) = (lease.waited(), lease.book_version());
             let (fence, ends_at) = lease.into_timed();
-            TimedLease { id, fence, remaining: remaining(now, ends_at) }
-        })
+            TimedLease { id, fence, remaining: remaining(now, ends_at), waited, book_version }
+        };
+        Poll::Ready(leases.map(|leases| leases.into_iter().zip(&self.secrets).map(timed).collect()))
     }
 }

@@ -1,5 +1,6 @@
 //! One shard behind its lock, and those who wait in it.
 
+use crate::acquire::Leases;
 use crate::clock::Clock;
 use crate::engine::Core;
 use crate::lease::Lease;
@@ -9,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-use weir_limiter::{Effect, Input, LeaseRef, Output, Refusal, Shard, ShardSet};
+use weir_limiter::{Effect, Input, LeaseRef, Outcome, Output, Refusal, Shard, ShardSet};
 
 /// What a waiter's future and the shard share: the outcome, once there is one, and who to wake.
 #[derive(Debug, Default)]
@@ -19,12 +20,12 @@ pub(crate) struct Wait {
 
 #[derive(Debug, Default)]
 struct WaitState {
-    outcome: Option<Result<Lease, Refusal>>,
+    outcome: Option<Result<Leases, Refusal>>,
     waker: Option<Waker>,
 }
 
 impl Wait {
-    fn complete(&self, outcome: Result<Lease, Refusal>) {
+    fn complete(&self, outcome: Result<Leases, Refusal>) {
         let waker = {
             let mut state = self.state.lock();
             state.outcome = Some(outcome);
@@ -36,7 +37,7 @@ impl Wait {
     }
 
     /// Takes the outcome, or leaves a waker for it.
-    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Lease, Refusal>> {
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Leases, Refusal>> {
         let mut state = self.state.lock();
         let outcome = state.outcome.take();
         if outcome.is_none() && !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -157,9 +158,9 @@ impl Cell {
 
     /// Ends one part of a lease.
     #[inline]
-    pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef) {
+    pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef, outcome: Outcome) {
         let mut shard = self.lock();
-        if shard.give_back(lease) {
+        if outcome == Outcome::Ok && shard.give_back(lease) {
             let sooner = self.note_due(&shard);
             drop(shard);
             if sooner && let Some(core) = self.core.upgrade() {
@@ -168,8 +169,9 @@ impl Cell {
             return;
         }
         // A look at the clock costs more than a lock; many releases need none.
-        let now = if shard.release_needs_time(lease) { self.clock.now() } else { 0 };
-        self.step_locked(shard, now, Input::Release { lease }, |_, _| {});
+        let timeless = outcome == Outcome::Ok && !shard.release_needs_time(lease);
+        let now = if timeless { 0 } else { self.clock.now() };
+        self.step_locked(shard, now, Input::Release { lease, outcome }, |_, _| {});
     }
 }
 
@@ -184,9 +186,10 @@ impl Core {
         let mut queue = VecDeque::from(effects);
         while let Some(effect) = queue.pop_front() {
             let (waiter, outcome) = match effect {
-                Effect::Granted { waiter, grant } => (waiter, Ok(Lease::new(self, grant))),
+                Effect::Granted { waiter, grant } => (waiter, Ok(Lease::all(self, grant))),
                 Effect::Refused { waiter, refusal } => (waiter, Err(refusal)),
                 Effect::Retry { waiter, shards } => {
+                    // Where the book has changed since, it answers with another retry.
                     let (_, sooner, effects) = self.step_locked(&shards, Input::Retry { waiter }, |_| {});
                     if let Some(due) = sooner {
                         self.timer.sooner(due);

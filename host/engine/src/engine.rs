@@ -1,17 +1,21 @@
 //! The engine: one handle on all shards.
 
-use crate::acquire::{Acquire, AcquireTimed, Begun, Started};
+use crate::acquire::{Acquire, AcquireBatch, Begun, Leases, Pending, Secrets, Started, TimedLease, only};
 use crate::cell::{Cell, NEVER, Wait};
 use crate::clock::Clock;
+use crate::keys::{AcquireTimed, AcquireTimedBatch, Keys};
 use crate::lease::{Lease, LeaseError};
 use crate::sync::{Mutex, MutexGuard};
 use crate::timer::Timer;
+use event_listener::{Event, EventListener};
 use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    Change, Constraint, CounterSnapshot, DEFAULT_LEASE_TIME, Effect, Histogram, Input, LeaseId, Output, Placement,
-    Reason, Refusal, Request, RuleBook, RuleError, Shard, ShardLimits, ShardSet, WaiterId, check_lease_time,
+    Caller, Change, Constraint, CounterName, CounterSnapshot, DEFAULT_LEASE_TIME, Effect, Ended, Explanation, Grant,
+    Histogram, Input, LeaseId, LimitError, MAX_CALLERS, Outcome, Output, Placement, Reason, Refusal, Request, RuleBook,
+    RuleError, Settled, Shard, ShardLimits, ShardSet, Verb, WaiterId, check_lease_time,
 };
 
 /// How an engine is made.
@@ -53,6 +57,8 @@ pub struct MetricsSnapshot {
     pub waits: Histogram,
     /// Leases that ended by themselves.
     pub expired: u64,
+    /// Grants that a shadow limit would have refused.
+    pub shadow_refused: u64,
     /// Waiters now.
     pub waiting: u64,
     /// Leases now; one over several shards counts in each.
@@ -65,6 +71,18 @@ pub struct MetricsSnapshot {
     pub book_version: u64,
 }
 
+/// Why an operator's word was not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OperateError {
+    /// The numbers to be pinned are not valid.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// There is no room for another counter.
+    #[error(transparent)]
+    Full(Refusal),
+}
+
 /// What all handles share.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -74,6 +92,10 @@ pub(crate) struct Core {
     clock: Clock,
     /// The book in force. Its lock serialises writers, and is taken around the shards' locks.
     book: Mutex<Arc<RuleBook>>,
+    /// Told of every new book.
+    changed: Event,
+    pub(crate) keys: Arc<Keys>,
+    callers: Mutex<HashMap<Arc<str>, Caller>>,
 }
 
 /// The limiter in time. A handle: cloning it is a reference count.
@@ -107,6 +129,9 @@ impl Engine {
             placement,
             clock: clock.clone(),
             book: Mutex::new(Arc::default()),
+            changed: Event::new(),
+            keys: Arc::default(),
+            callers: Mutex::default(),
         });
         if clock.manual_hand().is_none() {
             Timer::start(&core.timer, Arc::downgrade(&core))
@@ -129,7 +154,35 @@ impl Engine {
     /// # Complexity
     /// O(counters) when admitted at once, at most 3 a scope; joining a waitlist is O(log waiters).
     pub fn acquire(&self, request: Request) -> Acquire {
-        Acquire::new(self.clone(), request, None)
+        Acquire::new(self.clone(), request)
+    }
+
+    /// As [`Self::acquire`] for a batch: as many leases as fit now, up to its count, once its minimum fits.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::acquire`].
+    pub fn acquire_batch(&self, request: Request) -> AcquireBatch {
+        AcquireBatch { inner: Pending::new(self.clone(), request, Secrets::new()) }
+    }
+
+    /// Who asks under this name: caps are shared out between callers, and idempotency keys are theirs.
+    ///
+    /// Past [`MAX_CALLERS`] names, all further ones are nobody in particular.
+    #[must_use]
+    pub fn caller(&self, name: &str) -> Caller {
+        let mut callers = self.core.callers.lock();
+        if let Some(caller) = callers.get(name) {
+            return *caller;
+        }
+        let number = u32::try_from(callers.len()).unwrap_or(MAX_CALLERS).saturating_add(1);
+        let caller = Caller::numbered(number);
+        if number <= MAX_CALLERS {
+            callers.insert(name.into(), caller);
+        }
+        caller
     }
 
     /// As [`Self::acquire`], decided on the spot: the outcome, or the future of a request that has to wait and has its
@@ -141,8 +194,11 @@ impl Engine {
     /// As [`Self::acquire`].
     #[inline]
     pub fn acquire_now(&self, request: &Request) -> Result<Started, Refusal> {
-        match self.begin(request, true, None) {
-            Begun::Ended(outcome) => outcome.map(Started::Granted),
+        if request.count.get() > 1 {
+            return Err(Refusal::new(Reason::Invalid));
+        }
+        match self.begin(request, true, &[]) {
+            Begun::Ended(outcome) => only(outcome).map(Started::Granted),
             Begun::Waiting { waiter, shards, wait } => {
                 Ok(Started::Waiting(Acquire::waiting(self.clone(), waiter, shards, wait)))
             }
@@ -155,7 +211,23 @@ impl Engine {
     /// A [`Refusal`].
     #[inline]
     pub fn try_acquire(&self, request: &Request) -> Result<Lease, Refusal> {
-        match self.begin(request, false, None) {
+        if request.count.get() > 1 {
+            return Err(Refusal::new(Reason::Invalid));
+        }
+        only(self.try_all(request))
+    }
+
+    /// As [`Self::try_acquire`] for a batch.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub fn try_acquire_batch(&self, request: &Request) -> Result<Vec<Lease>, Refusal> {
+        self.try_all(request).map(SmallVec::into_vec)
+    }
+
+    #[inline]
+    fn try_all(&self, request: &Request) -> Result<Leases, Refusal> {
+        match self.begin(request, false, &[]) {
             Begun::Ended(outcome) => outcome,
             // Never: it was not to wait.
             Begun::Waiting { .. } => Err(Refusal::new(Reason::Limited)),
@@ -168,14 +240,42 @@ impl Engine {
     /// The refusal it would get; else what binds it.
     pub fn check(&self, request: &Request) -> Result<Vec<Constraint>, Refusal> {
         request.validate().map_err(|_| Refusal::new(Reason::Invalid))?;
-        let shards = self.core.placement.shards_of(request);
-        if shards.is_empty() {
+        if request.is_unscoped() {
             return Ok(Vec::new());
         }
-        match self.core.step_many(&shards, Input::Check { request }, |_| {}) {
+        match self.ask(request, Input::Check { request }) {
             Output::WouldGrant(constraints) => Ok(constraints),
             Output::Refused(refusal) => Err(refusal),
             _ => Err(Refusal::new(Reason::Unavailable)),
+        }
+    }
+
+    /// Why a request would be granted or not, who stands before it, and when its turn would come; with no effect.
+    ///
+    /// # Errors
+    /// A refusal as `invalid`.
+    ///
+    /// # Complexity
+    /// O(state of the shards that the request lies in), which are locked meanwhile: for people, not for guests.
+    pub fn explain(&self, request: &Request) -> Result<Explanation, Refusal> {
+        request.validate().map_err(|_| Refusal::new(Reason::Invalid))?;
+        if request.is_unscoped() {
+            return Err(Refusal::new(Reason::Invalid));
+        }
+        match self.ask(request, Input::Explain { request }) {
+            Output::Explained(explanation) => Ok(*explanation),
+            _ => Err(Refusal::new(Reason::Unavailable)),
+        }
+    }
+
+    /// A question about a request, asked with all its shards at hand.
+    fn ask(&self, request: &Request, input: Input<'_>) -> Output {
+        let mut shards = self.core.placement.shards_of(request);
+        loop {
+            match self.core.step_many(&shards, input.clone(), |_| {}) {
+                Output::Elsewhere(needed) => shards = needed,
+                output => return output,
+            }
         }
     }
 
@@ -189,9 +289,23 @@ impl Engine {
     /// # Cancel safety
     /// As [`Self::acquire`].
     pub fn acquire_timed(&self, mut request: Request) -> AcquireTimed {
+        if request.count.get() > 1 {
+            // More leases than it could answer: refused as not valid, like a count out of bounds.
+            request.least = request.count.saturating_add(1);
+        }
+        AcquireTimed { inner: self.acquire_timed_batch(request) }
+    }
+
+    /// As [`Self::acquire_timed`] for a batch.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::acquire`].
+    pub fn acquire_timed_batch(&self, mut request: Request) -> AcquireTimedBatch {
         request.lease_time.get_or_insert(DEFAULT_LEASE_TIME);
-        let secret = unguessable();
-        AcquireTimed { inner: Acquire::new(self.clone(), request, Some(secret)), secret }
+        AcquireTimedBatch::new(self.clone(), request)
     }
 
     /// Moves the end of a timed lease to `lease_time` from now, never back, and says how long it lasts.
@@ -200,20 +314,68 @@ impl Engine {
     /// [`LeaseError::Gone`] for any id that names no living lease; [`LeaseError::LeaseTime`] outside 100 ms to 1 h.
     pub fn extend(&self, id: LeaseId, lease_time: Duration) -> Result<Duration, LeaseError> {
         check_lease_time(lease_time)?;
+        let remaining = self.move_end(id, lease_time)?;
+        self.core.keys.lasts(id, self.now().saturating_add(crate::clock::nanos(remaining)));
+        Ok(remaining)
+    }
+
+    fn move_end(&self, id: LeaseId, lease_time: Duration) -> Result<Duration, LeaseError> {
         let parts = self.core.parts_of(id)?;
         self.core.extend_parts(&parts, lease_time)?.ok_or(LeaseError::Gone)
     }
 
-    /// Ends a timed lease.
+    /// Says what the work under a timed lease has really cost; see [`Lease::settle`].
     ///
     /// # Errors
     /// [`LeaseError::Gone`] for any id that names no living lease.
-    pub fn release(&self, id: LeaseId) -> Result<(), LeaseError> {
+    pub fn settle(&self, id: LeaseId, cost: u32) -> Result<Settled, LeaseError> {
         let parts = self.core.parts_of(id)?;
+        self.core.settle_parts(&parts, cost)
+    }
+
+    /// Ends a timed lease, and says how the work ended.
+    ///
+    /// # Errors
+    /// [`LeaseError::Gone`] for any id that names no living lease.
+    pub fn release(&self, id: LeaseId, outcome: Outcome) -> Result<(), LeaseError> {
+        let parts = self.core.parts_of(id)?;
+        // First: whoever repeats the request from here on learns that it has ended.
+        self.core.keys.ended(id, outcome, self.now());
         for part in parts {
-            self.core.cells[usize::from(part.shard)].release(part);
+            self.core.cells[usize::from(part.shard)].release(part, outcome);
         }
         Ok(())
+    }
+
+    /// What a repeated request gets: its leases as they are now, or that they have ended.
+    pub(crate) fn again(&self, leases: &[TimedLease], how: Ended) -> Result<Arc<[TimedLease]>, Refusal> {
+        let now = |lease: &TimedLease| {
+            let remaining = self.move_end(lease.id, Duration::ZERO).unwrap_or_default();
+            TimedLease { remaining, ..*lease }
+        };
+        let leases: Arc<[TimedLease]> = leases.iter().map(now).collect();
+        if leases.iter().all(|lease| lease.remaining.is_zero()) {
+            return Err(Refusal { ended: Some(how), ..Refusal::new(Reason::Ended) });
+        }
+        Ok(leases)
+    }
+
+    /// Does what an operator asks of one counter, which is made if need be, and answers how it is now.
+    ///
+    /// # Errors
+    /// [`OperateError`] when the numbers to be pinned are not valid, or there is no room for another counter.
+    ///
+    /// # Complexity
+    /// O(waiters), with every shard locked.
+    pub fn operate(&self, counter: &CounterName, verb: &Verb) -> Result<CounterSnapshot, OperateError> {
+        if let Verb::Pin(limits) = verb {
+            limits.validate()?;
+        }
+        match self.core.step_many(&self.core.all_shards(), Input::Operate { counter, verb }, |_| {}) {
+            Output::Operated(snapshot) => Ok(*snapshot),
+            Output::Refused(refusal) => Err(OperateError::Full(refusal)),
+            _ => Err(OperateError::Full(Refusal::new(Reason::Unavailable))),
+        }
     }
 
     /// Changes the rule book: a whole batch, live, or nothing.
@@ -231,11 +393,27 @@ impl Engine {
         if next.version() == current.version() {
             return Ok(next);
         }
-        let all: SmallVec<[u16; 4]> = (0..self.core.placement.shards()).collect();
         *current = Arc::clone(&next);
         // The effects run with the writers' lock held; they take shards' locks, and no step ever takes this one.
-        self.core.step_many(&all, Input::SetBook { book: Arc::clone(&next) }, |_| {});
+        self.core.step_many(&self.core.all_shards(), Input::SetBook { book: Arc::clone(&next) }, |_| {});
+        drop(current);
+        self.core.changed.notify(usize::MAX);
         Ok(next)
+    }
+
+    /// Waits until the rule book has another version than `version`, and answers it.
+    ///
+    /// # Cancel safety
+    /// Cancelling it costs nothing.
+    pub async fn book_after(&self, version: u64) -> Arc<RuleBook> {
+        loop {
+            let listener: EventListener = self.core.changed.listen();
+            let book = self.book();
+            if book.version() != version {
+                return book;
+            }
+            listener.await;
+        }
     }
 
     /// The rule book in force.
@@ -272,6 +450,7 @@ impl Engine {
             sum.waited += shard.waited;
             sum.waits.add(&shard.waits);
             sum.expired += shard.expired;
+            sum.shadow_refused += shard.shadow_refused;
             sum.waiting += shard.waiting;
             sum.leases += shard.leases;
             sum.counters += shard.counters;
@@ -294,7 +473,7 @@ impl Engine {
     /// Whether nothing at all is left: no counter, lease, waiter, timer or future to wake.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.core.cells.iter().all(|cell| cell.lock().is_empty() && cell.expected() == 0)
+        self.core.cells.iter().all(|cell| cell.lock().is_empty() && cell.expected() == 0) && self.core.keys.is_empty()
     }
 
     /// Moves a manual clock on, stopping at every timer on the way. Does nothing under the machine's clock.
@@ -317,29 +496,45 @@ impl Engine {
         self.core.clock.now()
     }
 
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.core.keys)
+    }
+
+    /// There may be something to do earlier than the timer knows.
+    pub(crate) fn sooner(&self, due: u64) {
+        self.core.timer.sooner(due);
+    }
+
+    /// 128 unguessable bits for each lease that a request may get.
+    pub(crate) fn secrets(&self, request: &Request) -> Secrets {
+        (0..request.count.get().min(weir_limiter::MAX_BATCH)).map(|_| unguessable()).collect()
+    }
+
     /// Decides a request: at once, or by writing it down to wait.
     #[inline]
-    pub(crate) fn begin(&self, request: &Request, wait: bool, secret: Option<u128>) -> Begun {
-        if request.validate().is_err() {
+    pub(crate) fn begin(&self, request: &Request, wait: bool, secrets: &[u128]) -> Begun {
+        if request.validate().is_err() || request.idempotency_key.is_some() && secrets.is_empty() {
             return Begun::Ended(Err(Refusal::new(Reason::Invalid)));
         }
-        let input = Input::Acquire { request, wait, secret };
+        let input = Input::Acquire { request, wait, secrets };
         let mut waiting = None;
-        if let [key] = request.targets.as_slice() {
+        if let [key] = request.targets.as_slice()
+            && request.inline.is_empty()
+        {
             // One scope, one shard, one lock.
             let hash = self.core.placement.hash(key.scope());
             let index = self.core.placement.shard_of_hash(hash);
             let cell = &self.core.cells[usize::from(index)];
             let mut shard = cell.lock();
             let now = self.core.clock.now();
-            if secret.is_none()
+            if secrets.is_empty()
                 && let Some((key, cost)) = request.direct()
-                && let Some(taken) = shard.take(now, key, hash, cost)
+                && let Some(taken) = shard.take(now, key, hash, cost, request.caller)
             {
                 drop(shard);
-                return Begun::Ended(Ok(Lease::taken(Arc::clone(cell), taken)));
+                return Begun::Ended(Ok(Leases::from_buf([Lease::taken(Arc::clone(cell), taken)])));
             }
-            let output = cell.step_locked(shard, now, input, |cell, output| {
+            let output = cell.step_locked(shard, now, input.clone(), |cell, output| {
                 if let Output::Waiting(waiter) = output {
                     let wait = Arc::<Wait>::default();
                     cell.expect(waiter.ticket, Arc::clone(&wait));
@@ -347,40 +542,51 @@ impl Engine {
                 }
             });
             return match (output, waiting) {
-                (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::in_cell(Some(Arc::clone(cell)), grant))),
+                (Output::Granted(grant), _) if grant.more.is_empty() => {
+                    Begun::Ended(Ok(Leases::from_buf([Lease::in_cell(Some(Arc::clone(cell)), grant)])))
+                }
+                (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::all(&self.core, grant))),
                 (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards: SmallVec::from_slice(&[index]), wait },
+                (Output::Elsewhere(shards), None) => self.begin_many(shards, request, input),
                 (output, None) => Begun::Ended(Err(refused(output))),
             };
         }
-        let shards = self.core.placement.shards_of(request);
-        if shards.is_empty() {
-            let grant = weir_limiter::Grant {
-                parts: SmallVec::new(),
-                fence: self.now(),
-                book_version: 0,
-                ends_at: None,
-                waited: 0,
-            };
-            return Begun::Ended(Ok(Lease::in_cell(None, grant)));
+        if request.is_unscoped() {
+            return Begun::Ended(Ok(Lease::all(&self.core, Grant::unscoped(request, self.now()))));
         }
-        let output = self.core.step_many(&shards, input, |output| {
-            if let Output::Waiting(waiter) = output {
-                let wait = Arc::<Wait>::default();
-                self.core.cells[usize::from(waiter.shard)].expect(waiter.ticket, Arc::clone(&wait));
-                waiting = Some((*waiter, wait));
-            }
-        });
-        match (output, waiting) {
-            (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::new(&self.core, grant))),
-            (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards, wait },
-            (output, None) => Begun::Ended(Err(refused(output))),
+        self.begin_many(self.core.placement.shards_of(request), request, input)
+    }
+
+    /// The same over several shards; more are taken where a step asks for them.
+    fn begin_many(&self, mut shards: SmallVec<[u16; 4]>, request: &Request, input: Input<'_>) -> Begun {
+        debug_assert!(!request.is_unscoped());
+        loop {
+            let mut waiting = None;
+            let output = self.core.step_many(&shards, input.clone(), |output| {
+                if let Output::Waiting(waiter) = output {
+                    let wait = Arc::<Wait>::default();
+                    self.core.cells[usize::from(waiter.shard)].expect(waiter.ticket, Arc::clone(&wait));
+                    waiting = Some((*waiter, wait));
+                }
+            });
+            return match (output, waiting) {
+                (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::all(&self.core, grant))),
+                (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards, wait },
+                (Output::Elsewhere(needed), None) => {
+                    shards = needed;
+                    continue;
+                }
+                (output, None) => Begun::Ended(Err(refused(output))),
+            };
         }
     }
 
-    pub(crate) fn cancel(&self, waiter: WaiterId, shards: &[u16]) {
+    pub(crate) fn cancel(&self, waiter: WaiterId, mut shards: SmallVec<[u16; 4]>) {
         // First: a grant that is decided from here on finds nobody and goes back by itself.
         self.core.cells[usize::from(waiter.shard)].forget(waiter.ticket);
-        self.core.step_many(shards, Input::Cancel { waiter }, |_| {});
+        while let Output::Elsewhere(needed) = self.core.step_many(&shards, Input::Cancel { waiter }, |_| {}) {
+            shards = needed;
+        }
     }
 }
 
@@ -432,11 +638,17 @@ impl Core {
                 cell.step(Input::Tick);
             }
         }
+        self.keys.sweep(now);
+    }
+
+    /// Every shard, for what concerns all of them.
+    fn all_shards(&self) -> SmallVec<[u16; 4]> {
+        (0..self.placement.shards()).collect()
     }
 
     /// The earliest timer of all shards.
     pub(crate) fn next_due(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.due()).min().unwrap_or(NEVER)
+        self.cells.iter().map(|cell| cell.due()).min().unwrap_or(NEVER).min(self.keys.next_due())
     }
 }
 

@@ -1,12 +1,13 @@
 //! Held leases: capacity that is given back when the guard is dropped.
 
+use crate::acquire::Leases;
 use crate::cell::Cell;
 use crate::clock::nanos;
 use crate::engine::Core;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_limiter::{Grant, Input, LeaseId, LeaseRef, Output, RequestError, Taken, check_lease_time};
+use weir_limiter::{Grant, Input, LeaseId, LeaseRef, Outcome, Output, RequestError, Settled, Taken, check_lease_time};
 
 /// Why a lease cannot be extended or released.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,12 @@ impl Lease {
     pub(crate) fn new(core: &Arc<Core>, grant: Grant) -> Self {
         let home = grant.parts.first().map(|part| Arc::clone(&core.cells[usize::from(part.shard)]));
         Self::in_cell(home, grant)
+    }
+
+    /// The leases of a grant.
+    pub(crate) fn all(core: &Arc<Core>, mut grant: Grant) -> Leases {
+        let more = std::mem::take(&mut grant.more);
+        std::iter::once(grant).chain(more).map(|grant| Self::new(core, grant)).collect()
     }
 
     #[inline]
@@ -115,10 +122,39 @@ impl Lease {
         self.move_end(lease_time)
     }
 
+    /// Says what the work has really cost: only limits that count cost change. Doing it again with the same cost changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`LeaseError::Gone`] when it has ended.
+    pub fn settle(&self, cost: u32) -> Result<Settled, LeaseError> {
+        let Some(home) = &self.home else { return Ok(Settled::default()) };
+        home.core().ok_or(LeaseError::Gone)?.settle_parts(&self.parts, cost)
+    }
+
+    /// Gives it back and says how the work ended. Dropping it says that it succeeded.
+    pub fn release(mut self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
     fn move_end(&self, lease_time: Duration) -> Result<Option<Duration>, LeaseError> {
         let Some(home) = self.home.as_ref().filter(|_| self.ends_at != 0) else { return Ok(None) };
         let core = home.core().ok_or(LeaseError::Gone)?;
         core.extend_parts(&self.parts, lease_time)
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let Some(home) = self.home.take() else { return };
+        match self.parts.as_slice() {
+            [part] => home.release(*part, outcome),
+            parts => {
+                if let Some(core) = home.core() {
+                    for part in parts {
+                        core.cells[usize::from(part.shard)].release(*part, outcome);
+                    }
+                }
+            }
+        }
     }
 
     /// Leaves the lease to its id: dropping this no longer ends it.
@@ -135,17 +171,7 @@ impl Lease {
 impl Drop for Lease {
     /// Gives everything back. Never waits for more than a shard's lock.
     fn drop(&mut self) {
-        let Some(home) = self.home.take() else { return };
-        match self.parts.as_slice() {
-            [part] => home.release(*part),
-            parts => {
-                if let Some(core) = home.core() {
-                    for part in parts {
-                        core.cells[usize::from(part.shard)].release(*part);
-                    }
-                }
-            }
-        }
+        self.end(Outcome::Ok);
     }
 }
 
@@ -156,18 +182,29 @@ impl Core {
         lease_time: Duration,
     ) -> Result<Option<Duration>, LeaseError> {
         let Some(first) = parts.first() else { return Ok(None) };
-        let input = Input::Extend { lease: *first, lease_time };
-        let output = match parts {
+        match self.step_parts(parts, Input::Extend { lease: *first, lease_time }) {
+            Output::Extended(end) => Ok(end.map(|end| Duration::from_nanos(end.saturating_sub(self.clock().now())))),
+            _ => Err(LeaseError::Gone),
+        }
+    }
+
+    pub(crate) fn settle_parts(self: &Arc<Self>, parts: &[LeaseRef], cost: u32) -> Result<Settled, LeaseError> {
+        let Some(first) = parts.first() else { return Ok(Settled::default()) };
+        match self.step_parts(parts, Input::Settle { lease: *first, cost }) {
+            Output::Settled(settled) => Ok(settled),
+            _ => Err(LeaseError::Gone),
+        }
+    }
+
+    /// A step over the shards of a lease.
+    fn step_parts(self: &Arc<Self>, parts: &[LeaseRef], input: Input<'_>) -> Output {
+        match parts {
             [part] => self.cells[usize::from(part.shard)].step(input),
             _ => {
                 let mut shards: SmallVec<[u16; 4]> = parts.iter().map(|part| part.shard).collect();
                 shards.sort_unstable();
                 self.step_many(&shards, input, |_| {})
             }
-        };
-        match output {
-            Output::Extended(end) => Ok(end.map(|end| Duration::from_nanos(end.saturating_sub(self.clock().now())))),
-            _ => Err(LeaseError::Gone),
         }
     }
 

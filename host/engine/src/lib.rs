@@ -15,6 +15,9 @@
 //! [`Engine::acquire`] is a plain future: no runtime is needed, and it may be dropped at any poll. A dropped waiter
 //! leaves its waitlist; if its grant was on the way, the lease is given back as nobody's.
 //!
+//! # Idempotency
+//! Timed leases may be asked for under a key; what a repetition gets, the module `keys` says.
+//!
 //! # Time
 //! One thread sleeps until the earliest timer of any shard: refills, deadlines and ends of leases happen with nothing
 //! arriving. It is woken when an earlier timer is set. With a manual clock there is no thread: [`Engine::advance`] goes
@@ -24,18 +27,22 @@ mod acquire;
 mod cell;
 mod clock;
 mod engine;
+mod keys;
 mod lease;
 mod sync;
 mod timer;
 
-pub use acquire::{Acquire, AcquireTimed, Started, TimedLease};
+pub use acquire::{Acquire, AcquireBatch, Started, TimedLease};
 pub use clock::{Clock, ManualClock};
-pub use engine::{CounterQuery, Engine, EngineConfig, MetricsSnapshot};
+pub use engine::{CounterQuery, Engine, EngineConfig, MetricsSnapshot, OperateError};
+pub use keys::{AcquireTimed, AcquireTimedBatch, KEPT, MAX_KEYS};
 pub use lease::{Lease, LeaseError};
 pub use weir_limiter::{
-    Change, Concurrency, Constraint, ConstraintKind, CounterSnapshot, Counts, DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT,
-    DEFAULT_PRIORITY, Difference, DifferenceKind, DurationError, Histogram, IDLE_KEEP, LeaseId, LeaseIdError, LeaseRef,
-    LimitError, Limits, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Mode, NameError, Pattern,
+    Caller, Change, Concurrency, Constraint, ConstraintKind, CounterKind, CounterName, CounterSnapshot, Counts,
+    DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Difference, DifferenceKind, DurationError, Ended,
+    ExplainedCounter, Explanation, Forecast, Histogram, IDLE_KEEP, Inline, LeaseId, LeaseIdError, LeaseRef, LimitError,
+    Limits, MAX_BATCH, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Mode, NameError, Outcome, Pattern,
     PatternError, Precondition, Rate, RateSnapshot, Reason, Refusal, Request, RequestError, Rule, RuleBook, RuleError,
-    RulePatch, RuleSpec, ScopedKey, ShardLimits, check_lease_time, parse_duration,
+    RulePatch, RuleSpec, RuleStanding, ScopedKey, Settled, ShadowSnapshot, ShardLimits, Verb, check_lease_time,
+    parse_duration,
 };

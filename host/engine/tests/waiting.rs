@@ -8,8 +8,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use weir_engine::{
-    Acquire, Change, Clock, CounterQuery, Engine, EngineConfig, IDLE_KEEP, Lease, LeaseError, Precondition, Reason,
-    Refusal, Request, RulePatch, ScopedKey,
+    Acquire, Change, Clock, CounterQuery, Engine, EngineConfig, IDLE_KEEP, Lease, LeaseError, Outcome, Precondition,
+    Reason, Refusal, Request, RulePatch, ScopedKey,
 };
 
 fn manual() -> Engine {
@@ -183,11 +183,11 @@ fn timed_leases_live_by_their_id() {
     assert!(matches!(engine.extend(timed.id, Duration::from_millis(99)), Err(LeaseError::LeaseTime(_))));
     let mut forged = timed.id;
     forged.secret ^= 1;
-    assert_eq!(engine.release(forged), Err(LeaseError::Gone));
+    assert_eq!(engine.release(forged, Outcome::Ok), Err(LeaseError::Gone));
     forged.shard = u16::MAX;
-    assert_eq!(engine.release(forged), Err(LeaseError::Gone));
-    assert_eq!(engine.release(timed.id), Ok(()));
-    assert_eq!(engine.release(timed.id), Err(LeaseError::Gone));
+    assert_eq!(engine.release(forged, Outcome::Ok), Err(LeaseError::Gone));
+    assert_eq!(engine.release(timed.id, Outcome::Ok), Ok(()));
+    assert_eq!(engine.release(timed.id, Outcome::Ok), Err(LeaseError::Gone));
     let mut dropped = Box::pin(engine.acquire_timed(wanted));
     drop(engine.try_acquire(&request("a")).unwrap());
     let _ = dropped.as_mut().poll(&mut Context::from_waker(noop_waker_ref()));

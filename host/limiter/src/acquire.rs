@@ -255,7 +255,13 @@ impl ShardSet<'_, '_> {
         if max_waiters == 0 {
             Some(Reason::Limited)
         } else if counter.waitlist.len() >= max_waiters as usize
-            || !may_have(origin.limits.max_waiters, origin.waiters.len(), caller, origin.use_of(caller).waiters, 1)
+            || !may_have(
+                origin.limits.max_waiters,
+                origin.waiters.len(),
+                request.caller,
+                origin.use_of(caller).waiters,
+                1,
+            )
         {
             Some(Reason::Overloaded)
         } else {
@@ -282,9 +288,7 @@ impl ShardSet<'_, '_> {
                 let constraints = self.describe(now, &sites, &request.inline, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
             }
-            Answer::Fits if waiter.is_none() => {
-                Ok(self.describe(now, &sites, &request.inline, None, Which::Binding))
-            }
+            Answer::Fits if waiter.is_none() => Ok(self.describe(now, &sites, &request.inline, None, Which::Binding)),
             _ => {
                 let constraints = self.describe(now, &sites, &request.inline, waiter, Which::InTheWay);
                 Err(self.refusal(reason_of(&constraints), constraints))
@@ -437,16 +441,17 @@ impl ShardSet<'_, '_> {
             let counter = &shard.counters[site.hold.counter as usize];
             let (caller, count) = (request.caller.0, request.least.get() as usize);
             let own = own(&request.inline, site);
-            let logs = counter.starts_a_log() || counter.logged == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
+            let logs =
+                counter.starts_a_log() || counter.logged == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
             let leases = shard.leases.len();
             if logs && shard.log_entries >= shard.limits.max_log_entries {
                 Some(cap(&counter.name, shard.limits.max_log_entries, shard.log_entries))
-            } else if !may_have(shard.limits.max_leases, leases, caller, shard.use_of(caller).leases, count) {
+            } else if !may_have(shard.limits.max_leases, leases, request.caller, shard.use_of(caller).leases, count) {
                 Some(cap(&counter.name, shard.limits.max_leases, leases))
             } else {
-                let until = own.filter(|_| counter.rule.is_none()).and_then(|own| {
-                    counter.histories.has_room_at(&own.limits, now)
-                });
+                let until = own
+                    .filter(|_| counter.rule.is_none())
+                    .and_then(|own| counter.histories.has_room_at(&own.limits, now));
                 until.map(|until| too_many_kinds(counter, now, until))
             }
         })
@@ -486,7 +491,14 @@ impl ShardSet<'_, '_> {
     }
 
     #[cold]
-    fn commit_batch(&mut self, now: u64, request: &Request, sites: &mut Sites, secrets: &[u128], arrived: u64) -> Grant {
+    fn commit_batch(
+        &mut self,
+        now: u64,
+        request: &Request,
+        sites: &mut Sites,
+        secrets: &[u128],
+        arrived: u64,
+    ) -> Grant {
         for site in sites.iter_mut() {
             site.hold = Hold { leaf: site.hold.leaf, ..Hold::new(site.hold.counter, 1, request.cost.get()) };
         }

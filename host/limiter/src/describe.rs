@@ -102,6 +102,7 @@ impl ShardSet<'_, '_> {
             retry_after,
             blocked_on,
             book_version: self.shards.first().map_or(0, |shard| shard.book.version()),
+            ended: None,
         }
     }
 }
@@ -135,9 +136,7 @@ fn constraints_of(
     let needs = hold.calls > 0 || hold.cost > 0;
     let mut named = Vec::new();
     let ticket = waiter.map(|(ticket, _)| ticket).filter(|_| !newcomer);
-    if needs
-        && let Some((kind, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(ticket, now))
-    {
+    if needs && let Some((kind, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(ticket, now)) {
         let mut constraint = constraint(kind, 0, counter.calls);
         constraint.pattern = None;
         constraint.frees_in = until.map(|at| Duration::from_nanos(at.saturating_sub(now)));

@@ -83,9 +83,12 @@ impl ShardSet<'_, '_> {
             let counter = &mut shard.counters[site.hold.counter as usize];
             let rules = match counter.kind {
                 CounterKind::Named => shard.book.matching(&counter.name),
-                CounterKind::Pool => {
-                    shard.book.pool(&counter.name).map(|rule| (Arc::clone(rule), RuleStanding::BindsPool)).into_iter().collect()
-                }
+                CounterKind::Pool => shard
+                    .book
+                    .pool(&counter.name)
+                    .map(|rule| (Arc::clone(rule), RuleStanding::BindsPool))
+                    .into_iter()
+                    .collect(),
                 CounterKind::Inline => Vec::new(),
             };
             counters.push(ExplainedCounter { counter: CounterSnapshot::of(counter, now), rules, constraints });

@@ -52,8 +52,8 @@ mod waiting;
 mod window;
 
 pub use book::{
-    Binding, Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule, RuleBook,
-    RuleError, RulePatch, RuleSpec, RuleStanding,
+    Binding, Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule,
+    RuleBook, RuleError, RulePatch, RuleSpec, RuleStanding,
 };
 pub use direct::Taken;
 pub use duration::{DurationError, parse_duration};
@@ -61,17 +61,19 @@ pub use explain::{ExplainedCounter, Explanation, Forecast};
 pub use histogram::Histogram;
 pub use history::MAX_KINDS;
 pub use limits::{
-    Concurrency, Counts, DEFAULT_MAX_PUSHBACK, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS, MIN_PERIOD, Mode, Rate,
+    Concurrency, Counts, DEFAULT_MAX_PUSHBACK, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS,
+    MIN_PERIOD, Mode, Rate,
 };
 pub use name::{CounterKind, CounterName, MAX_DEPTH, MAX_NAME_BYTES, NameError, Part, ScopedKey};
 pub use operator::{Outcome, Verb};
 pub use order::{MAX_PASSES, PATIENCE};
 pub use pattern::{Pattern, PatternError};
-pub use refusal::{Constraint, ConstraintKind, Reason, Refusal};
+pub use refusal::{Constraint, ConstraintKind, Ended, Reason, Refusal};
 pub use request::{
-    Caller, DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Grant, Inline, LeaseId, LeaseIdError, LeaseRef, MAX_BATCH, MAX_CALLERS, MAX_LEASE_LIFE,
-    MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Request, RequestError, WaiterId, check_lease_time,
+    Caller, DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Grant, Inline, LeaseId, LeaseIdError, LeaseRef,
+    MAX_BATCH, MAX_CALLERS, MAX_LEASE_LIFE, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Request,
+    RequestError, WaiterId, check_lease_time,
 };
-pub use shard::{IDLE_KEEP, Placement, Shard, ShardLimits, ShardMetrics};
+pub use shard::{IDLE_KEEP, Placement, Shard, ShardLimits, ShardMetrics, may_have};
 pub use snapshot::{CounterSnapshot, RateSnapshot, ShadowSnapshot};
 pub use step::{Effect, Input, Limiter, Output, Settled, ShardSet};

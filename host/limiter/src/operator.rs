@@ -82,13 +82,7 @@ impl Hand {
 
 impl ShardSet<'_, '_> {
     /// Does what an operator asks, and serves who may go on by it. Limits that are pinned are valid ones.
-    pub(crate) fn operate(
-        &mut self,
-        name: &CounterName,
-        verb: &Verb,
-        now: u64,
-        effects: &mut Vec<Effect>,
-    ) -> Output {
+    pub(crate) fn operate(&mut self, name: &CounterName, verb: &Verb, now: u64, effects: &mut Vec<Effect>) -> Output {
         let at = self.position(self.shards[0].placement.shard_of(name.scope()));
         let shard = &mut *self.shards[at];
         let limit = shard.limits.max_counters;

@@ -1,6 +1,7 @@
 //! Refusals: why not, what is in the way, and when to come back.
 
 use crate::limits::Rate;
+use crate::operator::Outcome;
 use crate::pattern::Pattern;
 use std::fmt;
 use std::time::Duration;
@@ -178,12 +179,16 @@ impl Constraint {
             ConstraintKind::Concurrency => {
                 format!("{}; or raise {rule} above {limit} ({used} held)", wait("a lease ends"))
             }
-            ConstraintKind::Rate => format!("{}; or raise {rule} above {limit}", wait("earlier starts leave the window")),
+            ConstraintKind::Rate => {
+                format!("{}; or raise {rule} above {limit}", wait("earlier starts leave the window"))
+            }
             ConstraintKind::Closed => format!("give {rule} a concurrency above 0"),
             ConstraintKind::Waitlist => wait(&format!("the {used} that wait before it at `{counter}` are served")),
             ConstraintKind::Cap => format!("the host holds {used} of {limit}: fewer at a time, or a larger bound"),
             ConstraintKind::Paused | ConstraintKind::Draining => format!("resume `{counter}`"),
-            ConstraintKind::PushedBack => format!("{}; or resume `{counter}`", wait("the pause that was asked for ends")),
+            ConstraintKind::PushedBack => {
+                format!("{}; or resume `{counter}`", wait("the pause that was asked for ends"))
+            }
         }
     }
 }
@@ -219,19 +224,60 @@ pub struct Refusal {
     pub blocked_on: Vec<Constraint>,
     /// The version of the rule book that decided.
     pub book_version: u64,
+    /// How the lease ended that the request once got, where that is the reason.
+    pub ended: Option<Ended>,
+}
+
+/// How a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// It was given back, its work done.
+    Released,
+    /// It was given back, its work failed.
+    Failed,
+    /// It was given back because what stands behind the limit asked for a pause.
+    PushedBack,
+    /// Its time was over.
+    Expired,
+}
+
+impl Ended {
+    /// The name used in JSON and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Failed => "failed",
+            Self::PushedBack => "pushed-back",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Ok => Self::Released,
+            Outcome::Failed => Self::Failed,
+            Outcome::PushedBack(_) => Self::PushedBack,
+        }
+    }
 }
 
 impl Refusal {
     /// A refusal without detail.
     #[must_use]
     pub fn new(reason: Reason) -> Self {
-        Self { reason, retry_after: None, blocked_on: Vec::new(), book_version: 0 }
+        Self { reason, retry_after: None, blocked_on: Vec::new(), book_version: 0, ended: None }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.reason, self.reason.sentence())?;
+        if let Some(ended) = self.ended {
+            write!(f, " ({})", ended.as_str())?;
+        }
         for (index, constraint) in self.blocked_on.iter().enumerate() {
             write!(f, "{}{constraint}", if index == 0 { "; in the way: " } else { ", " })?;
         }

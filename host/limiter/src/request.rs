@@ -39,7 +39,7 @@ pub struct Inline {
 
 /// Who asks, of those who share a host: caps are shared out between callers, and idempotency keys are theirs. The default
 /// is nobody in particular, to whom the whole of a cap is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Caller(pub(crate) u32);
 
 /// The most callers that are told apart; further ones are nobody in particular.
@@ -54,7 +54,7 @@ impl Caller {
 }
 
 /// What a caller asks for: one cost at every counter of every target, all or nothing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The scoped keys; with the inline keys at most [`MAX_TARGETS`]. None of both: unscoped, always granted and free.
     pub targets: SmallVec<[ScopedKey; 1]>,

@@ -63,10 +63,7 @@ impl Shadow {
             });
             let need = |counts| if counts == Counts::Calls { hold.calls } else { hold.cost };
             concurrency
-                && limits
-                    .rates
-                    .iter()
-                    .all(|rate| self.histories.ask(rate, now, need(rate.counts)) == RateVerdict::Fits)
+                && limits.rates.iter().all(|rate| self.histories.ask(rate, now, need(rate.counts)) == RateVerdict::Fits)
         });
         if fits {
             for rate in limits.iter().flat_map(|limits| &limits.rates) {

@@ -18,12 +18,12 @@ use crate::histogram::Histogram;
 use crate::lease::LeasePart;
 use crate::name::CounterKind;
 use crate::refusal::Reason;
-use crate::request::{LeaseRef, Line, Request};
+use crate::request::{Caller, LeaseRef, Line, Request};
 use crate::waiting::LineState;
-use smallvec::SmallVec;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
+use smallvec::SmallVec;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -205,9 +205,10 @@ pub(crate) struct Use {
 /// Nobody in particular may use what there is. A caller may have as much as would be left then: one alone gets half of
 /// the cap, n get 1 / (n + 1) each, and a newcomer always finds room (dynamic thresholds: Choudhury and Hahne, IEEE/ACM
 /// Transactions on Networking 6(2), 1998).
-pub(crate) fn may_have(cap: usize, used: usize, caller: u32, own: usize, more: usize) -> bool {
+#[must_use]
+pub fn may_have(cap: usize, used: usize, caller: Caller, own: usize, more: usize) -> bool {
     let left = cap.saturating_sub(used);
-    more <= left && (caller == 0 || own + more <= left - more + 1)
+    more <= left && (caller == Caller::default() || own + more <= left - more + 1)
 }
 
 /// See the module.
@@ -388,7 +389,7 @@ impl Shard {
 
     #[cold]
     fn make_counter(&mut self, hash: u64, name: &str, kind: CounterKind, caller: u32, limit: usize) -> Option<u32> {
-        if !may_have(limit, self.counters.len(), caller, self.use_of(caller).counters, 1) {
+        if !may_have(limit, self.counters.len(), Caller(caller), self.use_of(caller).counters, 1) {
             return None;
         }
         if caller != 0 {

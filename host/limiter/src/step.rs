@@ -212,7 +212,11 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             },
             Input::Release { lease, outcome } => {
                 let at = self.position(lease.shard);
-                if self.release(at, lease.slot, lease.fence, outcome, now, effects) { Output::Done } else { Output::Gone }
+                if self.release(at, lease.slot, lease.fence, outcome, now, effects) {
+                    Output::Done
+                } else {
+                    Output::Gone
+                }
             }
             Input::Settle { lease, cost } => self.settle(lease, cost, now, effects),
             Input::Operate { counter, verb } => self.operate(counter, verb, now, effects),

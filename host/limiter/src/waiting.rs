@@ -9,8 +9,8 @@
 //! head of its line. Only what happens at that counter can change it, so only that counter's lines are looked at then.
 
 use crate::acquire::{Placed, Site, Sites, Standing, own, stand};
-use crate::describe::Which;
 use crate::counter::Counter;
+use crate::describe::Which;
 use crate::lease::Hold;
 use crate::limits::Counts;
 use crate::name::CounterKind;

@@ -327,7 +327,11 @@ fn work_that_starts_after_its_lease_has_ended_learns_so_before_it_overlaps() {
     assert_eq!(granted.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [next]);
     let held = &granted[0].1;
     assert!(held.fence > queued.fence, "what the work guards can tell it from the next");
-    assert_eq!(bench.step(Input::Release { lease: queued.parts[0], outcome: Outcome::Ok }), Output::Gone, "nor end the next one's lease");
+    assert_eq!(
+        bench.step(Input::Release { lease: queued.parts[0], outcome: Outcome::Ok }),
+        Output::Gone,
+        "nor end the next one's lease"
+    );
     let patient = bench.wait(&request("s").max_wait(day));
     assert!(bench.at(start + 23 * 3_600 * S).granted().is_empty(), "a held lease has no end to miss");
     bench.release(held);

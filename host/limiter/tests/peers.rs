@@ -112,7 +112,8 @@ fn a_release_sent_again_gives_back_nothing_more() {
             let four = Request { lease_time, ..costing("s", 4) };
             let sent_again = bench.try_acquire(&four).unwrap();
             let other = bench.try_acquire(&four).unwrap();
-            let again = |bench: &mut Bench| bench.step(Input::Release { lease: sent_again.parts[0], outcome: Outcome::Ok });
+            let again =
+                |bench: &mut Bench| bench.step(Input::Release { lease: sent_again.parts[0], outcome: Outcome::Ok });
             assert_eq!((again(&mut bench), again(&mut bench)), (Output::Done, Output::Gone));
             assert_eq!(bench.held("s"), (1, 4));
             let next = bench.try_acquire(&costing("s", 6)).unwrap();

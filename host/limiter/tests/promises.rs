@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 use weir_limiter::{
-    Change, ConstraintKind, Effect, Grant, IDLE_KEEP, Input, LeaseId, Limiter, Outcome, Output, Precondition, Reason, Refusal,
-    Request, RuleBook, RulePatch, ScopedKey, ShardLimits, WaiterId,
+    Change, ConstraintKind, Effect, Grant, IDLE_KEEP, Input, LeaseId, Limiter, Outcome, Output, Precondition, Reason,
+    Refusal, Request, RuleBook, RulePatch, ScopedKey, ShardLimits, WaiterId,
 };
 
 const S: u64 = 1_000_000_000;
@@ -468,7 +468,11 @@ fn fences_grow_with_every_grant_and_a_stale_reference_finds_nothing() {
     bench.release(&first);
     let second = bench.take("a");
     assert!(second.fence > first.fence);
-    assert_eq!(bench.step(Input::Release { lease: first.parts[0], outcome: Outcome::Ok }), Output::Gone, "the slot has a new tenant");
+    assert_eq!(
+        bench.step(Input::Release { lease: first.parts[0], outcome: Outcome::Ok }),
+        Output::Gone,
+        "the slot has a new tenant"
+    );
     assert_eq!(bench.usage("a").0, 1);
 }
 

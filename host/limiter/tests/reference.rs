@@ -426,7 +426,10 @@ impl World {
                     self.book_end(index);
                     // The parts end one by one, as in the engine; between them the reference is already ahead, which only frees.
                     for lease in parts {
-                        assert_eq!(self.limiter.step(self.now, Input::Release { lease, outcome: Outcome::Ok }, &mut effects), Output::Done);
+                        assert_eq!(
+                            self.limiter.step(self.now, Input::Release { lease, outcome: Outcome::Ok }, &mut effects),
+                            Output::Done
+                        );
                     }
                     self.take_effects(effects);
                 }

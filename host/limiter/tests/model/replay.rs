@@ -164,15 +164,16 @@ impl Replay {
                 let secret = ask_for.timed.then_some(self.secrets);
                 let request = &FIXED.requests[client][ask];
                 let id = secret.map(|secret| LeaseId { shard: 0, secret });
-                self.clients[client] = match self.step(Input::Acquire { request, wait: ask_for.waits, secrets: secret.as_slice() }) {
-                    Output::Granted(grant) => self.granted(id, grant),
-                    Output::Refused(refusal) => Client::Refused(refusal.reason),
-                    Output::Waiting(waiter) => {
-                        self.waiters[client] = Some((waiter, id));
-                        Client::Waiting
-                    }
-                    other => return Err(format!("an acquire is answered {other:?}")),
-                };
+                self.clients[client] =
+                    match self.step(Input::Acquire { request, wait: ask_for.waits, secrets: secret.as_slice() }) {
+                        Output::Granted(grant) => self.granted(id, grant),
+                        Output::Refused(refusal) => Client::Refused(refusal.reason),
+                        Output::Waiting(waiter) => {
+                            self.waiters[client] = Some((waiter, id));
+                            Client::Waiting
+                        }
+                        other => return Err(format!("an acquire is answered {other:?}")),
+                    };
             }
             Action::Cancel { client } => self.cancel(client)?,
             Action::Release { client } => self.release(client)?,

@@ -1,0 +1,336 @@
+//! Idempotency keys: a request for a timed lease that is repeated answers as the first did.
+//!
+//! A key belongs to its caller, and remembers the whole request but for its wait. While the first waits, a repetition
+//! waits with it, as one waiter; while the lease lives, it gets the same lease; afterwards, for [`KEPT`], it learns that
+//! the lease has ended. Another request under the key is a conflict. A refusal is not remembered.
+//!
+//! Callers that wait together share one future; whoever is dropped leaves the others waiting, and the last one leaves the
+//! waitlist. A lease is found by its id, so that a release and an extension reach the key.
+//!
+//! # Bounds
+//! At most [`MAX_KEYS`] keys, shared out between callers. Each is dropped by the engine's timer.
+
+use crate::acquire::{PendingTimed, TimedLease};
+use crate::cell::NEVER;
+use crate::engine::Engine;
+use crate::sync::Mutex;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use weir_limiter::{Caller, Constraint, ConstraintKind, Ended, LeaseId, Outcome, Reason, Refusal, Request, may_have};
+
+/// How long a key is kept after its lease has ended.
+pub const KEPT: Duration = Duration::from_secs(5 * 60);
+/// The most keys at a time, some 500 bytes each.
+pub const MAX_KEYS: usize = 1_000_000;
+
+type Name = (Caller, Arc<str>);
+type Answer = Result<Arc<[TimedLease]>, Refusal>;
+type Waiting = Shared<BoxFuture<'static, Answer>>;
+
+/// The keys of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<Name, Entry>,
+    by_lease: HashMap<LeaseId, Name>,
+    /// When each is dropped.
+    until: BTreeSet<(u64, Name)>,
+    by_caller: HashMap<Caller, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// The request, in the form in which repetitions are equal.
+    request: Request,
+    state: State,
+    /// How its lease has ended, if that was said.
+    how: Option<Ended>,
+    /// When it is dropped; never while it waits.
+    until: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(WeakShared<BoxFuture<'static, Answer>>),
+    Granted(Arc<[TimedLease]>),
+}
+
+/// What a key says to a request.
+enum Found {
+    Answer(Answer),
+    Join(Waiting),
+}
+
+/// Everything but the wait, which may differ between repetitions.
+fn fingerprint(request: &Request) -> Request {
+    let mut request = request.clone();
+    request.max_wait = None;
+    request.targets.sort_unstable();
+    request.inline.sort_unstable_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    request
+}
+
+impl Keys {
+    /// The earliest instant at which a key is dropped.
+    pub(crate) fn next_due(&self) -> u64 {
+        self.table.lock().until.first().map_or(NEVER, |(at, _)| *at)
+    }
+
+    /// Drops keys whose time has come.
+    pub(crate) fn sweep(&self, now: u64) {
+        let mut table = self.table.lock();
+        while let Some((_, name)) = table.until.first().filter(|(at, _)| *at <= now).cloned() {
+            table.remove(&name);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let table = self.table.lock();
+        table.entries.is_empty() && table.by_lease.is_empty() && table.until.is_empty()
+    }
+
+    /// A lease that may have a key lasts until `ends_at` from now on.
+    pub(crate) fn lasts(&self, id: LeaseId, ends_at: u64) {
+        let mut table = self.table.lock();
+        if let Some(name) = table.by_lease.get(&id).cloned() {
+            let until = ends_at.saturating_add(crate::clock::nanos(KEPT));
+            table.keep(&name, |before| before.max(until));
+        }
+    }
+
+    /// A lease that may have a key has ended at `now`.
+    pub(crate) fn ended(&self, id: LeaseId, outcome: Outcome, now: u64) {
+        let mut table = self.table.lock();
+        let Some(name) = table.by_lease.get(&id).cloned() else { return };
+        let Some(Entry { state: State::Granted(leases), how, .. }) = table.entries.get_mut(&name) else { return };
+        *how = Some(Ended::from(outcome));
+        // Of a batch, the last to end counts: until then it is kept as long as the lease times say.
+        if leases.len() == 1 {
+            let until = now.saturating_add(crate::clock::nanos(KEPT));
+            table.keep(&name, |_| until);
+        }
+    }
+
+    fn find(&self, engine: &Engine, name: &Name, request: &Request) -> Found {
+        let wanted = fingerprint(request);
+        let mut table = self.table.lock();
+        if let Some(entry) = table.entries.get(name) {
+            if entry.request != wanted {
+                return Found::Answer(Err(Refusal::new(Reason::Conflict)));
+            }
+            match &entry.state {
+                State::Waiting(weak) => {
+                    if let Some(waiting) = weak.upgrade() {
+                        return Found::Join(waiting);
+                    }
+                    // All who waited are gone: as if it had never come.
+                    table.remove(name);
+                }
+                State::Granted(leases) => {
+                    let (leases, how) = (Arc::clone(leases), entry.how.unwrap_or(Ended::Expired));
+                    drop(table);
+                    return Found::Answer(engine.again(&leases, how));
+                }
+            }
+        }
+        let own = table.by_caller.get(&name.0).copied().unwrap_or(0);
+        if !may_have(MAX_KEYS, table.entries.len(), name.0, own, 1) {
+            let used = table.entries.len() as u64;
+            return Found::Answer(Err(full(used)));
+        }
+        let inner = PendingTimed::new(engine.clone(), request.clone(), engine.secrets(request));
+        let (keys, noted) = (engine.keys(), name.clone());
+        let of_engine = engine.clone();
+        let waiting = inner
+            .map(move |outcome| {
+                let answer = outcome.map(Arc::<[TimedLease]>::from);
+                keys.note(&of_engine, &noted, &answer);
+                answer
+            })
+            .boxed()
+            .shared();
+        if let Some(weak) = waiting.downgrade() {
+            table
+                .entries
+                .insert(name.clone(), Entry { request: wanted, state: State::Waiting(weak), how: None, until: NEVER });
+            *table.by_caller.entry(name.0).or_default() += 1;
+        }
+        Found::Join(waiting)
+    }
+
+    /// The first request under a key has its answer.
+    fn note(&self, engine: &Engine, name: &Name, answer: &Answer) {
+        let now = engine.now();
+        let mut table = self.table.lock();
+        let Ok(leases) = answer else {
+            table.remove(name);
+            return;
+        };
+        let last = leases.iter().map(|lease| lease.remaining).max().unwrap_or_default();
+        for lease in leases.iter() {
+            table.by_lease.insert(lease.id, name.clone());
+        }
+        if let Some(entry) = table.entries.get_mut(name) {
+            entry.state = State::Granted(Arc::clone(leases));
+        }
+        let until = now.saturating_add(crate::clock::nanos(last + KEPT));
+        table.keep(name, |_| until);
+        drop(table);
+        engine.sooner(until);
+    }
+
+    /// Forgets a key whose callers are all gone while it waited.
+    fn abandon(&self, name: &Name) {
+        let mut table = self.table.lock();
+        let gone = |entry: &Entry| matches!(&entry.state, State::Waiting(weak) if weak.upgrade().is_none());
+        if table.entries.get(name).is_some_and(gone) {
+            table.remove(name);
+        }
+    }
+}
+
+impl Table {
+    fn keep(&mut self, name: &Name, until: impl FnOnce(u64) -> u64) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        self.until.remove(&(entry.until, name.clone()));
+        entry.until = until(if entry.until == NEVER { 0 } else { entry.until });
+        self.until.insert((entry.until, name.clone()));
+    }
+
+    fn remove(&mut self, name: &Name) {
+        let Some(entry) = self.entries.remove(name) else { return };
+        self.until.remove(&(entry.until, name.clone()));
+        if let State::Granted(leases) = &entry.state {
+            for lease in leases.iter() {
+                self.by_lease.remove(&lease.id);
+            }
+        }
+        if let Some(own) = self.by_caller.get_mut(&name.0) {
+            *own -= 1;
+            if *own == 0 {
+                self.by_caller.remove(&name.0);
+            }
+        }
+        if self.entries.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+fn full(used: u64) -> Refusal {
+    let constraint = Constraint {
+        kind: ConstraintKind::Cap,
+        counter: "idempotency keys".to_owned(),
+        pattern: None,
+        limit: MAX_KEYS as u64,
+        used,
+        frees_in: None,
+        estimated: false,
+        rate: None,
+    };
+    Refusal { blocked_on: vec![constraint], ..Refusal::new(Reason::Overloaded) }
+}
+
+/// The future of [`Engine::acquire_timed_batch`]; see [`Engine::acquire_timed`] for one lease.
+///
+/// # Cancel safety
+/// Until the answer is taken, dropping it leaves the waitlist, unless another caller waits under the same key.
+#[must_use = "a request does nothing until it is polled"]
+#[derive(Debug)]
+pub struct AcquireTimedBatch {
+    engine: Engine,
+    state: TimedState,
+}
+
+#[derive(Debug)]
+enum TimedState {
+    New(Box<Request>),
+    Alone(PendingTimed),
+    Shared { name: Name, waiting: Option<Waiting> },
+    Done,
+}
+
+impl AcquireTimedBatch {
+    pub(crate) fn new(engine: Engine, request: Request) -> Self {
+        Self { engine, state: TimedState::New(Box::new(request)) }
+    }
+
+    fn begin(&mut self, request: Request) -> Option<Answer> {
+        if request.validate().is_err() {
+            return Some(Err(Refusal::new(Reason::Invalid)));
+        }
+        let Some(key) = request.idempotency_key.clone() else {
+            let secrets = self.engine.secrets(&request);
+            self.state = TimedState::Alone(PendingTimed::new(self.engine.clone(), request, secrets));
+            return None;
+        };
+        let name = (request.caller, key);
+        match self.engine.keys().find(&self.engine, &name, &request) {
+            Found::Answer(answer) => Some(answer),
+            Found::Join(waiting) => {
+                self.state = TimedState::Shared { name, waiting: Some(waiting) };
+                None
+            }
+        }
+    }
+}
+
+impl Future for AcquireTimedBatch {
+    type Output = Result<Arc<[TimedLease]>, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let TimedState::New(request) = &self.state {
+            let request = (**request).clone();
+            if let Some(answer) = self.begin(request) {
+                self.state = TimedState::Done;
+                return Poll::Ready(answer);
+            }
+        }
+        let answer = match &mut self.state {
+            TimedState::Alone(inner) => std::task::ready!(Pin::new(inner).poll(context)).map(Arc::from),
+            TimedState::Shared { waiting: Some(waiting), .. } => std::task::ready!(waiting.poll_unpin(context)),
+            _ => Err(Refusal::new(Reason::Ended)),
+        };
+        self.state = TimedState::Done;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for AcquireTimedBatch {
+    fn drop(&mut self) {
+        if let TimedState::Shared { name, waiting } = &mut self.state {
+            // First: the last one out takes the waiter with it.
+            drop(waiting.take());
+            self.engine.keys().abandon(name);
+        }
+    }
+}
+
+/// The future of [`Engine::acquire_timed`].
+///
+/// # Cancel safety
+/// As [`AcquireTimedBatch`].
+#[must_use = "a request does nothing until it is polled"]
+#[derive(Debug)]
+pub struct AcquireTimed {
+    pub(crate) inner: AcquireTimedBatch,
+}
+
+impl Future for AcquireTimed {
+    type Output = Result<TimedLease, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let leases = std::task::ready!(Pin::new(&mut self.inner).poll(context));
+        Poll::Ready(leases.and_then(|leases| leases.first().copied().ok_or_else(|| Refusal::new(Reason::Unavailable))))
+    }
+}
