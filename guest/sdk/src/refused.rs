@@ -123,6 +123,12 @@ pub enum ConstraintKind {
     Waitlist,
     /// A bound of the host itself.
     Cap,
+    /// An operator holds the admissions of the counter.
+    Paused,
+    /// An operator lets nobody new in.
+    Draining,
+    /// What stands behind the counter asked for a pause.
+    PushedBack,
 }
 
 impl ConstraintKind {
@@ -135,6 +141,9 @@ impl ConstraintKind {
             Self::Closed => "closed",
             Self::Waitlist => "waitlist",
             Self::Cap => "cap",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+            Self::PushedBack => "pushed-back",
         }
     }
 }

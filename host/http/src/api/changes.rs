@@ -44,9 +44,10 @@ impl RuleBody {
             rates: self.rates.iter().map(|text| text.0.clone()).collect(),
             max_waiters: self.max_waiters,
             max_wait: self.max_wait.map(|text| text.0),
+            ..Limits::default()
         };
         limits.validate()?;
-        Ok(RuleSpec { limits, description: self.description.clone(), disabled: self.disabled })
+        Ok(RuleSpec { limits, description: self.description.clone(), disabled: self.disabled, ..RuleSpec::default() })
     }
 }
 
@@ -117,6 +118,7 @@ impl LimitsPatch {
             max_wait: self.max_wait.map(|field| field.map(|text| text.0)),
             description: self.description.clone(),
             disabled: self.disabled,
+            ..RulePatch::default()
         }
     }
 }

@@ -81,6 +81,7 @@ fn fields(args: &SetArgs) -> Result<LimitsPatch, Failure> {
         rates: args.rates.clone(),
         max_waiters: args.max_waiters,
         max_wait: args.max_wait,
+        ..Limits::default()
     }
     .validate()
     .map_err(Failure::usage)?;
