@@ -73,6 +73,10 @@ impl Pending {
         Self { engine, state: State::New { request: Box::new(request), secrets } }
     }
 
+    fn ticket(&self) -> Option<u64> {
+        if let State::Waiting { waiter, .. } = &self.state { Some(waiter.ticket) } else { None }
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Leases, Refusal>> {
         if let State::New { request, secrets } = &self.state {
             match self.engine.begin(request, true, secrets) {
@@ -119,6 +123,20 @@ impl Acquire {
 
     pub(crate) fn waiting(engine: Engine, waiter: WaiterId, shards: SmallVec<[u16; 4]>, wait: Arc<Wait>) -> Self {
         Self { inner: Pending { engine, state: State::Waiting { waiter, shards, wait } } }
+    }
+
+    /// Its place in line while it waits: of two that meet at a counter, the lower came first.
+    #[must_use]
+    pub fn ticket(&self) -> Option<u64> {
+        self.inner.ticket()
+    }
+}
+
+impl AcquireBatch {
+    /// As [`Acquire::ticket`].
+    #[must_use]
+    pub fn ticket(&self) -> Option<u64> {
+        self.inner.ticket()
     }
 }
 

@@ -22,6 +22,9 @@ enum Source {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl Clock {
+    /// Where a manual clock begins, in nanoseconds.
+    pub const MANUAL_START: u64 = 1_000_000_000_000_000;
+
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
@@ -32,7 +35,7 @@ impl Clock {
     /// A clock that stands at a million seconds, and the hand that moves it.
     #[must_use]
     pub fn manual() -> (Self, ManualClock) {
-        let now = Arc::new(AtomicU64::new(1_000_000_000_000_000));
+        let now = Arc::new(AtomicU64::new(Self::MANUAL_START));
         (Self(Source::Manual(Arc::clone(&now))), ManualClock(now))
     }
 
