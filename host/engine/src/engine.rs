@@ -341,9 +341,7 @@ impl Engine {
         let parts = self.core.parts_of(id)?;
         // First: whoever repeats the request from here on learns that it has ended.
         self.core.keys.ended(id, outcome, self.now());
-        for part in parts {
-            self.core.cells[usize::from(part.shard)].release(part, outcome);
-        }
+        self.core.release_parts(&parts, outcome);
         Ok(())
     }
 

@@ -149,9 +149,7 @@ impl Lease {
             [part] => home.release(*part, outcome),
             parts => {
                 if let Some(core) = home.core() {
-                    for part in parts {
-                        core.cells[usize::from(part.shard)].release(*part, outcome);
-                    }
+                    core.release_parts(parts, outcome);
                 }
             }
         }
@@ -193,6 +191,20 @@ impl Core {
         match self.step_parts(parts, Input::Settle { lease: *first, cost }) {
             Output::Settled(settled) => Ok(settled),
             _ => Err(LeaseError::Gone),
+        }
+    }
+
+    /// Ends the parts of a lease, each on its own; an outcome that concerns all of them is said before.
+    pub(crate) fn release_parts(self: &Arc<Self>, parts: &[LeaseRef], outcome: Outcome) {
+        let mut rest = parts;
+        if let [first, others @ ..] = parts
+            && outcome != Outcome::Ok
+        {
+            self.step_parts(parts, Input::Release { lease: *first, outcome });
+            rest = others;
+        }
+        for part in rest {
+            self.cells[usize::from(part.shard)].release(*part, Outcome::Ok);
         }
     }
 

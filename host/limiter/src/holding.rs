@@ -7,7 +7,7 @@ use crate::limits::Counts;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
 use crate::request::{LeaseId, LeaseRef, MAX_LEASE_LIFE};
-use crate::shard::{Shard, Timer, hold_is_measured};
+use crate::shard::{Timer, hold_is_measured};
 use crate::step::{Effect, Output, Settled, ShardSet};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -25,10 +25,14 @@ impl ShardSet<'_, '_> {
         now: u64,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let shard = &mut *self.shards[at];
-        if shard.leases.get(slot as usize).is_none_or(|part| part.fence != fence) {
+        let lease = LeaseRef { shard: self.shards[at].index, slot, fence };
+        if self.part(lease).is_none() {
             return false;
         }
+        if outcome != Outcome::Ok {
+            self.note_outcome(lease, outcome, now);
+        }
+        let shard = &mut *self.shards[at];
         let part = shard.leases.remove(slot as usize);
         shard.uncount_lease(part.caller);
         if part.ends_at != 0 {
@@ -36,9 +40,6 @@ impl ShardSet<'_, '_> {
         }
         if let Some(secret) = part.secret() {
             shard.ids.remove(&secret);
-        }
-        if outcome != Outcome::Ok {
-            shard.note_outcome(&part, outcome, now);
         }
         let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
         if let Some((lender, fence)) = part.lender()
@@ -82,6 +83,26 @@ impl ShardSet<'_, '_> {
         match found {
             Some((slot, part)) => Output::Found(part.parts(LeaseRef { shard: id.shard, slot, fence: part.fence })),
             None => Output::Gone,
+        }
+    }
+
+    /// Writes down how the work under a lease ended, at all of its parts that are at hand: before any of them is given
+    /// back, or what was pushed back would be handed on.
+    #[cold]
+    fn note_outcome(&mut self, lease: LeaseRef, outcome: Outcome, now: u64) {
+        let parts = self.part(lease).map(|part| part.parts(lease)).unwrap_or_default();
+        for part in parts {
+            let Some(at) = self.at(part.shard) else { continue };
+            let shard = &mut *self.shards[at];
+            let found = shard.leases.get(part.slot as usize).filter(|found| found.fence == part.fence);
+            let Some(holds) = found.map(|found| found.holds.clone()) else { continue };
+            for hold in &holds {
+                let counter = &mut shard.counters[hold.counter as usize];
+                counter.failed = counter.failed.saturating_add(1);
+                if let Outcome::PushedBack(asked) = outcome {
+                    shard.push_back(hold.counter, hold.leaf, asked, now);
+                }
+            }
         }
     }
 
@@ -187,20 +208,6 @@ impl Counter {
             self.rule = rule;
         }
         Settled { refunded, overrun }
-    }
-}
-
-impl Shard {
-    /// Writes down how the work under a lease ended.
-    #[cold]
-    fn note_outcome(&mut self, part: &LeasePart, outcome: Outcome, now: u64) {
-        for hold in &part.holds {
-            let counter = &mut self.counters[hold.counter as usize];
-            counter.failed = counter.failed.saturating_add(1);
-            if let Outcome::PushedBack(asked) = outcome {
-                self.push_back(hold.counter, hold.leaf, asked, now);
-            }
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! - *pushed back*: nothing is admitted until an instant that the work behind the limit has named.
 
 use crate::book::{Rule, RuleSpec};
+use crate::counter::Counter;
 use crate::describe::cap;
 use crate::limits::{DEFAULT_MAX_PUSHBACK, Limits};
 use crate::name::CounterName;
@@ -112,6 +113,11 @@ impl ShardSet<'_, '_> {
         shard.book_log(slot);
         self.look_at_all(now, effects);
         let shard = &mut *self.shards[at];
+        // One of which nothing is left to say has been dropped with the last who looked at it.
+        let Some(slot) = shard.find(name.as_str()) else {
+            let mut fresh = Counter::new(name.as_str(), name.kind(), 0, &book);
+            return Output::Operated(Box::new(CounterSnapshot::of(&mut fresh, now)));
+        };
         let snapshot = CounterSnapshot::of(&mut shard.counters[slot as usize], now);
         shard.sweep_later(slot, now);
         Output::Operated(Box::new(snapshot))

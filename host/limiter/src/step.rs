@@ -53,7 +53,8 @@ pub enum Input<'a> {
     Release {
         /// Which part.
         lease: LeaseRef,
-        /// How the work under it ended.
+        /// How the work under it ended. Unless it was well, it is said with the first part, the set holds the shards of
+        /// all of them, and the others are ended afterwards.
         outcome: Outcome,
     },
     /// Where the parts of a timed lease are.

@@ -504,9 +504,11 @@ impl ShardSet<'_, '_> {
         }
         // Whose pool is no longer one may be parked at a counter that is none of its own.
         for (shard, counter) in spots.iter().copied().collect::<Vec<_>>() {
-            let Some(found) = self.at(shard).and_then(|at| self.shards[at].counters.get(counter as usize)) else {
+            let Some(at) = self.at(shard).filter(|at| self.shards[*at].counters.contains(counter as usize)) else {
                 continue;
             };
+            self.shards[at].refresh(counter);
+            let found = &self.shards[at].counters[counter as usize];
             if found.kind == CounterKind::Pool && found.rule.is_none() {
                 let stranded: Vec<Parked> = found.waitlist.in_order(now).cloned().collect();
                 for parked in stranded {

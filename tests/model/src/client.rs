@@ -89,11 +89,11 @@ impl Got {
         crate::naive::nanos(waited)
     }
 
-    /// The id and fence of a timed lease.
-    pub(crate) fn timed(&self) -> Option<(LeaseId, u64)> {
+    /// The id of a timed lease.
+    pub(crate) fn timed(&self) -> Option<LeaseId> {
         match self {
             Self::Held(_) => None,
-            Self::Timed(lease) => Some((lease.id, lease.fence)),
+            Self::Timed(lease) => Some(lease.id),
         }
     }
 
@@ -120,7 +120,8 @@ impl Got {
 #[derive(Debug)]
 pub(crate) struct Owned {
     pub(crate) got: Got,
-    pub(crate) fence: u64,
+    /// Its number in the naive limiter.
+    pub(crate) id: u64,
     pub(crate) granted_at: u64,
     /// What it costs by now.
     pub(crate) cost: u32,

@@ -31,7 +31,8 @@ pub(crate) enum Verdict {
 /// A lease that lives.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
-    pub(crate) fence: u64,
+    /// Its number here: fences of leases that cannot meet may be equal.
+    pub(crate) id: u64,
     pub(crate) needs: Vec<Need>,
     pub(crate) ends_at: Option<u64>,
 }
@@ -40,7 +41,7 @@ pub(crate) struct Held {
 struct Start {
     at: u64,
     units: u64,
-    fence: u64,
+    id: u64,
 }
 
 /// The history of one kind at one counter: its starts, and from when on which limit spread them.
@@ -253,7 +254,7 @@ impl Naive {
     }
 
     /// A grant, whatever it thinks of it; it has been asked before.
-    pub(crate) fn grant(&mut self, fence: u64, needs: Vec<Need>, ends_at: Option<u64>, now: u64) {
+    pub(crate) fn grant(&mut self, id: u64, needs: Vec<Need>, ends_at: Option<u64>, now: u64) {
         for need in &needs {
             let Some(limits) = self.limits(&need.counter, need.own.as_ref()) else { continue };
             if need.counter.contains('#') {
@@ -261,7 +262,7 @@ impl Naive {
                 for kind in living.into_iter().filter(|kind| limits.rates.iter().all(|rate| kind_of(rate) != *kind)) {
                     let units = if kind.2 == Counts::Calls { need.calls } else { need.cost };
                     if let Some(history) = self.histories.get_mut(&need.counter).and_then(|all| all.get_mut(&kind)) {
-                        history.start(units, fence, now);
+                        history.start(units, id, now);
                     }
                 }
             }
@@ -273,15 +274,15 @@ impl Naive {
                     *history = History::default();
                 }
                 history.pace(interval(rate), now);
-                history.start(units, fence, now);
+                history.start(units, id, now);
             }
         }
-        self.held.push(Held { fence, needs, ends_at });
+        self.held.push(Held { id, needs, ends_at });
     }
 
     /// A lease ends.
-    pub(crate) fn end(&mut self, fence: u64) -> Option<Held> {
-        let index = self.held.iter().position(|held| held.fence == fence)?;
+    pub(crate) fn end(&mut self, id: u64) -> Option<Held> {
+        let index = self.held.iter().position(|held| held.id == id)?;
         Some(self.held.swap_remove(index))
     }
 
@@ -293,15 +294,15 @@ impl Naive {
     }
 
     /// A lease costs `cost` instead: held at once, and in the starts of kinds that count cost.
-    pub(crate) fn settle(&mut self, fence: u64, cost: u64, now: u64) {
-        let Some(index) = self.held.iter().position(|held| held.fence == fence) else { return };
+    pub(crate) fn settle(&mut self, id: u64, cost: u64, now: u64) {
+        let Some(index) = self.held.iter().position(|held| held.id == id) else { return };
         let mut needs = std::mem::take(&mut self.held[index].needs);
         for need in &mut needs {
             let before = std::mem::replace(&mut need.cost, cost);
             if cost < before {
                 for (kind, history) in self.histories.get_mut(&need.counter).into_iter().flatten() {
                     if kind.2 == Counts::Cost {
-                        history.refund(*kind, fence, before - cost, now);
+                        history.refund(*kind, id, before - cost, now);
                     }
                 }
             } else if cost > before {
@@ -323,7 +324,7 @@ impl Naive {
                 }
                 for kind in kinds.into_iter().filter(|kind| kind.2 == Counts::Cost) {
                     if let Some(history) = self.histories.get_mut(&need.counter).and_then(|all| all.get_mut(&kind)) {
-                        history.start(over, fence, now);
+                        history.start(over, id, now);
                     }
                 }
             }
@@ -351,9 +352,9 @@ impl Naive {
 }
 
 impl History {
-    fn start(&mut self, units: u64, fence: u64, now: u64) {
+    fn start(&mut self, units: u64, id: u64, now: u64) {
         if units > 0 {
-            self.starts.push(Start { at: now, units, fence });
+            self.starts.push(Start { at: now, units, id });
         }
     }
 
@@ -364,13 +365,13 @@ impl History {
         }
     }
 
-    fn refund(&mut self, kind: Kind, fence: u64, mut units: u64, now: u64) {
+    fn refund(&mut self, kind: Kind, id: u64, mut units: u64, now: u64) {
         if kind.0 == Mode::Smooth {
             // How much of a smooth start still counts is the engine's to say; it may never be too much.
-            self.vague |= self.starts.iter().any(|start| start.fence == fence);
+            self.vague |= self.starts.iter().any(|start| start.id == id);
             return;
         }
-        for start in self.starts.iter_mut().rev().filter(|start| start.fence == fence && start.at + kind.1 > now) {
+        for start in self.starts.iter_mut().rev().filter(|start| start.id == id && start.at + kind.1 > now) {
             let taken = units.min(start.units);
             start.units -= taken;
             units -= taken;

@@ -44,6 +44,8 @@ struct Key {
     /// Empty while it waits.
     leases: Vec<(LeaseId, u64)>,
     waiter: u64,
+    /// When it is forgotten.
+    until: u64,
 }
 
 /// See the module.
@@ -55,6 +57,7 @@ pub(crate) struct World {
     now: u64,
     version: u64,
     sequence: u64,
+    leases: u64,
     last_fence: u64,
     waiters: Vec<Waiter>,
     owned: Vec<Owned>,
@@ -106,6 +109,7 @@ impl World {
             now: Clock::MANUAL_START,
             version: 0,
             sequence: 0,
+            leases: 0,
             last_fence: 0,
             waiters: Vec::new(),
             owned: Vec::new(),
@@ -292,7 +296,8 @@ impl World {
                 }
                 let deadline = self.now.saturating_add(nanos(max_wait));
                 if let Some(name) = &key {
-                    let entry = Key { request: request.clone(), leases: Vec::new(), waiter: self.sequence };
+                    let (request, waiter) = (request.clone(), self.sequence);
+                    let entry = Key { request, leases: Vec::new(), waiter, until: u64::MAX };
                     self.keys.insert(name.clone(), entry);
                 }
                 self.waiters.push(Waiter {
@@ -399,7 +404,11 @@ impl World {
 
     /// A repeated request under a key that was used before.
     fn repeat(&mut self) -> Result<()> {
+        self.keys.retain(|_, key| key.until > self.now);
         let mut names: Vec<&String> = self.keys.keys().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
         names.sort_unstable();
         let name = names[self.rng.usize(..names.len())].clone();
         let key = &self.keys[&name];
@@ -428,16 +437,17 @@ impl World {
             }
             (Some(Ok(got)), None) => {
                 ensure!(!other, "another request got the lease of a key");
-                let ids: Vec<(LeaseId, u64)> = got.iter().filter_map(Got::timed).collect();
-                ensure!(ids == leases, "a key answers with other leases: {ids:?}, not {leases:?}");
-                let alive = leases.iter().any(|(_, fence)| self.naive.held.iter().any(|held| held.fence == *fence));
+                let ids: Vec<LeaseId> = got.iter().filter_map(Got::timed).collect();
+                let known: Vec<LeaseId> = leases.iter().map(|(lease, _)| *lease).collect();
+                ensure!(ids == known, "a key answers with other leases: {ids:?}, not {known:?}");
+                let alive = leases.iter().any(|(_, id)| naive_holds(&self.naive, *id));
                 ensure!(alive, "a key answers with leases that have ended");
                 // They are owned already.
                 got.into_iter().for_each(Got::leave);
                 self.visits.note(Class::KeyRepeated);
             }
             (Some(Err(refusal)), None) if refusal.reason == Reason::Ended => {
-                let alive = leases.iter().any(|(_, fence)| self.naive.held.iter().any(|held| held.fence == *fence));
+                let alive = leases.iter().any(|(_, id)| naive_holds(&self.naive, *id));
                 ensure!(!alive && !other && refusal.ended.is_some(), "a key says that it ended: {refusal}");
                 self.visits.note(Class::KeyEnded);
             }
@@ -448,9 +458,22 @@ impl World {
 
     fn note_key(&mut self, name: &str, request: &Request) {
         let leases = self.owned.iter().rev().filter(|owned| owned.key.as_deref() == Some(name));
-        let mut leases: Vec<(LeaseId, u64)> = leases.filter_map(|owned| owned.got.timed()).collect();
-        leases.sort_unstable_by_key(|(_, fence)| *fence);
-        self.keys.insert(name.to_owned(), Key { request: request.clone(), leases, waiter: 0 });
+        let mut leases: Vec<(LeaseId, u64)> = leases.filter_map(|owned| Some((owned.got.timed()?, owned.id))).collect();
+        leases.sort_unstable_by_key(|(_, id)| *id);
+        let until = self.now.saturating_add(nanos(request.lease_time.unwrap_or_default() + KEPT));
+        self.keys.insert(name.to_owned(), Key { request: request.clone(), leases, waiter: 0, until });
+    }
+
+    /// A lease lasts until `end`, or has ended then: so much longer is its key kept.
+    fn keep_key(&mut self, lease: LeaseId, end: u64, ended: bool) {
+        let key = self.keys.values_mut().find(|key| key.leases.iter().any(|(known, _)| *known == lease));
+        let Some(key) = key else { return };
+        let until = end.saturating_add(nanos(KEPT));
+        if !ended {
+            key.until = key.until.max(until);
+        } else if key.leases.len() == 1 {
+            key.until = until;
+        }
     }
 
     /// Writes down what was granted at `at`, having asked whether it fits.
@@ -465,10 +488,12 @@ impl World {
             ensure!(fence > self.last_fence || request.is_unscoped() || self.mix.shards > 1, "a fence that does not grow");
             self.last_fence = self.last_fence.max(fence);
             let ends_at = request.lease_time.map(|time| at.saturating_add(nanos(time)));
-            self.say(|| format!("granted fence {fence}"));
-            self.naive.grant(fence, needs.clone(), ends_at, at);
+            self.leases += 1;
+            let id = self.leases;
+            self.say(|| format!("granted {id}, fence {fence}"));
+            self.naive.grant(id, needs.clone(), ends_at, at);
             let key = request.idempotency_key.as_deref().map(str::to_owned);
-            self.owned.push(Owned { got, fence, granted_at: at, cost: request.cost.get(), key });
+            self.owned.push(Owned { got, id, granted_at: at, cost: request.cost.get(), key });
         }
         Ok(())
     }
@@ -494,8 +519,8 @@ impl World {
     }
 
     fn end(&mut self, owned: Owned, outcome: Outcome) -> Result<()> {
-        self.say(|| format!("release {} {outcome:?}", owned.fence));
-        let held = self.naive.end(owned.fence);
+        self.say(|| format!("release {} {outcome:?}", owned.id));
+        let held = self.naive.end(owned.id);
         if let (Some(held), Outcome::PushedBack(asked)) = (&held, outcome) {
             for need in &held.needs {
                 let rule = self.naive.limits(&need.counter, None).and_then(|limits| limits.max_pushback);
@@ -507,10 +532,13 @@ impl World {
                 }
             }
         }
-        if let Some((id, _)) = owned.got.timed() {
+        if let Some(id) = owned.got.timed() {
             let gone = self.engine.release(id, outcome).is_err();
             ensure!(gone == held.is_none(), "released a lease that had ended, or could not end one that lives");
             self.ended.push(id);
+            if !gone {
+                self.keep_key(id, self.now, true);
+            }
         } else {
             owned.got.release(outcome);
         }
@@ -555,16 +583,16 @@ impl World {
         let index = self.rng.usize(..self.owned.len());
         let cost = self.rng.u32(0..8);
         let owned = &mut self.owned[index];
-        let (fence, before) = (owned.fence, owned.cost);
-        let alive = self.naive.held.iter().any(|held| held.fence == fence);
+        let (id, before) = (owned.id, owned.cost);
+        let alive = naive_holds(&self.naive, id);
         let settled = owned.got.settle(&self.engine, cost);
-        self.say(|| format!("settle {fence} at {cost}, was {before}: {settled:?}"));
+        self.say(|| format!("settle {id} at {cost}, was {before}: {settled:?}"));
         match settled {
             Some(settled) => {
                 ensure!(alive, "settled a lease that had ended");
                 let expected = (before.saturating_sub(cost), cost.saturating_sub(before));
                 ensure!((settled.refunded, settled.overrun) == expected, "settled {before} at {cost} as {settled:?}");
-                self.naive.settle(fence, u64::from(cost), self.now);
+                self.naive.settle(id, u64::from(cost), self.now);
                 self.owned[index].cost = cost;
                 if cost < before {
                     self.visits.note(Class::SettledRefund);
@@ -589,17 +617,19 @@ impl World {
             ensure!(self.engine.settle(id, 0).is_err(), "settled by a stale or forged id");
             self.visits.note(Class::Forged);
         } else if let Some(owned) = self.owned.iter().find(|owned| owned.got.timed().is_some())
-            && let Some((id, fence)) = owned.got.timed()
+            && let Some(id) = owned.got.timed()
         {
             let time = Duration::from_millis(self.rng.u64(100..600));
             let latest = owned.granted_at + nanos(weir_limiter::MAX_LEASE_LIFE);
             let outcome = self.engine.extend(id, time);
-            let held = self.naive.held.iter_mut().find(|held| held.fence == fence);
+            let number = owned.id;
+            let held = self.naive.held.iter_mut().find(|held| held.id == number);
             match (outcome, held) {
                 (Ok(remaining), Some(held)) => {
                     let end = (self.now + nanos(time)).min(latest).max(held.ends_at.unwrap_or(0));
                     ensure!(self.now + nanos(remaining) == end, "extended to another instant");
                     held.ends_at = Some(end);
+                    self.keep_key(id, end, false);
                     self.visits.note(Class::Extended);
                 }
                 (Err(_), None) => {}
@@ -683,13 +713,14 @@ impl World {
             self.visits.note(Class::Expired);
         }
         let naive = &self.naive;
-        self.owned.retain(|owned| owned.got.timed().is_none() || naive.held.iter().any(|held| held.fence == owned.fence) || owned.fence % 4 == 0);
+        // Some who own a timed lease forget it; others find out that it has ended.
+        self.owned.retain(|owned| owned.got.timed().is_none() || naive_holds(naive, owned.id) || owned.id % 4 == 0);
         self.compare_counters()?;
         self.nobody_waits_in_vain()?;
         if self.visits.operations.is_multiple_of(16) {
             self.naive.forget(self.now);
             let horizon = self.now;
-            self.keys.retain(|_, key| key.leases.is_empty() || key.leases.iter().any(|(_, fence)| naive_holds(&self.naive, *fence)) || horizon % 3 > 0);
+            self.keys.retain(|_, key| key.leases.is_empty() || key.leases.iter().any(|(_, id)| naive_holds(&self.naive, *id)) || horizon % 3 > 0);
             if self.keys.len() > 12 {
                 self.keys.retain(|_, key| key.leases.is_empty());
             }
@@ -872,8 +903,8 @@ impl World {
     }
 }
 
-fn naive_holds(naive: &Naive, fence: u64) -> bool {
-    naive.held.iter().any(|held| held.fence == fence)
+fn naive_holds(naive: &Naive, id: u64) -> bool {
+    naive.held.iter().any(|held| held.id == id)
 }
 
 /// A second answer under a key is of leases that are owned already.
