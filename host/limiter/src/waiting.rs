@@ -509,11 +509,14 @@ impl ShardSet<'_, '_> {
             };
             self.shards[at].refresh(counter);
             let found = &self.shards[at].counters[counter as usize];
-            if found.kind == CounterKind::Pool && found.rule.is_none() {
-                let stranded: Vec<Parked> = found.waitlist.in_order(now).cloned().collect();
-                for parked in stranded {
-                    self.look(&parked, now, effects, &mut work);
-                }
+            if found.kind != CounterKind::Pool || found.rule.is_some() {
+                continue;
+            }
+            // Each look ends a head or moves its line to a counter that is its own.
+            for _ in 0..found.waitlist.len() {
+                let waitlist = &self.shards[at].counters[counter as usize].waitlist;
+                let Some(parked) = waitlist.in_order(now).next().cloned() else { break };
+                self.look(&parked, now, effects, &mut work);
             }
         }
         work.extend(spots);

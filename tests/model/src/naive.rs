@@ -215,7 +215,7 @@ impl Naive {
                         continue;
                     };
                     let interval = interval(rate);
-                    vague |= history.vague;
+                    vague |= history.vague || history.paces.last().is_some_and(|(_, pace)| *pace != interval);
                     let backlog = history.backlog(interval, now);
                     if backlog + need_here * interval > burst * interval {
                         verdict = Verdict::Blocked;

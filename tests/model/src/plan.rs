@@ -44,7 +44,7 @@ impl Mix {
         let (settle, pushback, crash, priorities) = (some(30), some(20), some(4), some(60));
         let wait = rng.u8(30..=95);
         let scopes = rng.usize(1..=SCOPES.len());
-        let shards = [1, 2, 5][rng.usize(..3)];
+        let shards = [1, 2, 3, 5, 8, 13][rng.usize(..6)];
         let small_caps = rng.u8(..12) == 0;
         Self {
             rates,

@@ -82,7 +82,8 @@ enum Cause {
 fn line_of(request: &Request) -> String {
     let mut targets: Vec<&str> = request.targets.iter().map(|key| key.as_str()).collect();
     targets.sort_unstable();
-    let share = request.fairness_key.as_deref();
+    let first = request.targets.first().and_then(|key| key.limit_key());
+    let share = request.fairness_key.as_deref().or(first).unwrap_or_default();
     format!("{targets:?}{:?}{}{share:?}{}", request.inline, request.priority, request.weight)
 }
 
@@ -764,7 +765,8 @@ impl World {
         for position in 0..granted.len() {
             let (_, _, waiter, _) = &granted[position];
             let ahead = |other: &Waiter| other.line == waiter.line && other.sequence < waiter.sequence;
-            ensure!(!self.waiters.iter().any(ahead), "passed in its line");
+            let passed = self.waiters.iter().find(|other| ahead(other)).map(|other| (other.sequence, other.request.clone()));
+            ensure!(passed.is_none(), "{} {:?} has passed {passed:?} in its line", waiter.sequence, waiter.request);
             ensure!(!granted[position + 1..].iter().any(|(_, _, other, _)| ahead(other)), "passed in its line");
         }
         for (at, _, waiter, got) in granted {
@@ -834,6 +836,12 @@ impl World {
         let all = self.naive.held.iter().flat_map(|held| &held.needs);
         let all = all.fold((0, 0), |(calls, cost), need| (calls + need.calls, cost + need.cost));
         ensure!((calls, cost) == all, "counters hold {calls}/{cost}, leases {all:?}");
+        if self.log.is_some() {
+            let waiting = found.iter().filter(|counter| counter.waiting > 0 || counter.barrier.is_some());
+            let waiting: Vec<_> = waiting.map(|counter| (&counter.counter, counter.waiting, counter.calls, counter.barrier)).collect();
+            let text = format!("  waiting {waiting:?}");
+            self.say(|| text);
+        }
         self.counters = found.into_iter().map(|counter| (counter.counter.clone(), counter)).collect();
         Ok(())
     }
@@ -898,7 +906,8 @@ impl World {
         let long = Duration::from_nanos(IDLE_KEEP) + KEPT + Duration::from_secs(40 * 86_400);
         self.now += nanos(long);
         self.engine.advance(long);
-        ensure!(self.engine.is_empty(), "something is left behind");
+        let left = (self.engine.counters(&CounterQuery::default()), self.engine.metrics());
+        ensure!(self.engine.is_empty(), "something is left behind: {left:?}\n{:?}", self.log.as_ref().map(|_| &self.engine));
         Ok(())
     }
 }
