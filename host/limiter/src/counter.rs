@@ -18,7 +18,7 @@ use crate::limits::{Counts, Limits};
 use crate::name::CounterKind;
 use crate::operator::Hand;
 use crate::order::Waitlist;
-use crate::request::Inline;
+use crate::request::{Inline, WaiterId};
 use crate::shadow::Shadow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ pub(crate) struct Counter {
     /// The log entries that its shard has booked for it.
     pub(crate) logged: usize,
     pub(crate) waitlist: Waitlist,
-    /// The tickets whose barriers stand here; see `order`.
-    pub(crate) barriers: BTreeSet<u64>,
+    /// Whose barriers stand here; see `order`.
+    pub(crate) barriers: BTreeSet<WaiterId>,
     /// Mean time that a lease is held, of those that are measured, in nanoseconds; 0: none was yet.
     pub(crate) mean_hold: u64,
     /// When it was last charged or given back to.
@@ -201,7 +201,7 @@ impl Counter {
     /// Whether a barrier stops this ticket here; a newcomer has none yet, and is later than all.
     #[inline]
     pub(crate) fn bars(&self, ticket: Option<u64>) -> bool {
-        self.barriers.first().is_some_and(|barrier| ticket.is_none_or(|ticket| *barrier < ticket))
+        self.barriers.first().is_some_and(|barrier| ticket.is_none_or(|ticket| barrier.ticket < ticket))
     }
 
     /// Nothing is held, nobody waits, no barrier stands here, and no operator has said anything that lasts.

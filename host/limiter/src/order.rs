@@ -31,7 +31,8 @@
 
 use crate::request::{Inline, Line, WaiterId};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How long a class of priority is passed over before its first line goes before all others: 10 s.
@@ -46,7 +47,8 @@ const TAG_UNIT: u128 = 1 << 20;
 /// is forgotten, which forgives it at most what it is ahead.
 const MAX_REMEMBERED: usize = 1_024;
 
-/// A line parked at a counter, by its head.
+/// A line parked at a counter, by its head. At a pool over several scopes, heads of different shards may have the same
+/// ticket: only with their shards are they told apart.
 #[derive(Debug, Clone)]
 pub(crate) struct Parked {
     pub(crate) line: Arc<Line>,
@@ -74,7 +76,7 @@ struct Inner {
     /// By priority, highest first.
     classes: BTreeMap<Reverse<u8>, Class>,
     /// Where each line stands: its class, its key, and its head's ticket.
-    places: HashMap<Arc<Line>, u64>,
+    places: HashMap<Arc<Line>, WaiterId>,
     waiters: usize,
     /// How many lines need so much cost here.
     costs: BTreeMap<u32, usize>,
@@ -87,7 +89,7 @@ struct Inner {
 struct Class {
     shares: HashMap<Arc<str>, Share>,
     /// The keys that wait, by start tag and the ticket of their first line.
-    order: BTreeMap<(u128, u64), Arc<str>>,
+    order: BTreeMap<(u128, WaiterId), Arc<str>>,
     /// The tag served last.
     served: u128,
     /// Keys that have left, with the tag at which they would go on, as long as that is ahead of the others.
@@ -102,12 +104,12 @@ struct Class {
 #[derive(Debug, Clone)]
 struct Share {
     tag: u128,
-    lines: BTreeMap<u64, Parked>,
+    lines: BTreeMap<WaiterId, Parked>,
 }
 
 impl Share {
-    fn place(&self) -> (u128, u64) {
-        (self.tag, self.lines.keys().next().copied().unwrap_or(0))
+    fn place(&self) -> (u128, WaiterId) {
+        (self.tag, self.lines.keys().next().copied().unwrap_or(WaiterId { ticket: 0, shard: 0 }))
     }
 }
 
@@ -133,7 +135,7 @@ impl Waitlist {
     pub(crate) fn park(&mut self, parked: Parked, now: u64) {
         let inner = self.inner.get_or_insert_default();
         inner.count(&parked);
-        inner.places.insert(Arc::clone(&parked.line), parked.head.ticket);
+        inner.places.insert(Arc::clone(&parked.line), parked.head);
         let class = inner.classes.entry(Reverse(parked.line.priority)).or_default();
         if class.shares.is_empty() {
             class.passed_since = now;
@@ -266,11 +268,11 @@ impl Class {
             None => self.recall(&key).max(self.served),
         };
         let share = self.shares.entry(Arc::clone(&key)).or_insert_with(|| Share { tag, lines: BTreeMap::new() });
-        share.lines.insert(parked.head.ticket, parked);
+        share.lines.insert(parked.head, parked);
         self.order.insert(share.place(), key);
     }
 
-    fn take(&mut self, line: &Line, head: u64) -> Option<Parked> {
+    fn take(&mut self, line: &Line, head: WaiterId) -> Option<Parked> {
         let share = self.shares.get_mut(&line.share)?;
         self.order.remove(&share.place());
         let parked = share.lines.remove(&head);

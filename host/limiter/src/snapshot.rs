@@ -116,7 +116,7 @@ impl CounterSnapshot {
             concurrency: rule.as_ref().and_then(|rule| rule.spec.limits.concurrency),
             rates,
             waiting: counter.waitlist.len(),
-            barrier: counter.barriers.first().copied(),
+            barrier: counter.barriers.first().map(|owner| owner.ticket),
             granted: counter.granted,
             refused: u64::from(counter.refused),
             failed: u64::from(counter.failed),

@@ -142,7 +142,7 @@ impl ShardSet<'_, '_> {
     }
 
     fn serve_one(&mut self, at: usize, counter: u32, now: u64, effects: &mut Vec<Effect>, work: &mut Work) {
-        let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
+        let mut tried: SmallVec<[WaiterId; 4]> = SmallVec::new();
         loop {
             let (next, until) = self.next(at, counter, &tried, now);
             if let Some(until) = until {
@@ -152,7 +152,7 @@ impl ShardSet<'_, '_> {
             match self.look(&parked, now, effects, work) {
                 Look::Done | Look::Moved => {}
                 Look::Stays(until) => {
-                    tried.push(parked.head.ticket);
+                    tried.push(parked.head);
                     if let Some(until) = until {
                         self.shards[at].refill_by(counter, until);
                     }
@@ -170,7 +170,7 @@ impl ShardSet<'_, '_> {
     }
 
     /// The first line in the order of a counter that fits there; or when time alone may let one fit.
-    fn next(&mut self, at: usize, counter: u32, tried: &[u64], now: u64) -> (Option<Parked>, Option<u64>) {
+    fn next(&mut self, at: usize, counter: u32, tried: &[WaiterId], now: u64) -> (Option<Parked>, Option<u64>) {
         let Some(found) = self.shards[at].counters.get_mut(counter as usize) else { return (None, None) };
         let Some((calls, cost)) = found.waitlist.least() else { return (None, None) };
         let least = Hold::new(counter, calls, cost);
@@ -180,7 +180,7 @@ impl ShardSet<'_, '_> {
         // Taken out while its counter is asked.
         let waitlist = std::mem::take(&mut found.waitlist);
         let mut soonest: Option<u64> = None;
-        let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head.ticket)).find(|parked| {
+        let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head)).find(|parked| {
             let hold = Hold::new(counter, parked.calls, parked.cost);
             match stand(found, &hold, parked.own.as_ref(), Some(parked.head.ticket), now) {
                 // What never fits is refused when it is looked at.
@@ -327,7 +327,7 @@ impl ShardSet<'_, '_> {
             }
         }
         for spot in fallen {
-            self.lower(ticket, spot, now, work);
+            self.lower(WaiterId { ticket, shard: index }, spot, now, work);
         }
         let parked = self.unpark(&waiter.line, spot, now);
         if let (Some(parked), Some(ticket), Some((calls, cost))) = (parked, next, head) {
@@ -338,10 +338,10 @@ impl ShardSet<'_, '_> {
         work.push(spot);
     }
 
-    fn lower(&mut self, ticket: u64, spot: Spot, now: u64, work: &mut Work) {
+    fn lower(&mut self, owner: WaiterId, spot: Spot, now: u64, work: &mut Work) {
         let Some(at) = self.at(spot.0) else { return };
         let Some(counter) = self.shards[at].counters.get_mut(spot.1 as usize) else { return };
-        counter.barriers.remove(&ticket);
+        counter.barriers.remove(&owner);
         self.shards[at].sweep_later(spot.1, now);
         work.push(spot);
     }
@@ -375,15 +375,16 @@ impl ShardSet<'_, '_> {
                 }
             }
         }
+        let owner = WaiterId { ticket, shard: self.shards[origin].index };
         let Some(state) = self.shards[origin].lines.get_mut(line) else { return };
         let before = std::mem::replace(&mut state.barrier, wanted.clone());
         for spot in &wanted {
             if let Some(at) = self.at(spot.0) {
-                self.shards[at].counters[spot.1 as usize].barriers.insert(ticket);
+                self.shards[at].counters[spot.1 as usize].barriers.insert(owner);
             }
         }
         for spot in before.into_iter().filter(|spot| !wanted.contains(spot)) {
-            self.lower(ticket, spot, now, work);
+            self.lower(owner, spot, now, work);
         }
     }
 
