@@ -59,13 +59,8 @@ pub(crate) struct SimulateArgs {
     #[arg(short, long, env = "WEIR_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// The load: arrivals from a file
-    #[arg(long, value_name = "FILE", required_unless_present = "poisson", conflicts_with = "poisson")]
-    trace: Option<PathBuf>,
-
-    /// The load: arrivals at random, as many times as there are sources
-    #[arg(long, value_name = "SPEC", num_args = 1..)]
-    poisson: Vec<Spec>,
+    #[command(flatten)]
+    load: LoadArgs,
 
     /// How long, in the time of the simulation; up to 366 days
     #[arg(long, value_name = "N", value_parser = seconds)]
@@ -84,6 +79,19 @@ pub(crate) struct SimulateArgs {
     svg: Option<PathBuf>,
 }
 
+/// Who arrives: a file says it, or chance.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct LoadArgs {
+    /// Arrivals from a file
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+
+    /// Arrivals at random, as many times as there are sources
+    #[arg(long, value_name = "SPEC", num_args = 1..)]
+    poisson: Vec<Spec>,
+}
+
 /// Why a length is not one.
 #[derive(Debug, thiserror::Error)]
 enum SecondsError {
@@ -100,13 +108,12 @@ fn seconds(text: &str) -> Result<Duration, SecondsError> {
 }
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<(), Failure> {
-    let book = book(args.config.as_deref())?;
-    let mut places = Places::default();
-    let (sources, seed) = sources(args, &mut places)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     signals::on_first(move || stopped.store(true, Ordering::Relaxed))?;
-
+    let book = book(args.config.as_deref())?;
+    let mut places = Places::default();
+    let (sources, seed) = sources(args, &mut places)?;
     let length = nanos(args.seconds);
     let run = Run::new(&book, sources, places, length, args.svg.is_some()).map_err(unloaded)?;
     let finished = run.finish(&mut Progress::new(), &stop);
@@ -148,14 +155,14 @@ fn book(file: Option<&Path>) -> Result<Arc<RuleBook>, Failure> {
 
 /// The load, and the seed that it is drawn from.
 fn sources(args: &SimulateArgs, places: &mut Places) -> Result<(Vec<Source>, Option<u64>), Failure> {
-    if let Some(file) = &args.trace {
+    if let Some(file) = &args.load.trace {
         let trace = Trace::open(file).map_err(|error| unloaded(error.into()))?;
         return Ok((vec![Source::Trace(Box::new(trace))], None));
     }
     // A short one is easier to type again.
     let seed = args.seed.unwrap_or_else(|| fastrand::u32(..).into());
     output::talk(&format!("seed {seed}"));
-    let sources = Poisson::all(&args.poisson, seed, places).map_err(|error| unloaded(error.into()))?;
+    let sources = Poisson::all(&args.load.poisson, seed, places).map_err(|error| unloaded(error.into()))?;
     Ok((sources, Some(seed)))
 }
 

@@ -74,23 +74,20 @@ pub(crate) enum LineError {
 pub(crate) struct Trace {
     file: PathBuf,
     lines: Lines,
-    line: u64,
     at: u64,
     request: Request,
 }
-
-type Input = BufReader<ShortLines<File>>;
 
 #[derive(Debug)]
 enum Lines {
     /// With the column in which each of [`COLUMNS`] stands.
     Csv {
-        reader: Box<csv::Reader<Input>>,
+        reader: Box<csv::Reader<ShortLines>>,
         record: StringRecord,
         columns: [Option<usize>; COLUMNS.len()],
     },
     Json {
-        reader: Input,
+        reader: BufReader<ShortLines>,
         text: String,
     },
 }
@@ -99,12 +96,16 @@ impl Trace {
     /// Opens a file and reads its header.
     pub(crate) fn open(file: &Path) -> Result<Self, TraceError> {
         let unread = |reason| TraceError::Read { file: file.to_owned(), reason };
-        let mut input = BufReader::new(ShortLines { inner: File::open(file).map_err(unread)?, length: 0 });
-        let first = input.fill_buf().map_err(unread)?.iter().copied().find(|byte| !byte.is_ascii_whitespace());
-        let lines =
-            if first == Some(b'{') { Ok(Lines::Json { reader: input, text: String::new() }) } else { csv(input) };
+        let mut input = ShortLines { inner: BufReader::new(File::open(file).map_err(unread)?), line: 0, length: 0 };
+        let beginning = input.inner.fill_buf().map_err(unread)?;
+        let first = beginning.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+        let lines = if first == Some(b'{') {
+            Ok(Lines::Json { reader: BufReader::new(input), text: String::new() })
+        } else {
+            csv(input)
+        };
         let lines = lines.map_err(|problem| TraceError::Line { file: file.to_owned(), line: 1, problem })?;
-        Ok(Self { file: file.to_owned(), lines, line: 1, at: 0, request: Request::unscoped() })
+        Ok(Self { file: file.to_owned(), lines, at: 0, request: Request::unscoped() })
     }
 
     /// What the line asks for that was read last.
@@ -115,14 +116,20 @@ impl Trace {
     /// Reads the next line.
     pub(crate) fn next(&mut self, places: &mut Places) -> Result<Option<Next>, LoadError> {
         let read = match &mut self.lines {
-            Lines::Csv { reader, record, columns } => next_record(reader, record, columns, &mut self.line),
-            Lines::Json { reader, text } => next_object(reader, text, &mut self.line),
+            Lines::Csv { reader, record, columns } => next_record(reader, record, columns),
+            Lines::Json { reader, text } => next_object(reader, text),
         };
         let read = read.and_then(|cells| cells.map(|cells| arrival(&cells)).transpose()).and_then(|found| {
             let backwards = found.as_ref().is_some_and(|(at, ..)| *at < self.at);
             if backwards { Err(LineError::Backwards) } else { Ok(found) }
         });
-        let found = read.map_err(|problem| TraceError::Line { file: self.file.clone(), line: self.line, problem })?;
+        let found = read.map_err(|problem| {
+            let line = match &self.lines {
+                Lines::Csv { reader, .. } => reader.get_ref().line,
+                Lines::Json { reader, .. } => reader.get_ref().line,
+            };
+            TraceError::Line { file: self.file.clone(), line, problem }
+        })?;
         let Some((at, hold, request)) = found else { return Ok(None) };
         (self.at, self.request) = (at, request);
         Ok(Some(Next { at, hold, place: places.of(&self.request)? }))
@@ -149,7 +156,7 @@ fn arrival(cells: &Cells<'_>) -> Result<(u64, u64, Request), LineError> {
     Ok((bounded("at", at)?, bounded("hold", hold)?, fields.request(key)?))
 }
 
-fn csv(input: Input) -> Result<Lines, LineError> {
+fn csv(input: ShortLines) -> Result<Lines, LineError> {
     let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(input);
     let header = reader.headers().map_err(csv_problem)?;
     if header.is_empty() {
@@ -170,14 +177,11 @@ fn csv(input: Input) -> Result<Lines, LineError> {
 }
 
 fn next_record<'a>(
-    reader: &mut csv::Reader<Input>,
+    reader: &mut csv::Reader<ShortLines>,
     record: &'a mut StringRecord,
     columns: &[Option<usize>; COLUMNS.len()],
-    line: &mut u64,
 ) -> Result<Option<Cells<'a>>, LineError> {
-    *line = reader.position().line();
     let more = reader.read_record(record).map_err(csv_problem)?;
-    *line = record.position().map_or(*line, csv::Position::line);
     let given = columns.iter().flatten().count();
     if more && record.len() != given {
         return Err(LineError::Cells { given: record.len(), columns: given });
@@ -218,16 +222,12 @@ struct Object<'a> {
     max_wait: Option<Text<'a>>,
 }
 
-fn next_object<'a>(reader: &mut Input, text: &'a mut String, line: &mut u64) -> Result<Option<Cells<'a>>, LineError> {
-    let mut first = text.is_empty();
-    loop {
+fn next_object<'a>(reader: &mut BufReader<ShortLines>, text: &'a mut String) -> Result<Option<Cells<'a>>, LineError> {
+    text.clear();
+    while text.trim().is_empty() {
         text.clear();
-        *line += u64::from(!std::mem::take(&mut first));
         if reader.read_line(text).map_err(|error| io_problem(&error))? == 0 {
             return Ok(None);
-        }
-        if !text.trim().is_empty() {
-            break;
         }
     }
     let object: Object<'a> = serde_json::from_str(text).map_err(|error| LineError::Json(error.to_string()))?;
@@ -275,25 +275,31 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
-/// Refuses lines that are too long, before anybody keeps them whole.
+/// Hands out one line at a time, so that it knows the number of the line that is being read, and refuses one that is too
+/// long before anybody keeps it whole.
 #[derive(Debug)]
-struct ShortLines<R> {
-    inner: R,
-    /// Of the line that is being read.
+struct ShortLines {
+    inner: BufReader<File>,
+    line: u64,
+    /// Handed out of this line so far.
     length: usize,
 }
 
-impl<R: Read> Read for ShortLines<R> {
+impl Read for ShortLines {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        for part in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
-            self.length += part.len();
-            if self.length > MAX_LINE_BYTES {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            if part.ends_with(b"\n") {
-                self.length = 0;
-            }
+        let found = self.inner.fill_buf()?;
+        let found = &found[..found.len().min(buffer.len())];
+        let ends = found.iter().position(|byte| *byte == b'\n');
+        let read = ends.map_or(found.len(), |end| end + 1);
+        buffer[..read].copy_from_slice(&found[..read]);
+        self.inner.consume(read);
+        self.line += u64::from(self.length == 0 && read > 0);
+        self.length += read;
+        if self.length > MAX_LINE_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if ends.is_some() {
+            self.length = 0;
         }
         Ok(read)
     }
