@@ -9,8 +9,9 @@
 //! release is put down for 1 s. At 0.5 s the second waits. At 1 s the release grants it, after a wait of 0.5 s.
 //!
 //! # Deliberately not handled
-//! One limiter takes the place of the 64 shards of a server. What a shard may hold is multiplied by the number of scopes,
-//! so a cap that one scope would hit is the same; how scopes share shards by chance is left out. Nobody retries.
+//! One shard takes the place of the 64 of a server. What it may hold is multiplied by the number of scopes, so a cap that
+//! one scope would hit is the same (of a trace, whose scopes are not known before, by 64); how scopes share shards by
+//! chance is left out. Nobody retries.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
