@@ -148,7 +148,7 @@ pub(crate) enum LoadError {
 /// Who arrives.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Poisson(Poisson),
+    Poisson(Box<Poisson>),
     Trace(Box<Trace>),
 }
 
@@ -192,7 +192,7 @@ impl Poisson {
             let key = spec.request.targets.first().map_or("", |key| key.as_str());
             let text = format!("{key} {} {twins}", spec.request.fairness_key.as_deref().unwrap_or_default());
             let stream = mix(seed ^ hash(&text));
-            Ok(Source::Poisson(Self {
+            Ok(Source::Poisson(Box::new(Self {
                 request: spec.request.clone(),
                 place: places.of(&spec.request)?,
                 at: 0,
@@ -200,7 +200,7 @@ impl Poisson {
                 hold: spec.hold,
                 gaps: Rng::with_seed(stream),
                 holds: Rng::with_seed(mix(stream)),
-            }))
+            })))
         };
         specs.iter().enumerate().map(source).collect()
     }
