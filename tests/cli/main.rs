@@ -4,6 +4,7 @@ mod counters;
 mod demo;
 mod rules;
 mod serve;
+mod simulate;
 mod usage;
 
 use std::io::{BufRead, BufReader, Read};

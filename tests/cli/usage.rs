@@ -14,6 +14,7 @@ fn help_has_examples_and_environment() {
         &["rules", "set", "--help"],
         &["rules", "list", "--help"],
         &["counters", "--help"],
+        &["simulate", "--help"],
     ] {
         let help = run(arguments).ok();
         assert!(help.contains("Examples:"), "{arguments:?}: {help}");

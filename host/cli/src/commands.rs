@@ -4,6 +4,7 @@ mod counters;
 mod demo;
 mod rules;
 mod serve;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +20,8 @@ Examples:
   weir serve hello.wasm                      serve one component on 127.0.0.1:8080
   weir rules set 'model/*' --rate 3/1m       three calls a minute for each limit key of the scope `model`
   weir counters                              what is held, and who waits
+  weir simulate --poisson 'model/gpt=9/s' --seconds 3600
+                                             what would happen under the rules of ./weir.toml
 
 Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, patterns, rates, configuration)")]
 pub(crate) struct Weir {
@@ -39,6 +42,8 @@ enum Command {
     Rules(rules::RulesArgs),
     /// Show the live counters of a running server
     Counters(counters::CountersArgs),
+    /// Show what would happen under the rules of a configuration
+    Simulate(simulate::SimulateArgs),
 }
 
 impl Weir {
@@ -49,6 +54,7 @@ impl Weir {
             Command::Demo(args) => demo::run(&args, &self.log),
             Command::Rules(args) => rules::run(&args),
             Command::Counters(args) => counters::run(&args),
+            Command::Simulate(args) => simulate::run(&args),
         }
     }
 }

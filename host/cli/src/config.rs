@@ -53,6 +53,8 @@ use weir_wasm::ComponentConfig;
 
 use crate::error::Failure;
 
+/// The file that is read where none is named.
+pub(crate) const DEFAULT_FILE: &str = "weir.toml";
 /// The largest file: a book of 100,000 rules.
 const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -160,20 +162,31 @@ impl fmt::Display for ConfigError {
 
 /// Reads a configuration, with all that can be checked without loading anything.
 pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
+    let text = text(file).map_err(|refused| {
+        refused.hint("name another with -c FILE, or serve a component alone: weir serve hello.wasm")
+    })?;
+    parse(file, &text).map_err(Failure::usage)
+}
+
+/// Reads the rules of a configuration. Its components need not be there.
+pub(crate) fn rules(file: &Path) -> Result<Vec<Change>, Failure> {
+    let text = text(file).map_err(|refused| refused.hint("name another with -c FILE"))?;
+    let refuse = |span, problem| ConfigError { file: file.to_owned(), text: text.clone(), span, problem };
+    let parsed = toml::from_str(&text).map_err(|error| refuse(error.span(), error.message().to_owned()));
+    let rules =
+        parsed.and_then(|table: FileTable| changes(table.rule).map_err(|(span, problem)| refuse(Some(span), problem)));
+    rules.map_err(Failure::usage)
+}
+
+fn text(file: &Path) -> Result<String, Failure> {
     let refused = |problem: String| {
         Failure::usage(anyhow::anyhow!("{}: cannot read the configuration: {problem}", file.display()))
     };
-    let size = fs::metadata(file)
-        .map_err(|error| {
-            refused(error.to_string())
-                .hint("name another with -c FILE, or serve a component alone: weir serve hello.wasm")
-        })?
-        .len();
+    let size = fs::metadata(file).map_err(|error| refused(error.to_string()))?.len();
     if size > MAX_FILE_BYTES {
         return Err(refused(format!("it has {size} bytes, and the most is {MAX_FILE_BYTES}")));
     }
-    let text = fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
-    parse(file, &text).map_err(Failure::usage)
+    fs::read_to_string(file).map_err(|error| refused(error.to_string()))
 }
 
 /// The configuration of a component that is served alone: named like its file, on every path.
@@ -228,19 +241,25 @@ fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         components.push(entry);
     }
 
+    let rules = changes(table.rule).map_err(at)?;
+    Ok(Config { server, components, rules })
+}
+
+/// The changes that make a rule book of the rules of a file.
+fn changes(table: Vec<Spanned<RuleBody>>) -> Result<Vec<Change>, (Range<usize>, String)> {
     let mut rules: Vec<Change> = Vec::new();
     let mut patterns = HashSet::new();
-    for rule in table.rule {
+    for rule in table {
         let span = rule.span();
         let body = rule.into_inner();
         let pattern = body.pattern.0.clone();
-        let spec = body.spec().map_err(|error| at((span.clone(), format!("rule `{pattern}`: {error}"))))?;
+        let spec = body.spec().map_err(|error| (span.clone(), format!("rule `{pattern}`: {error}")))?;
         if !patterns.insert(pattern.clone()) {
-            return Err(at((span, format!("pattern: there is another rule for `{pattern}`"))));
+            return Err((span, format!("pattern: there is another rule for `{pattern}`")));
         }
         rules.push(Change::Put { pattern, spec, when: Precondition::MustNotExist });
     }
-    Ok(Config { server, components, rules })
+    Ok(rules)
 }
 
 fn component(folder: &Path, table: ComponentTable) -> Result<ComponentEntry, (Range<usize>, String)> {

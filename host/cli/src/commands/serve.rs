@@ -7,13 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, DEFAULT_FILE};
 use crate::error::Failure;
 use crate::log::{self, LogArgs};
 use crate::{launch, output, signals};
-
-/// The file that is read where none is named.
-const DEFAULT_FILE: &str = "weir.toml";
 
 /// Serve components under flow control
 #[derive(Debug, Args)]
