@@ -640,7 +640,12 @@ pub(crate) fn charge(
     }
     if let Some(limits) = Counter::limits(rule.as_ref(), own) {
         if counter.kind == CounterKind::Inline {
-            counter.histories.start_beside(limits, now, hold.calls, hold.cost);
+            let mut starts = Vec::new();
+            counter.histories.start_beside(limits, now, hold.calls, hold.cost, &mut starts);
+            if !starts.is_empty() {
+                let starts = starts.into_iter().map(|start| (hold.counter, start));
+                rest.get_or_insert_default().starts.extend(starts);
+            }
         }
         logs |= !limits.rates.is_empty();
         for rate in &limits.rates {

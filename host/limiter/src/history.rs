@@ -152,20 +152,32 @@ impl Histories {
         Some(Start { history: history.id, left: need.get(), number, at: now })
     }
 
-    /// Writes a start down in every living history that the rates of `limits` have not written it into.
-    pub(crate) fn start_beside(&mut self, limits: &Limits, now: u64, calls: u32, cost: u32) {
+    /// Writes a start down in every living history that the rates of `limits` have not written it into; what counts cost
+    /// is noted in `starts`.
+    pub(crate) fn start_beside(&mut self, limits: &Limits, now: u64, calls: u32, cost: u32, starts: &mut Vec<Start>) {
         for history in &mut self.all {
             if history.ends_at() <= now || limits.rates.iter().any(|rate| history.is_of(rate)) {
                 continue;
             }
-            let need = u64::from(match history.counts {
+            let need = match history.counts {
                 Counts::Calls => calls,
                 Counts::Cost => cost,
-            });
-            match &mut history.starts {
-                _ if need == 0 => {}
-                Starts::Window(window) => window.record(now, history.period, need),
-                Starts::Smooth(arrival) => arrival.push(need, now),
+            };
+            if need == 0 {
+                continue;
+            }
+            let number = match &mut history.starts {
+                Starts::Window(window) => {
+                    window.record(now, history.period, u64::from(need));
+                    0
+                }
+                Starts::Smooth(arrival) => {
+                    arrival.push(u64::from(need), now);
+                    arrival.started
+                }
+            };
+            if history.counts == Counts::Cost {
+                starts.push(Start { history: history.id, left: need, number, at: now });
             }
         }
     }

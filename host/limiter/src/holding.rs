@@ -198,7 +198,9 @@ impl Counter {
             let own = own.map(|(_, inline)| Arc::clone(inline));
             if self.kind == CounterKind::Inline {
                 let limits = Self::limits(rule.as_ref(), own.as_ref()).cloned().unwrap_or_default();
-                self.histories.start_beside(&limits, now, 0, overrun);
+                let mut starts = Vec::new();
+                self.histories.start_beside(&limits, now, 0, overrun, &mut starts);
+                rest.get_or_insert_default().starts.extend(starts.into_iter().map(|start| (hold.counter, start)));
             }
             let rates = Self::limits(rule.as_ref(), own.as_ref()).into_iter().flat_map(|limits| &limits.rates);
             for rate in rates.filter(|rate| rate.counts == Counts::Cost) {

@@ -903,7 +903,7 @@ impl World {
             }
         }
         ensure!(self.waiters.is_empty(), "{} wait though everything is free", self.waiters.len());
-        let long = Duration::from_nanos(IDLE_KEEP) + KEPT + Duration::from_secs(40 * 86_400);
+        let long = Duration::from_nanos(IDLE_KEEP) + KEPT + Duration::from_secs(20_000 * 86_400);
         self.now += nanos(long);
         self.engine.advance(long);
         let left = (self.engine.counters(&CounterQuery::default()), self.engine.metrics());
