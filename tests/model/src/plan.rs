@@ -34,6 +34,10 @@ pub(crate) struct Mix {
     scopes: usize,
     pub(crate) shards: u16,
     pub(crate) small_caps: bool,
+    /// Everybody waits for a few slots, and time hardly passes: lines grow, and barriers rise.
+    pub(crate) crowd: bool,
+    /// Every request brings other numbers to the same inline key.
+    kinds: bool,
 }
 
 impl Mix {
@@ -46,7 +50,7 @@ impl Mix {
         let scopes = rng.usize(1..=SCOPES.len());
         let shards = [1, 2, 3, 5, 8, 13][rng.usize(..6)];
         let small_caps = rng.u8(..12) == 0;
-        Self {
+        let mix = Self {
             rates,
             smooth,
             cost,
@@ -65,6 +69,17 @@ impl Mix {
             scopes,
             shards,
             small_caps,
+            crowd: false,
+            kinds: false,
+        };
+        match rng.u8(..12) {
+            0 | 1 => {
+                let (rates, inline, timed, book, verbs, crash) = (0, 0, 0, 0, 0, 0);
+                let crowd = Self { crowd: true, several: 40, wait: 98, small_caps: false, settle: 0, ..mix };
+                Self { rates, inline, timed, book, verbs, crash, pushback: 0, ..crowd }
+            }
+            2 => Self { kinds: true, inline: 100, rates: 100, smooth: 50, cost: 50, ..mix },
+            _ => mix,
         }
     }
 }
@@ -101,19 +116,24 @@ fn rate(rng: &mut Rng, mix: &Mix) -> Rate {
     let counts = if one_in_hundred(rng, mix.cost) { Counts::Cost } else { Counts::Calls };
     let smooth = one_in_hundred(rng, mix.smooth);
     // Short ones, so that many come and go in a run; and at times one that stays for the whole of it.
-    let period = [1_000_000, 7_000_000, 10_000_000, 60_000_000_000, 86_400_000_000_000][rng.usize(..5)];
-    let limit = rng.u32(1..=6);
+    let period = [1_000_000, 7_000_000, 10_000_000, 60_000_000_000, 86_400_000_000_000];
+    let period = period[if mix.kinds { rng.usize(2..5) } else { rng.usize(..5) }];
+    let limit = rng.u32(if mix.kinds { 30..=60 } else { 1..=6 });
     Rate {
         limit: NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN),
         period: Duration::from_nanos(period),
         mode: if smooth { Mode::Smooth } else { Mode::Window },
-        burst: smooth.then(|| NonZeroU32::new(rng.u32(1..=5)).unwrap_or(NonZeroU32::MIN)),
+        burst: smooth.then(|| NonZeroU32::new(rng.u32(if mix.kinds { 20..=30 } else { 1..=5 })).unwrap_or(NonZeroU32::MIN)),
         counts,
     }
 }
 
 pub(crate) fn limits(rng: &mut Rng, mix: &Mix) -> Limits {
     let mut limits = Limits::default();
+    if mix.crowd {
+        limits.concurrency = Some(Concurrency::calls(rng.u32(1..=2)));
+        return limits;
+    }
     if rng.u8(..4) > 0 {
         let limit = [0, 1, 1, 2, 2, 3, 4][rng.usize(..7)];
         let counts = if one_in_hundred(rng, mix.cost) { Counts::Cost } else { Counts::Calls };
@@ -141,6 +161,11 @@ pub(crate) fn limits(rng: &mut Rng, mix: &Mix) -> Limits {
 /// Some changes of the book, of patterns that are each named once.
 pub(crate) fn changes(rng: &mut Rng, mix: &Mix, known: &[String]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
+    if mix.crowd {
+        let spec = RuleSpec { limits: limits(rng, mix), ..RuleSpec::default() };
+        let pattern = "*".parse().expect("a pattern");
+        return vec![Change::Put { pattern, spec, when: Precondition::None }];
+    }
     let mut seen: Vec<String> = Vec::new();
     for _ in 0..rng.usize(1..4) {
         let pattern = if !known.is_empty() && rng.bool() { known[rng.usize(..known.len())].clone() } else { pattern(rng, mix) };
@@ -175,7 +200,7 @@ pub(crate) fn request(rng: &mut Rng, mix: &Mix) -> Request {
         Request::new(key(rng, mix).parse::<ScopedKey>().expect("the names are names"))
     };
     if inline {
-        let (scope, key) = (SCOPES[rng.usize(..mix.scopes)], INLINE[rng.usize(..2)]);
+        let (scope, key) = (SCOPES[rng.usize(..mix.scopes)], INLINE[if mix.kinds { 0 } else { rng.usize(..2) }]);
         request = request.inline(scope, key, limits(rng, mix)).expect("one inline key");
     }
     if one_in_hundred(rng, mix.several) {
@@ -190,7 +215,7 @@ pub(crate) fn request(rng: &mut Rng, mix: &Mix) -> Request {
         let weight = NonZeroU16::new(rng.u16(1..4)).unwrap_or(NonZeroU16::MIN);
         request = request.fairness(["p", "q"][rng.usize(..2)], weight).expect("a fairness key");
     }
-    if rng.u8(..3) > 0 {
+    if rng.u8(..3) > 0 && !mix.crowd {
         request = request.max_wait(Duration::from_nanos(rng.u64(0..30_000_000)));
     }
     request

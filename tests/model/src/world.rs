@@ -151,10 +151,14 @@ impl World {
             self.settle()
         } else {
             match self.rng.u8(..20) {
+                0..=8 if self.mix.crowd && self.waiters.len() > 24 => self.release(),
                 0..=8 => self.acquire(),
                 9..=13 => self.release(),
                 14 => self.cancel(),
                 15 => self.extend_or_forge(),
+                _ if self.mix.crowd => {
+                    if self.rng.u8(..200) == 0 { self.advance() } else { self.release() }
+                }
                 _ => self.advance(),
             }
         }
