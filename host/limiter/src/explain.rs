@@ -109,8 +109,16 @@ impl ShardSet<'_, '_> {
         before.max().unwrap_or(0)
     }
 
-    /// Runs a copy of the state forward until a newcomer is granted.
+    /// When a newcomer would be granted. It is exact where it is the same though no holder ends before its time.
     fn forecast(&self, request: &Request, now: u64) -> Option<Forecast> {
+        let expected = self.run_forward(request, now, true)?;
+        let estimated = !expected.is_zero() && self.run_forward(request, now, false) != Some(expected);
+        Some(Forecast { admitted_in: expected, estimated })
+    }
+
+    /// Runs a copy of the state forward until a newcomer is granted, in which holders end when they are expected to, or
+    /// only when their leases do.
+    fn run_forward(&self, request: &Request, now: u64, holders_end: bool) -> Option<Duration> {
         let size = |shard: &Shard| shard.counters.len() + shard.leases.len() + shard.waiters.len();
         if self.shards.iter().any(|shard| size(shard) > MAX_STATE) {
             return None;
@@ -120,13 +128,12 @@ impl ShardSet<'_, '_> {
         let mut copy = ShardSet::new(&mut copies);
         let mut effects = Vec::new();
         let waiter = match copy.arrive(now, request, true, &[], &mut effects) {
-            Arrival::Granted(_) => return Some(Forecast { admitted_in: Duration::ZERO, estimated: false }),
+            Arrival::Granted(_) => return Some(Duration::ZERO),
             Arrival::Waiting(waiter) => waiter,
             Arrival::Refused(_) | Arrival::Elsewhere => return None,
         };
         let latest = now.saturating_add(nanos(request.max_wait.unwrap_or(DEFAULT_MAX_WAIT)));
-        let mut ends = copy.expected_ends(now);
-        let mut estimated = false;
+        let mut ends = if holders_end { copy.expected_ends(now) } else { BinaryHeap::new() };
         for _ in 0..MAX_EVENTS {
             let due = copy.shards.iter().filter_map(|shard| shard.next_due()).min().unwrap_or(u64::MAX);
             let end = ends.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
@@ -136,7 +143,6 @@ impl ShardSet<'_, '_> {
             }
             let input = match ends.peek() {
                 Some(Reverse((_, shard, slot, fence))) if end <= due => {
-                    estimated = true;
                     let lease = LeaseRef { shard: *shard, slot: *slot, fence: *fence };
                     ends.pop();
                     Input::Release { lease, outcome: Outcome::Ok }
@@ -150,15 +156,15 @@ impl ShardSet<'_, '_> {
                 next += 1;
                 match effect {
                     Effect::Granted { waiter: granted, .. } if granted == waiter => {
-                        return Some(Forecast { admitted_in: Duration::from_nanos(at - now), estimated });
+                        return Some(Duration::from_nanos(at - now));
                     }
                     Effect::Refused { waiter: refused, .. } if refused == waiter => return None,
-                    Effect::Granted { grant, .. } => {
+                    Effect::Granted { grant, .. } if holders_end => {
                         for lease in grant.more.iter().chain([&grant]).flat_map(|grant| &grant.parts) {
                             ends.push(copy.expected_end(*lease, at));
                         }
                     }
-                    Effect::Refused { .. } => {}
+                    Effect::Granted { .. } | Effect::Refused { .. } => {}
                     Effect::Retry { waiter, shards } => {
                         // Who needs more shards than are at hand stays where it is.
                         if shards.iter().all(|shard| copy.at(*shard).is_some()) && next < MAX_EVENTS {

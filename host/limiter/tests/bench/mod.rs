@@ -1,10 +1,11 @@
 //! A limiter on virtual time, taken one step at a time.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use weir_limiter::{
-    Change, CounterSnapshot, Effect, Grant, Input, Limiter, Outcome, Output, Precondition, Refusal, Request, RuleBook,
-    RulePatch, ShardLimits, WaiterId,
+    Change, CounterSnapshot, Effect, Explanation, Grant, Input, Limiter, Limits, Outcome, Output, Precondition, Refusal,
+    Request, RuleBook, RulePatch, RuleSpec, Settled, ShardLimits, Verb, WaiterId,
 };
 
 /// A second, in nanoseconds.
@@ -49,6 +50,60 @@ impl Bench {
         };
         self.book = self.book.apply(&rules.iter().map(change).collect::<Vec<_>>(), 0).unwrap();
         self.step(Input::SetBook { book: Arc::new(self.book.clone()) });
+    }
+
+    /// Puts rules as they are.
+    pub(crate) fn put(&mut self, rules: &[(&str, RuleSpec)]) {
+        let change = |(pattern, spec): &(&str, RuleSpec)| Change::Put {
+            pattern: pattern.parse().unwrap(),
+            spec: spec.clone(),
+            when: Precondition::None,
+        };
+        self.book = self.book.apply(&rules.iter().map(change).collect::<Vec<_>>(), 0).unwrap();
+        self.step(Input::SetBook { book: Arc::new(self.book.clone()) });
+    }
+
+    pub(crate) fn remove(&mut self, pattern: &str) {
+        let change = Change::Delete { pattern: pattern.parse().unwrap(), when: Precondition::None };
+        self.book = self.book.apply(&[change], 0).unwrap();
+        self.step(Input::SetBook { book: Arc::new(self.book.clone()) });
+    }
+
+    /// An operator's word.
+    pub(crate) fn operate(&mut self, counter: &str, verb: &Verb) -> CounterSnapshot {
+        match self.step(Input::Operate { counter: &counter.parse().unwrap(), verb }) {
+            Output::Operated(snapshot) => *snapshot,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn settle(&mut self, grant: &Grant, cost: u32) -> Settled {
+        match self.step(Input::Settle { lease: grant.parts[0], cost }) {
+            Output::Settled(settled) => settled,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn explain(&mut self, request: &Request) -> Explanation {
+        match self.step(Input::Explain { request }) {
+            Output::Explained(explanation) => *explanation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Who was granted by the last step.
+    pub(crate) fn granted(&self) -> Vec<WaiterId> {
+        let granted = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Granted { waiter, .. } => Some(*waiter),
+            _ => None,
+        });
+        granted.collect()
+    }
+
+    /// Whether nothing is left once all history has aged out.
+    pub(crate) fn is_empty_after(&mut self, nanos: u64) -> bool {
+        self.at(self.now + nanos);
+        self.limiter.shards().iter().all(weir_limiter::Shard::is_empty)
     }
 
     pub(crate) fn step(&mut self, input: Input<'_>) -> Output {
@@ -107,4 +162,23 @@ pub(crate) fn request(text: &str) -> Request {
 
 pub(crate) fn costing(text: &str, cost: u32) -> Request {
     request(text).cost(NonZeroU32::new(cost).unwrap())
+}
+
+/// Limits in short: a concurrency (empty: none) and rates.
+pub(crate) fn limits(concurrency: &str, rates: &[&str]) -> Limits {
+    Limits {
+        concurrency: (!concurrency.is_empty()).then(|| concurrency.parse().unwrap()),
+        rates: rates.iter().map(|rate| rate.parse().unwrap()).collect(),
+        ..Limits::default()
+    }
+}
+
+/// A rule that enforces these.
+pub(crate) fn rule(concurrency: &str, rates: &[&str]) -> RuleSpec {
+    RuleSpec { limits: limits(concurrency, rates), ..RuleSpec::default() }
+}
+
+/// A pool of these.
+pub(crate) fn total(concurrency: &str, rates: &[&str]) -> RuleSpec {
+    RuleSpec { total: true, ..rule(concurrency, rates) }
 }
