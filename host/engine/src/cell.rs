@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
+use weir_limiter::planted::{self, Bug};
 use weir_limiter::{Effect, Input, LeaseRef, Outcome, Output, Refusal, Shard, ShardSet};
 
 /// What a waiter's future and the shard share: the outcome, once there is one, and who to wake.
@@ -31,7 +32,7 @@ impl Wait {
             state.outcome = Some(outcome);
             state.waker.take()
         };
-        if let Some(waker) = waker {
+        if let Some(waker) = waker.filter(|_| !planted::is(Bug::LostWake)) {
             waker.wake();
         }
     }
@@ -120,7 +121,7 @@ impl Cell {
     pub(crate) fn note_due(&self, shard: &Shard) -> bool {
         let due = shard.next_due().unwrap_or(NEVER);
         let before = self.due.load(Ordering::Relaxed);
-        if due == before {
+        if due == before || due < before && before != NEVER && planted::is(Bug::EarlierTimerLost) {
             return false;
         }
         // Ordered against the timer thread's note of how long it sleeps: one of the two sees the other.
@@ -188,6 +189,7 @@ impl Core {
             let (waiter, outcome) = match effect {
                 Effect::Granted { waiter, grant } => (waiter, Ok(Lease::all(self, grant))),
                 Effect::Refused { waiter, refusal } => (waiter, Err(refusal)),
+                Effect::Retry { .. } if planted::is(Bug::RetryDropped) => continue,
                 Effect::Retry { waiter, shards } => {
                     // Where the book has changed since, it answers with another retry.
                     let (_, sooner, effects) = self.step_locked(&shards, Input::Retry { waiter }, |_| {});
@@ -201,6 +203,8 @@ impl Core {
             // Nobody there: the future is gone, and dropping the lease gives it back.
             if let Some(wait) = self.cells[usize::from(waiter.shard)].forget(waiter.ticket) {
                 wait.complete(outcome);
+            } else if planted::is(Bug::GrantWithoutOwnerLeaks) {
+                std::mem::forget(outcome);
             }
         }
     }

@@ -22,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use weir_limiter::planted::{self, Bug};
 use weir_limiter::{Caller, Constraint, ConstraintKind, Ended, LeaseId, Outcome, Reason, Refusal, Request, may_have};
 
 /// How long a key is kept after its lease has ended.
@@ -89,7 +90,11 @@ impl Keys {
     /// Drops keys whose time has come.
     pub(crate) fn sweep(&self, now: u64) {
         let mut table = self.table.lock();
-        while let Some((_, name)) = table.until.first().filter(|(at, _)| *at <= now).cloned() {
+        while let Some((at, name)) = table.until.first().filter(|(at, _)| *at <= now).cloned() {
+            if planted::is(Bug::KeysPileUp) {
+                table.until.remove(&(at, name));
+                continue;
+            }
             table.remove(&name);
         }
     }
@@ -114,6 +119,10 @@ impl Keys {
         let Some(name) = table.by_lease.get(&id).cloned() else { return };
         let Some(Entry { state: State::Granted(leases), how, .. }) = table.entries.get_mut(&name) else { return };
         *how = Some(Ended::from(outcome));
+        if planted::is(Bug::KeyEndsWithLease) {
+            table.remove(&name);
+            return;
+        }
         // Of a batch, the last to end counts: until then it is kept as long as the lease times say.
         if leases.len() == 1 {
             let until = now.saturating_add(crate::clock::nanos(KEPT));
@@ -125,7 +134,7 @@ impl Keys {
         let wanted = fingerprint(request);
         let mut table = self.table.lock();
         if let Some(entry) = table.entries.get(name) {
-            if entry.request != wanted {
+            if entry.request != wanted && !planted::is(Bug::KeyIgnoresRequest) {
                 return Found::Answer(Err(Refusal::new(Reason::Conflict)));
             }
             match &entry.state {

@@ -7,6 +7,7 @@ use crate::engine::Core;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
+use weir_limiter::planted::{self, Bug};
 use weir_limiter::{Grant, Input, LeaseId, LeaseRef, Outcome, Output, RequestError, Settled, Taken, check_lease_time};
 
 /// Why a lease cannot be extended or released.
@@ -43,6 +44,7 @@ impl Lease {
     /// The leases of a grant.
     pub(crate) fn all(core: &Arc<Core>, mut grant: Grant) -> Leases {
         let more = std::mem::take(&mut grant.more);
+        let more = if planted::is(Bug::BatchLosesRest) { Vec::new() } else { more };
         std::iter::once(grant).chain(more).map(|grant| Self::new(core, grant)).collect()
     }
 
@@ -204,6 +206,9 @@ impl Core {
             rest = others;
         }
         for part in rest {
+            if planted::is(Bug::OtherPartsLeak) && *part != parts[0] {
+                continue;
+            }
             self.cells[usize::from(part.shard)].release(*part, Outcome::Ok);
         }
     }

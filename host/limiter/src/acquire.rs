@@ -13,6 +13,7 @@ use crate::history::RateVerdict;
 use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
 use crate::name::CounterKind;
+use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
 use crate::shard::{Shard, Timer, Waiter, may_have};
@@ -133,6 +134,7 @@ pub(crate) fn stand(
     }
     // Taken out and put back, rather than cloned: the count of a rule that binds many counters is written by no one here.
     let rule = counter.rule.take();
+    let own = own.filter(|_| ticket.is_none() || !planted::is(Bug::OwnNumbersIgnored));
     let Some(limits) = Counter::limits(rule.as_ref(), own) else { return standing };
     if let Some(Concurrency { limit, counts }) = limits.concurrency {
         let need = units(counts, hold.calls, hold.cost);
@@ -198,9 +200,9 @@ impl ShardSet<'_, '_> {
                 return Arrival::Refused(self.refuse(Reason::TooLarge, constraints));
             }
             // Nobody overtakes in a line.
-            (_, Some((_, site))) => (*site, None),
-            (Answer::Blocked { site, until }, None) => (site, until),
-            (Answer::Fits, None) => {
+            (_, Some((_, site))) if !(planted::is(Bug::LineOvertaken) && answer == Answer::Fits) => (*site, None),
+            (Answer::Blocked { site, until }, _) => (site, until),
+            (Answer::Fits, _) => {
                 let grant = self.commit(now, request, &mut sites, secrets, now);
                 self.count_passes(&sites, None, now, effects);
                 return Arrival::Granted(grant);
@@ -216,6 +218,13 @@ impl ShardSet<'_, '_> {
         if let Some(reason) = refusal {
             let counter = &mut self.shards[at].counters[hold.counter as usize];
             counter.refused = counter.refused.saturating_add(1);
+            if planted::is(Bug::RefusalChargesRate)
+                && let Some(rule) = counter.rule.clone()
+            {
+                for rate in &rule.spec.limits.rates {
+                    counter.histories.start(rate, now, hold.calls);
+                }
+            }
             let line = line.as_ref().map(|(line, _)| (u64::MAX, &**line));
             let constraints = self.describe(now, &sites, &request.inline, line, Which::InTheWay);
             self.leave_no_trace(&sites, now);
@@ -351,7 +360,9 @@ impl ShardSet<'_, '_> {
                 let name = key.prefix(depth);
                 let counter = self.site(request, (at, name, CounterKind::Named), newcomer, lender, leaf, sites)?;
                 let rare = &self.shards[at].counters[counter as usize].rare;
-                if let Some(rare) = rare.as_ref().filter(|rare| !rare.totals.is_empty()) {
+                if let Some(rare) = rare.as_ref().filter(|rare| !rare.totals.is_empty())
+                    && (newcomer || !planted::is(Bug::PoolForgottenByWaiters))
+                {
                     for rule in rare.totals.clone() {
                         let shard = self.shards[0].placement.shard_of(rule.pattern.scope());
                         let at = self.at(shard).ok_or(Lost::Elsewhere)?;

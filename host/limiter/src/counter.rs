@@ -18,6 +18,7 @@ use crate::limits::{Counts, Limits};
 use crate::name::CounterKind;
 use crate::operator::Hand;
 use crate::order::Waitlist;
+use crate::planted::{self, Bug};
 use crate::request::{Inline, WaiterId};
 use crate::shadow::Shadow;
 use std::collections::BTreeSet;
@@ -201,7 +202,7 @@ impl Counter {
     /// Whether a barrier stops this ticket here; a newcomer has none yet, and is later than all.
     #[inline]
     pub(crate) fn bars(&self, ticket: Option<u64>) -> bool {
-        self.barriers.first().is_some_and(|barrier| ticket.is_none_or(|ticket| barrier.ticket < ticket))
+        !planted::is(Bug::BarrierIgnored) && self.barriers.first().is_some_and(|barrier| ticket.is_none_or(|ticket| barrier.ticket < ticket))
     }
 
     /// Nothing is held, nobody waits, no barrier stands here, and no operator has said anything that lasts.

@@ -7,6 +7,7 @@
 //! every history that lives, so that each kind sees all starts, and there are at most [`MAX_KINDS`] of them.
 
 use crate::limits::{Counts, Limits, MAX_RATES, Mode, Rate};
+use crate::planted::{self, Bug};
 use crate::smooth::{self, Arrival};
 use crate::window::Window;
 use smallvec::SmallVec;
@@ -217,7 +218,7 @@ impl Histories {
             };
             let take = start.left.min(units - *before);
             *before += take;
-            start.left -= take;
+            start.left -= if planted::is(Bug::RefundTwice) { 0 } else { take };
             match &mut history.starts {
                 Starts::Window(window) => window.refund(start.at, u64::from(take), now, history.period),
                 Starts::Smooth(arrival) => arrival.refund(start.number, u64::from(take), now),

@@ -7,7 +7,8 @@ use crate::limits::Counts;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
 use crate::request::{LeaseId, LeaseRef, MAX_LEASE_LIFE};
-use crate::shard::{Timer, hold_is_measured};
+use crate::planted::{self, Bug};
+use crate::shard::{Shard, Timer, hold_is_measured};
 use crate::step::{Effect, Output, Settled, ShardSet};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ impl ShardSet<'_, '_> {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let lease = LeaseRef { shard: self.shards[at].index, slot, fence };
-        if self.part(lease).is_none() {
+        let stale = |shard: &Shard| shard.leases.contains(slot as usize) && planted::is(Bug::StaleReleaseEndsAnother);
+        if self.part(lease).is_none() && !stale(self.shards[at]) {
             return false;
         }
         if outcome != Outcome::Ok {
@@ -69,7 +71,7 @@ impl ShardSet<'_, '_> {
             shard.leases.shrink_to_fit();
         }
         // Serving one counter can move waiters to another, never drop it: it was held a moment ago, so a sweep is due.
-        if self.shards[at].parked > 0 {
+        if self.shards[at].parked > 0 && !planted::is(Bug::ReleaseWakesNobody) {
             for counter in freed {
                 self.serve(at, counter, now, effects);
             }
@@ -93,6 +95,9 @@ impl ShardSet<'_, '_> {
         let parts = self.part(lease).map(|part| part.parts(lease)).unwrap_or_default();
         for part in parts {
             let Some(at) = self.at(part.shard) else { continue };
+            if planted::is(Bug::PushbackOfOnePart) && part != lease {
+                continue;
+            }
             let shard = &mut *self.shards[at];
             let found = shard.leases.get(part.slot as usize).filter(|found| found.fence == part.fence);
             let Some(holds) = found.map(|found| found.holds.clone()) else { continue };
@@ -181,7 +186,8 @@ impl Counter {
     fn settle(&mut self, hold: &mut Hold, wanted: u32, rest: &mut Option<Box<Rest>>, now: u64) -> Settled {
         let before = std::mem::replace(&mut hold.cost, wanted);
         let (refunded, overrun) = (before.saturating_sub(wanted), wanted.saturating_sub(before));
-        self.cost = self.cost + u64::from(overrun) - u64::from(refunded);
+        let kept = if planted::is(Bug::SettleKeepsHeld) { refunded } else { 0 };
+        self.cost = self.cost + u64::from(overrun) + u64::from(kept) - u64::from(refunded);
         self.last_used = now;
         if hold.shadowed
             && let Some(rare) = &mut self.rare

@@ -41,6 +41,8 @@ mod name;
 mod operator;
 mod order;
 mod pattern;
+#[doc(hidden)]
+pub mod planted;
 mod refusal;
 mod request;
 mod shadow;

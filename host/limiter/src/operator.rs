@@ -15,6 +15,7 @@ use crate::describe::cap;
 use crate::limits::{DEFAULT_MAX_PUSHBACK, Limits};
 use crate::name::CounterName;
 use crate::pattern::Pattern;
+use crate::planted::{self, Bug};
 use crate::refusal::{ConstraintKind, Reason};
 use crate::shard::Shard;
 use crate::snapshot::CounterSnapshot;
@@ -69,7 +70,7 @@ impl Hand {
 
     /// What it has against a request, if anything, and until when. A newcomer has no ticket.
     pub(crate) fn against(&self, ticket: Option<u64>, now: u64) -> Option<(ConstraintKind, Option<u64>)> {
-        if self.paused {
+        if self.paused && !(planted::is(Bug::PauseForNewcomersOnly) && ticket.is_some()) {
             Some((ConstraintKind::Paused, None))
         } else if self.draining && ticket.is_none() {
             Some((ConstraintKind::Draining, None))

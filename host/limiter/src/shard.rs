@@ -17,6 +17,7 @@ use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::lease::LeasePart;
 use crate::name::CounterKind;
+use crate::planted::{self, Bug};
 use crate::refusal::Reason;
 use crate::request::{Caller, LeaseRef, Line, Request};
 use crate::waiting::LineState;
@@ -444,7 +445,7 @@ impl Shard {
     pub(crate) fn refill_by(&mut self, counter: u32, until: u64) {
         let found = &mut self.counters[counter as usize];
         let before = found.refill_at;
-        if before != 0 && before <= until {
+        if before != 0 && (before <= until || planted::is(Bug::SoonerRefillLost)) {
             return;
         }
         found.refill_at = until;
@@ -480,7 +481,8 @@ impl Shard {
         let counter = &mut self.counters[slot as usize];
         if !counter.swept_later && counter.is_idle() {
             counter.swept_later = true;
-            let at = now.saturating_add(IDLE_KEEP).max(counter.history_ends_at());
+            let history = if planted::is(Bug::EvictionForgivesQuota) { 0 } else { counter.history_ends_at() };
+            let at = now.saturating_add(IDLE_KEEP).max(history);
             self.set_timer(at, Timer::Sweep { counter: slot });
         }
     }
@@ -496,7 +498,7 @@ impl Shard {
             return;
         }
         let at = counter.history_ends_at().max(counter.last_used.saturating_add(IDLE_KEEP));
-        if at <= now {
+        if at <= now || planted::is(Bug::EvictionForgivesQuota) {
             self.drop_counter(slot);
         } else {
             counter.swept_later = true;

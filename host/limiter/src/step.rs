@@ -13,6 +13,7 @@ use crate::explain::Explanation;
 use crate::limits::MAX_WAIT;
 use crate::name::CounterName;
 use crate::operator::{Outcome, Verb};
+use crate::planted::{self, Bug};
 use crate::order::Waitlist;
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{Grant, LeaseId, LeaseRef, Request, WaiterId};
@@ -256,7 +257,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     #[inline]
     pub(crate) fn next_number(&mut self, now: u64) -> u64 {
         let last = self.shards.iter().map(|shard| shard.sequence).max().unwrap_or(0);
-        let next = now.max(last + 1);
+        let next = now.max(last + u64::from(!planted::is(Bug::FenceRepeats)));
         for shard in self.shards.iter_mut() {
             shard.sequence = next;
         }
@@ -275,7 +276,8 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     fn due(&mut self, at: usize, timer: Timer, now: u64, effects: &mut Vec<Effect>) {
         match timer {
             Timer::Expiry { slot, fence } => {
-                if self.release(at, slot, fence, Outcome::Ok, now, effects) {
+                if !planted::is(Bug::ExpiryForgotten)
+                    && self.release(at, slot, fence, Outcome::Ok, now, effects) {
                     self.shards[at].metrics.expired += 1;
                 }
             }

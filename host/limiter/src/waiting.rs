@@ -15,6 +15,7 @@ use crate::lease::Hold;
 use crate::limits::Counts;
 use crate::name::CounterKind;
 use crate::order::{MAX_PASSES, Parked};
+use crate::planted::{self, Bug};
 use crate::refusal::Reason;
 use crate::request::{Inline, Line, Request, WaiterId};
 use crate::shard::{Timer, Waiter};
@@ -445,6 +446,9 @@ impl ShardSet<'_, '_> {
         let Some(found) = self.shards[at].waiters.remove(&waiter.ticket) else { return Output::Gone };
         let mut work = Work::new();
         self.take_off(at, waiter.ticket, &found, now, &mut work);
+        if planted::is(Bug::CancelWakesNobody) {
+            return Output::Done;
+        }
         self.work(&mut work, now, effects);
         Output::Done
     }
@@ -479,7 +483,7 @@ impl ShardSet<'_, '_> {
             // One may have been granted by the serving of an earlier one.
             let found = self.at(id.shard).and_then(|at| self.shards[at].waiters.get(&id.ticket));
             let Some(request) = found.map(|found| found.request.clone()) else { continue };
-            if self.can_never_fit(&request, id.ticket, now) {
+            if !planted::is(Bug::NeverFitsWaitsOn) && self.can_never_fit(&request, id.ticket, now) {
                 self.end(id, Reason::TooLarge, now, effects);
             }
         }
