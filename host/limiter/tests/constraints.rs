@@ -62,11 +62,11 @@ fn a_pool_that_ends_lets_go_of_who_waits_there() {
     bench.take("s");
     let (first, second) = (bench.wait(&request("t")), bench.wait(&request("t")));
     bench.remove("*");
-    assert_eq!(bench.granted(), [first]);
+    assert_eq!(bench.let_in(), [first]);
     // The second waits at its own scope now.
     let Effect::Granted { grant, .. } = bench.effects[0].clone() else { panic!() };
     bench.release(&grant);
-    assert_eq!(bench.granted(), [second]);
+    assert_eq!(bench.let_in(), [second]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn each_is_admitted_by_the_numbers_that_it_brings() {
     let waiter = bench.wait(&new);
     bench.try_acquire(&old).unwrap();
     bench.release(&first);
-    assert_eq!(bench.granted(), [], "two are still held");
+    assert_eq!(bench.let_in(), [], "two are still held");
     assert_eq!(bench.held("s#k"), (2, 2));
     assert_eq!(bench.held("s"), (0, 0), "an inline key is no part of its scope's counter");
     bench.step(Input::Cancel { waiter });
@@ -141,7 +141,7 @@ fn pinned_numbers_take_the_place_of_what_callers_bring_and_of_the_rule() {
     assert_eq!((refusal.blocked_on[0].limit, refusal.blocked_on[0].used), (1, 1));
     let waiter = bench.wait(&wide);
     let snapshot = bench.operate("s#k", &Verb::Unpin);
-    assert_eq!((bench.granted(), snapshot.pinned), (vec![waiter], None));
+    assert_eq!((bench.let_in(), snapshot.pinned), (vec![waiter], None));
     bench.operate("s", &Verb::Pin(limits("0", &[])));
     let snapshot = bench.counter("s").unwrap();
     assert_eq!((snapshot.pinned.is_some(), snapshot.pattern), (true, None));
@@ -172,12 +172,12 @@ fn a_pause_holds_admissions_and_keeps_who_waits() {
     let waiter = bench.wait(&request("s"));
     assert!(bench.operate("s", &Verb::Pause).paused);
     bench.release(&held);
-    assert_eq!(bench.granted(), []);
+    assert_eq!(bench.let_in(), []);
     let refusal = bench.try_acquire(&request("s")).unwrap_err();
     assert_eq!(refusal.reason, Reason::Paused);
     assert!(refusal.to_string().contains("`s` is paused"), "{refusal}");
     assert!(!bench.operate("s", &Verb::Resume).paused);
-    assert_eq!(bench.granted(), [waiter]);
+    assert_eq!(bench.let_in(), [waiter]);
     assert_eq!(bench.operate("s", &Verb::Resume).calls, 1, "twice is once");
 }
 
@@ -224,7 +224,7 @@ fn a_reset_forgets_what_was_started_and_nothing_that_is_held() {
     bench.take("s");
     let waiter = bench.wait(&request("s"));
     let snapshot = bench.operate("s", &Verb::Reset);
-    assert_eq!((bench.granted(), snapshot.calls, snapshot.rates[0].used), (vec![waiter], 3, 1));
+    assert_eq!((bench.let_in(), snapshot.calls, snapshot.rates[0].used), (vec![waiter], 3, 1));
 }
 
 #[test]
@@ -238,9 +238,9 @@ fn a_pushback_closes_the_last_part_that_was_named_until_then() {
     bench.take("s/b");
     let waiter = bench.wait(&request("s/a"));
     bench.at(1_007 * S - 1);
-    assert_eq!(bench.granted(), []);
+    assert_eq!(bench.let_in(), []);
     bench.at(1_007 * S);
-    assert_eq!(bench.granted(), [waiter]);
+    assert_eq!(bench.let_in(), [waiter]);
     assert_eq!(bench.counter("s/a").unwrap().failed, 1);
 }
 

@@ -22,7 +22,7 @@ fn what_was_not_used_goes_back_to_the_start_it_was_booked_as() {
     let waiter = bench.wait(&costing("s", 2_000));
     bench.at(1_030 * S);
     assert_eq!(bench.settle(&first, 1_250), Settled { refunded: 2_750, overrun: 0 });
-    assert_eq!(bench.granted(), [waiter], "it fits now, and is not kept waiting");
+    assert_eq!(bench.let_in(), [waiter], "it fits now, and is not kept waiting");
     assert_eq!((bench.held("s"), used(&mut bench, "s")), ((2, 3_250), 3_250));
     // What is left of the start leaves the window when the start does, not a minute after settling.
     bench.at(1_060 * S);
@@ -164,12 +164,12 @@ fn a_batch_waits_until_its_minimum_fits_at_once() {
     let waiter = bench.wait(&batch("s", 3, 2));
     let behind = bench.wait(&request("s"));
     bench.release(&held[0]);
-    assert_eq!(bench.granted(), [], "one is not two, and nobody passes in its line");
+    assert_eq!(bench.let_in(), [], "one is not two, and nobody passes in its line");
     bench.release(&held[1]);
     let [Effect::Granted { waiter: granted, grant }] = bench.effects.as_slice() else { panic!("{:?}", bench.effects) };
     assert_eq!((*granted, grant.more.len()), (waiter, 1), "no more than its minimum while somebody waits");
     bench.release(&held[2]);
-    assert_eq!(bench.granted(), [behind]);
+    assert_eq!(bench.let_in(), [behind]);
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn an_explanation_names_the_losers_and_the_time() {
     let waiter = bench.wait(&request("llm/gpt"));
     assert_eq!(bench.explain(&request("llm/gpt")).forecast.unwrap().admitted_in, Duration::from_secs(60));
     bench.at(1_060 * S - 1);
-    assert_eq!(bench.granted(), []);
+    assert_eq!(bench.let_in(), []);
     bench.at(1_060 * S);
-    assert_eq!(bench.granted(), [waiter]);
+    assert_eq!(bench.let_in(), [waiter]);
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Bench {
     }
 
     /// Who was granted by the last step.
-    pub(crate) fn granted(&self) -> Vec<WaiterId> {
+    pub(crate) fn let_in(&self) -> Vec<WaiterId> {
         let granted = self.effects.iter().filter_map(|effect| match effect {
             Effect::Granted { waiter, .. } => Some(*waiter),
             _ => None,
