@@ -455,7 +455,9 @@ impl ShardSet<'_, '_> {
             let logs =
                 counter.starts_a_log() || counter.logged == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
             let leases = shard.leases.len();
-            if logs && shard.log_entries >= shard.limits.max_log_entries {
+            // Who rides on a lease starts nothing here.
+            let starts = site.hold.calls > 0 || site.hold.cost > 0;
+            if starts && logs && shard.log_entries >= shard.limits.max_log_entries {
                 Some(cap(&counter.name, shard.limits.max_log_entries, shard.log_entries))
             } else if !may_have(shard.limits.max_leases, leases, request.caller, shard.use_of(caller).leases, count) {
                 Some(cap(&counter.name, shard.limits.max_leases, leases))

@@ -48,6 +48,7 @@ classes! {
     SeveralCounters: "waited for several scopes",
     BatchWhole: "a batch in full",
     BatchPart: "a batch in part",
+    Lent: "a nested request rode on a lease",
     KeyJoined: "two that waited under one key",
     KeyRepeated: "a key repeated while its lease lived",
     KeyEnded: "a key repeated after its lease had ended",

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use weir_engine::{Acquire, AcquireBatch, AcquireTimedBatch, Engine, Lease, LeaseId, Outcome, Refusal, Settled, TimedLease};
+use weir_engine::{Acquire, AcquireBatch, AcquireTimedBatch, Engine, Lease, LeaseId, LeaseRef, Outcome, Refusal, Settled, TimedLease};
 
 /// Whether somebody was woken since it was last asked.
 #[derive(Debug, Default)]
@@ -94,6 +94,14 @@ impl Got {
         match self {
             Self::Held(_) => None,
             Self::Timed(lease) => Some(lease.id),
+        }
+    }
+
+    /// What a nested request rides on.
+    pub(crate) fn reference(&self) -> Option<LeaseRef> {
+        match self {
+            Self::Held(lease) => lease.reference(),
+            Self::Timed(_) => None,
         }
     }
 

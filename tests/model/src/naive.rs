@@ -16,6 +16,8 @@ pub(crate) struct Need {
     pub(crate) counter: String,
     pub(crate) calls: u64,
     pub(crate) cost: u64,
+    /// What it rides on instead of holding it.
+    pub(crate) lent: (u64, u64),
     pub(crate) own: Option<Limits>,
     pub(crate) leaf: bool,
 }
@@ -35,6 +37,8 @@ pub(crate) struct Held {
     pub(crate) id: u64,
     pub(crate) needs: Vec<Need>,
     pub(crate) ends_at: Option<u64>,
+    /// The lease it rides on.
+    pub(crate) lender: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -181,8 +185,10 @@ impl Naive {
         if let Some(concurrency) = limits.concurrency {
             let (held, limit) =
                 (if concurrency.counts == Counts::Calls { calls } else { cost }, u64::from(concurrency.limit));
-            let need = units(concurrency.counts);
-            if limit > 0 && need > limit {
+            let need_here = units(concurrency.counts);
+            let lent = if concurrency.counts == Counts::Calls { need.lent.0 } else { need.lent.1 };
+            let (need, whole) = (need_here, need_here + lent);
+            if limit > 0 && need > 0 && whole > limit {
                 return Ok(Verdict::Never);
             }
             if need > 0 && held + need > limit {
@@ -253,8 +259,21 @@ impl Naive {
         found
     }
 
+    /// Takes off what a request can ride on: the lease that lends, if that lives and lends to nobody yet.
+    pub(crate) fn ride(&self, needs: &mut [Need], lender: Option<u64>) {
+        let lends = self.held.iter().find(|held| Some(held.id) == lender);
+        let Some(lends) = lends.filter(|lends| self.held.iter().all(|held| held.lender != Some(lends.id))) else { return };
+        for need in needs {
+            if let Some(own) = lends.needs.iter().find(|own| own.counter == need.counter) {
+                need.lent = (own.calls.min(need.calls), own.cost.min(need.cost));
+                need.calls -= need.lent.0;
+                need.cost -= need.lent.1;
+            }
+        }
+    }
+
     /// A grant, whatever it thinks of it; it has been asked before.
-    pub(crate) fn grant(&mut self, id: u64, needs: Vec<Need>, ends_at: Option<u64>, now: u64) {
+    pub(crate) fn grant(&mut self, id: u64, needs: Vec<Need>, ends_at: Option<u64>, lender: Option<u64>, now: u64) {
         for need in &needs {
             let Some(limits) = self.limits(&need.counter, need.own.as_ref()) else { continue };
             if need.counter.contains('#') {
@@ -277,27 +296,42 @@ impl Naive {
                 history.start(units, id, now);
             }
         }
-        self.held.push(Held { id, needs, ends_at });
+        let lender = lender.filter(|_| needs.iter().any(|need| need.lent != (0, 0)));
+        self.held.push(Held { id, needs, ends_at, lender });
     }
 
     /// A lease ends.
     pub(crate) fn end(&mut self, id: u64) -> Option<Held> {
         let index = self.held.iter().position(|held| held.id == id)?;
-        Some(self.held.swap_remove(index))
+        let ended = self.held.swap_remove(index);
+        // Who rides on it holds that itself from now on.
+        if let Some(borrower) = self.held.iter_mut().find(|held| held.lender == Some(id)) {
+            borrower.lender = None;
+            for need in &mut borrower.needs {
+                let (calls, cost) = std::mem::take(&mut need.lent);
+                need.calls += calls;
+                need.cost += cost;
+            }
+        }
+        Some(ended)
     }
 
     /// Ends what has come to its end by `now`; answers how many.
     pub(crate) fn expire(&mut self, now: u64) -> usize {
-        let before = self.held.len();
-        self.held.retain(|held| held.ends_at.is_none_or(|end| end > now));
-        before - self.held.len()
+        let due = |held: &&Held| held.ends_at.is_some_and(|end| end <= now);
+        let ids: Vec<u64> = self.held.iter().filter(due).map(|held| held.id).collect();
+        ids.iter().filter_map(|id| self.end(*id)).count()
     }
 
     /// A lease costs `cost` instead: held at once, and in the starts of kinds that count cost.
     pub(crate) fn settle(&mut self, id: u64, cost: u64, now: u64) {
         let Some(index) = self.held.iter().position(|held| held.id == id) else { return };
+        let lent: Vec<Need> =
+            self.held.iter().find(|held| held.lender == Some(id)).map_or_else(Vec::new, |held| held.needs.clone());
         let mut needs = std::mem::take(&mut self.held[index].needs);
         for need in &mut needs {
+            let lent = lent.iter().find(|lent| lent.counter == need.counter).map_or(0, |lent| lent.lent.1);
+            let cost = cost.saturating_sub(need.lent.1).max(lent);
             let before = std::mem::replace(&mut need.cost, cost);
             if cost < before {
                 for (kind, history) in self.histories.get_mut(&need.counter).into_iter().flatten() {

@@ -30,6 +30,7 @@ pub(crate) struct Mix {
     pub(crate) settle: u8,
     pub(crate) pushback: u8,
     pub(crate) crash: u8,
+    pub(crate) lend: u8,
     priorities: u8,
     scopes: usize,
     pub(crate) shards: u16,
@@ -46,6 +47,7 @@ impl Mix {
         let (rates, smooth, cost, inline, several) = (some(90), some(60), some(60), some(40), some(60));
         let (batch, timed, keyed, book, verbs) = (some(30), some(60), some(60), some(15), some(12));
         let (settle, pushback, crash, priorities) = (some(30), some(20), some(4), some(60));
+        let lend = some(40);
         let wait = rng.u8(30..=95);
         let scopes = rng.usize(1..=SCOPES.len());
         let shards = [1, 2, 3, 5, 8, 13][rng.usize(..6)];
@@ -65,6 +67,7 @@ impl Mix {
             settle,
             pushback,
             crash,
+            lend,
             priorities,
             scopes,
             shards,
