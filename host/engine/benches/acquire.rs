@@ -1,39 +1,20 @@
 //! What an acquire costs, beside its peers, in one run.
 //!
 //! `cargo bench -p weir-engine`. Floors: one constraint 150 ns; three depths and a window rate 500 ns, the same at 10
-//! rules and at 10,000; two threads under different scopes 0.9 of the speed-up of a loop that shares nothing. The peers
-//! do less: a tokio semaphore has one counter and no key, governor keeps rates and gives nothing back.
-
-#![expect(clippy::print_stdout, reason = "the figures of a bench are its output")]
+//! rules and at 10,000. The peers do less: a tokio semaphore has one counter and no key, governor keeps rates and gives
+//! nothing back.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use weir_engine::{Change, Concurrency, Engine, EngineConfig, Limits, Precondition, Request, RuleSpec, ScopedKey};
+use support::{engine, put};
+use weir_engine::{Request, ScopedKey};
+
+mod support;
 
 const KEYS: usize = 1_000;
-
-fn put(pattern: &str, concurrency: Option<u32>, rates: &[&str]) -> Change {
-    let limits = Limits {
-        concurrency: concurrency.map(Concurrency::calls),
-        rates: rates.iter().map(|rate| rate.parse().expect("a rate")).collect(),
-        ..Limits::default()
-    };
-    Change::Put {
-        pattern: pattern.parse().expect("a pattern"),
-        spec: RuleSpec { limits, ..RuleSpec::default() },
-        when: Precondition::None,
-    }
-}
-
-fn engine(rules: &[Change]) -> Engine {
-    let engine = Engine::new(EngineConfig::default());
-    engine.apply(rules).expect("valid rules");
-    engine
-}
 
 fn requests(of: impl Fn(usize) -> String) -> Vec<Request> {
     (0..KEYS).map(|n| Request::new(of(n).parse::<ScopedKey>().expect("a name"))).collect()
@@ -90,74 +71,6 @@ fn three_depths(criterion: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-/// Operations a second of `work` on one thread and on two, at the same time.
-fn speed_up(work: impl Fn(usize) + Send + Sync + Clone + 'static) -> (f64, f64) {
-    let run = |threads: usize| {
-        let stop = Arc::new(AtomicBool::new(false));
-        let started = Instant::now();
-        let handles: Vec<_> = (0..threads)
-            .map(|thread| {
-                let (work, stop) = (work.clone(), Arc::clone(&stop));
-                std::thread::spawn(move || {
-                    let mut count = 0u64;
-                    while !stop.load(Ordering::Relaxed) {
-                        for _ in 0..100 {
-                            work(thread);
-                        }
-                        count += 100;
-                    }
-                    count
-                })
-            })
-            .collect();
-        std::thread::sleep(Duration::from_millis(400));
-        stop.store(true, Ordering::Relaxed);
-        let total: u64 = handles.into_iter().map(|handle| handle.join().expect("a thread")).sum();
-        total as f64 / started.elapsed().as_secs_f64()
-    };
-    (run(1), run(2))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Not a criterion loop: a ratio of ratios, so both are taken in turns in the same seconds.
-fn two_threads(_: &mut Criterion) {
-    let engine = engine(&[put("*", Some(5), &[])]);
-    // Scopes in different shards, as nearly all are.
-    let first = Request::new("a".parse().expect("a name"));
-    let shard = engine.try_acquire(&first).expect("free").id().shard;
-    let second = (0..)
-        .map(|n| Request::new(format!("b{n}").parse().expect("a name")))
-        .find(|request| engine.try_acquire(request).expect("free").id().shard != shard)
-        .expect("another shard");
-    let requests = Arc::new([first, second]);
-    let ours = move |thread: usize| drop(black_box(engine.try_acquire(&requests[thread]).expect("free")));
-    // The control shares nothing at all: the same kind of work (hash, map, clock) in a map of the thread's own.
-    let control = |thread: usize| {
-        thread_local!(static MAP: std::cell::RefCell<std::collections::HashMap<String, u64>> = std::cell::RefCell::default());
-        MAP.with_borrow_mut(|map| {
-            for name in ["a", "b", "c"] {
-                *map.entry(name.into()).or_default() += black_box(thread as u64);
-            }
-        });
-        black_box(Instant::now());
-    };
-    let (mut ratios, mut ours_up, mut control_up) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..9 {
-        let (one, two) = speed_up(ours.clone());
-        let (control_one, control_two) = speed_up(control);
-        ours_up.push(two / one);
-        control_up.push(control_two / control_one);
-        ratios.push((two / one) / (control_two / control_one));
-    }
-    println!("two_threads_speed_up {:.2}", median(ours_up));
-    println!("two_threads_speed_up_unshared {:.2}", median(control_up));
-    println!("two_threads_ratio {:.2}", median(ratios));
 }
 
 /// Release to the next grant with 10,000 waiting, in process: the thread that releases runs it all.
@@ -217,5 +130,5 @@ fn hand_over(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_constraint, three_depths, hand_over, two_threads);
+criterion_group!(benches, one_constraint, three_depths, hand_over);
 criterion_main!(benches);
