@@ -463,7 +463,7 @@ impl ShardSet<'_, '_> {
                 Some(cap(&counter.name, shard.limits.max_leases, leases))
             } else {
                 let until = own
-                    .filter(|_| counter.rule.is_none())
+                    .filter(|_| starts && counter.rule.is_none())
                     .and_then(|own| counter.histories.has_room_at(&own.limits, now));
                 until.map(|until| too_many_kinds(counter, now, until))
             }

@@ -166,7 +166,8 @@ fn constraints_of(
         }
         named.push((constraint, matches!(verdict, RateVerdict::NotUntil(_)), verdict == RateVerdict::Never));
     }
-    if own.is_some()
+    if needs
+        && own.is_some()
         && rule.is_none()
         && let Some(until) = counter.histories.has_room_at(limits, now)
     {
