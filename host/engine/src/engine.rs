@@ -117,8 +117,7 @@ impl Engine {
         let clock = config.clock;
         let shards = config.shards.clamp(1, 1_024);
         // What runs on a manual clock is to run again in the same way.
-        let placement =
-            if clock.manual_hand().is_some() { Placement::fixed(shards) } else { Placement::new(shards) };
+        let placement = if clock.manual_hand().is_some() { Placement::fixed(shards) } else { Placement::new(shards) };
         let core = Arc::new_cyclic(|core| Core {
             cells: (0..placement.shards())
                 .map(|index| {

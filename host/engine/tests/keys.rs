@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use weir_engine::{
-    AcquireTimed, Change, Clock, CounterQuery, Ended, Engine, EngineConfig, KEPT, LeaseError, Outcome, Precondition, Reason,
-    Refusal, Request, RulePatch, ShardLimits, TimedLease,
+    AcquireTimed, Change, Clock, CounterQuery, Ended, Engine, EngineConfig, KEPT, LeaseError, Outcome, Precondition,
+    Reason, Refusal, Request, RulePatch, ShardLimits, TimedLease,
 };
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -39,7 +39,11 @@ fn now(engine: &Engine, request: Request) -> Result<TimedLease, Refusal> {
 }
 
 fn held(engine: &Engine) -> u64 {
-    engine.counters(&CounterQuery::default()).iter().find(|counter| counter.counter == "s").map_or(0, |counter| counter.calls)
+    engine
+        .counters(&CounterQuery::default())
+        .iter()
+        .find(|counter| counter.counter == "s")
+        .map_or(0, |counter| counter.calls)
 }
 
 /// Inngest A14.6: twenty at once with the same key and constraints answer with identical leases.
@@ -232,7 +236,10 @@ fn a_batch_of_timed_leases_is_repeated_as_a_whole() {
         let _ = engine.release(lease.id, Outcome::Ok);
     }
     assert_eq!(all(&engine).unwrap_err().reason, Reason::Ended);
-    assert_eq!(poll(&mut engine.acquire_timed(request)).map(|outcome| outcome.unwrap_err().reason), Poll::Ready(Reason::Invalid));
+    assert_eq!(
+        poll(&mut engine.acquire_timed(request)).map(|outcome| outcome.unwrap_err().reason),
+        Poll::Ready(Reason::Invalid)
+    );
 }
 
 /// Who takes all there is of a cap leaves room for others; alone, it gets half.
@@ -295,5 +302,8 @@ fn the_book_can_be_watched() {
     engine.apply(&[Change::Delete { pattern: "*".parse().unwrap(), when: Precondition::None }]).unwrap();
     let Poll::Ready(book) = next.as_mut().poll(&mut context) else { panic!("nobody told it") };
     assert_eq!((book.version(), book.len()), (version + 1, 0));
-    assert!(Box::pin(engine.book_after(0)).as_mut().poll(&mut context).is_ready(), "what it does not know yet comes at once");
+    assert!(
+        Box::pin(engine.book_after(0)).as_mut().poll(&mut context).is_ready(),
+        "what it does not know yet comes at once"
+    );
 }

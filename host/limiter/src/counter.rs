@@ -202,7 +202,8 @@ impl Counter {
     /// Whether a barrier stops this ticket here; a newcomer has none yet, and is later than all.
     #[inline]
     pub(crate) fn bars(&self, ticket: Option<u64>) -> bool {
-        !planted::is(Bug::BarrierIgnored) && self.barriers.first().is_some_and(|barrier| ticket.is_none_or(|ticket| barrier.ticket < ticket))
+        !planted::is(Bug::BarrierIgnored)
+            && self.barriers.first().is_some_and(|barrier| ticket.is_none_or(|ticket| barrier.ticket < ticket))
     }
 
     /// Nothing is held, nobody waits, no barrier stands here, and no operator has said anything that lasts.

@@ -6,8 +6,8 @@ use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::Counts;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
-use crate::request::{LeaseId, LeaseRef, MAX_LEASE_LIFE};
 use crate::planted::{self, Bug};
+use crate::request::{LeaseId, LeaseRef, MAX_LEASE_LIFE};
 use crate::shard::{Shard, Timer, hold_is_measured};
 use crate::step::{Effect, Output, Settled, ShardSet};
 use smallvec::SmallVec;
@@ -172,7 +172,8 @@ impl ShardSet<'_, '_> {
             let part = &mut shard.leases[lease.slot as usize];
             (part.holds, part.rest) = (holds, rest);
         }
-        if settled.refunded > 0 {
+        // An overrun too: whoever waits to ride on the lease may ride on more of it now.
+        if settled != Settled::default() {
             for (shard, counter) in freed {
                 self.serve(self.position(shard), counter, now, effects);
             }

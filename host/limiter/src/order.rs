@@ -30,8 +30,8 @@
 //! does not fit costs one look at its counter whenever that one frees up.
 
 use crate::request::{Inline, Line, WaiterId};
-use std::cmp::Reverse;
 use hashbrown::HashMap;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -13,8 +13,8 @@ use crate::explain::Explanation;
 use crate::limits::MAX_WAIT;
 use crate::name::CounterName;
 use crate::operator::{Outcome, Verb};
-use crate::planted::{self, Bug};
 use crate::order::Waitlist;
+use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{Grant, LeaseId, LeaseRef, Request, WaiterId};
 use crate::shard::{Placement, Shard, ShardLimits, Timer, Waiter};
@@ -276,8 +276,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     fn due(&mut self, at: usize, timer: Timer, now: u64, effects: &mut Vec<Effect>) {
         match timer {
             Timer::Expiry { slot, fence } => {
-                if !planted::is(Bug::ExpiryForgotten)
-                    && self.release(at, slot, fence, Outcome::Ok, now, effects) {
+                if !planted::is(Bug::ExpiryForgotten) && self.release(at, slot, fence, Outcome::Ok, now, effects) {
                     self.shards[at].metrics.expired += 1;
                 }
             }

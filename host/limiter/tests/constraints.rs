@@ -5,7 +5,8 @@ mod bench;
 use bench::{Bench, S, costing, limits, request, rule, total};
 use std::time::Duration;
 use weir_limiter::{
-    ConstraintKind, Counts, Effect, Input, Limits, MAX_KINDS, Mode, Outcome, Output, Rate, Reason, Request, RuleSpec, Verb,
+    ConstraintKind, Counts, Effect, Input, Limits, MAX_KINDS, Mode, Outcome, Output, Rate, Reason, Request, RuleSpec,
+    Verb,
 };
 
 fn inline(key: &str, limits: Limits) -> Request {
@@ -47,7 +48,9 @@ fn a_pool_over_scopes_lets_waiters_of_all_of_them_in_by_arrival() {
     let mut lease = holder;
     for waiter in waiters {
         bench.release(&lease);
-        let [Effect::Granted { waiter: granted, grant }] = bench.effects.as_slice() else { panic!("{:?}", bench.effects) };
+        let [Effect::Granted { waiter: granted, grant }] = bench.effects.as_slice() else {
+            panic!("{:?}", bench.effects)
+        };
         assert_eq!(*granted, waiter);
         lease = grant.clone();
     }
@@ -255,7 +258,10 @@ fn a_rule_bounds_a_pushback_or_takes_it_to_a_wider_counter() {
     let lease = bench.take("s/a");
     bench.step(Input::Release { lease: lease.parts[0], outcome: Outcome::PushedBack(Duration::from_secs(7)) });
     let refusal = bench.try_acquire(&request("s/b")).unwrap_err();
-    assert_eq!((kinds(&refusal), refusal.retry_after), (vec![(ConstraintKind::PushedBack, "s")], Some(Duration::from_secs(3))));
+    assert_eq!(
+        (kinds(&refusal), refusal.retry_after),
+        (vec![(ConstraintKind::PushedBack, "s")], Some(Duration::from_secs(3)))
+    );
     bench.operate("s", &Verb::Resume);
     bench.take("s/a");
 }

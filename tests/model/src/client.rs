@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use weir_engine::{Acquire, AcquireBatch, AcquireTimedBatch, Engine, Lease, LeaseId, LeaseRef, Outcome, Refusal, Settled, TimedLease};
+use weir_engine::{
+    Acquire, AcquireBatch, AcquireTimedBatch, Engine, Lease, LeaseId, LeaseRef, Outcome, Refusal, Settled, TimedLease,
+};
 
 /// Whether somebody was woken since it was last asked.
 #[derive(Debug, Default)]

@@ -98,9 +98,8 @@ impl Naive {
         let mut counters = Vec::new();
         for depth in 1..=parts.len() {
             let name = parts[..depth].join("/");
-            let pools = self.rules.iter().filter(|(pattern, rule)| {
-                rule.total && !rule.disabled && matches(pattern, &name)
-            });
+            let pools =
+                self.rules.iter().filter(|(pattern, rule)| rule.total && !rule.disabled && matches(pattern, &name));
             let pools: Vec<_> = pools.map(|(pattern, _)| (pattern.clone(), false)).collect();
             counters.push((name, depth == parts.len()));
             counters.extend(pools);
@@ -117,9 +116,8 @@ impl Naive {
             return self.rules.get(counter).filter(|rule| rule.total && !rule.disabled);
         }
         let enforcing = |rule: &RuleSpec| !rule.total && !(rule.shadow_limits.is_some() && rule.limits.is_empty());
-        let rules = self.rules.iter().filter(|(pattern, rule)| {
-            !rule.disabled && enforcing(rule) && matches(pattern, counter)
-        });
+        let rules =
+            self.rules.iter().filter(|(pattern, rule)| !rule.disabled && enforcing(rule) && matches(pattern, counter));
         rules.max_by_key(|(pattern, _)| rank(pattern)).map(|(_, rule)| rule)
     }
 
@@ -262,7 +260,9 @@ impl Naive {
     /// Takes off what a request can ride on: the lease that lends, if that lives and lends to nobody yet.
     pub(crate) fn ride(&self, needs: &mut [Need], lender: Option<u64>) {
         let lends = self.held.iter().find(|held| Some(held.id) == lender);
-        let Some(lends) = lends.filter(|lends| self.held.iter().all(|held| held.lender != Some(lends.id))) else { return };
+        let Some(lends) = lends.filter(|lends| self.held.iter().all(|held| held.lender != Some(lends.id))) else {
+            return;
+        };
         for need in needs {
             if let Some(own) = lends.needs.iter().find(|own| own.counter == need.counter) {
                 need.lent = (own.calls.min(need.calls), own.cost.min(need.cost));
@@ -344,7 +344,12 @@ impl Naive {
                 let limits = self.limits(&need.counter, need.own.as_ref());
                 let mut kinds: Vec<Kind> = limits.iter().flat_map(|limits| &limits.rates).map(kind_of).collect();
                 if need.counter.contains('#') {
-                    kinds.extend(self.living(&need.counter, now).into_iter().filter(|kind| !kinds.contains(kind)).collect::<Vec<_>>());
+                    kinds.extend(
+                        self.living(&need.counter, now)
+                            .into_iter()
+                            .filter(|kind| !kinds.contains(kind))
+                            .collect::<Vec<_>>(),
+                    );
                 }
                 for rate in limits.iter().flat_map(|limits| &limits.rates) {
                     let all = self.histories.entry(need.counter.clone()).or_default();

@@ -111,7 +111,8 @@ pub(crate) fn counter(rng: &mut Rng, mix: &Mix) -> String {
 
 fn pattern(rng: &mut Rng, mix: &Mix) -> String {
     let parts: Vec<String> = key(rng, mix).split('/').map(str::to_owned).collect();
-    let parts: Vec<String> = parts.into_iter().map(|part| if rng.u8(..3) == 0 { "*".to_owned() } else { part }).collect();
+    let parts: Vec<String> =
+        parts.into_iter().map(|part| if rng.u8(..3) == 0 { "*".to_owned() } else { part }).collect();
     parts.join("/")
 }
 
@@ -126,7 +127,8 @@ fn rate(rng: &mut Rng, mix: &Mix) -> Rate {
         limit: NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN),
         period: Duration::from_nanos(period),
         mode: if smooth { Mode::Smooth } else { Mode::Window },
-        burst: smooth.then(|| NonZeroU32::new(rng.u32(if mix.kinds { 20..=30 } else { 1..=5 })).unwrap_or(NonZeroU32::MIN)),
+        burst: smooth
+            .then(|| NonZeroU32::new(rng.u32(if mix.kinds { 20..=30 } else { 1..=5 })).unwrap_or(NonZeroU32::MIN)),
         counts,
     }
 }
@@ -171,7 +173,8 @@ pub(crate) fn changes(rng: &mut Rng, mix: &Mix, known: &[String]) -> Vec<Change>
     }
     let mut seen: Vec<String> = Vec::new();
     for _ in 0..rng.usize(1..4) {
-        let pattern = if !known.is_empty() && rng.bool() { known[rng.usize(..known.len())].clone() } else { pattern(rng, mix) };
+        let pattern =
+            if !known.is_empty() && rng.bool() { known[rng.usize(..known.len())].clone() } else { pattern(rng, mix) };
         if seen.contains(&pattern) {
             continue;
         }

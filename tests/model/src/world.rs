@@ -20,8 +20,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_engine::{
-    Clock, ConstraintKind, CounterName, CounterQuery, CounterSnapshot, DEFAULT_MAX_WAIT, Engine, EngineConfig, IDLE_KEEP,
-    KEPT, LeaseId, Limits, Mode, Outcome, Reason, Refusal, Request, ShardLimits, Verb,
+    Clock, ConstraintKind, CounterName, CounterQuery, CounterSnapshot, DEFAULT_MAX_WAIT, Engine, EngineConfig,
+    IDLE_KEEP, KEPT, LeaseId, Limits, Mode, Outcome, Reason, Refusal, Request, ShardLimits, Verb,
 };
 
 /// Whoever waits, through one future or, under a key, several.
@@ -157,7 +157,11 @@ impl World {
                 14 => self.cancel(),
                 15 => self.extend_or_forge(),
                 _ if self.mix.crowd => {
-                    if self.rng.u8(..200) == 0 { self.advance() } else { self.release() }
+                    if self.rng.u8(..200) == 0 {
+                        self.advance()
+                    } else {
+                        self.release()
+                    }
                 }
                 _ => self.advance(),
             }
@@ -165,7 +169,8 @@ impl World {
     }
 
     fn needs(&self, request: &Request) -> Vec<Need> {
-        let (calls, cost) = (u64::from(request.least.get()), u64::from(request.cost.get()) * u64::from(request.least.get()));
+        let (calls, cost) =
+            (u64::from(request.least.get()), u64::from(request.cost.get()) * u64::from(request.least.get()));
         let mut needs: Vec<Need> = Vec::new();
         for key in &request.targets {
             for (counter, leaf) in self.naive.counters_of(key.as_str()) {
@@ -180,7 +185,8 @@ impl World {
             needs.push(Need { counter: inline.name.to_string(), calls, cost, lent: (0, 0), own, leaf: true });
         }
         if request.count.get() == 1
-            && let Some(lender) = request.lend_from.and_then(|lease| self.owned.iter().find(|owned| owned.got.reference() == Some(lease)))
+            && let Some(lender) =
+                request.lend_from.and_then(|lease| self.owned.iter().find(|owned| owned.got.reference() == Some(lease)))
         {
             self.naive.ride(&mut needs, Some(lender.id));
         }
@@ -223,7 +229,8 @@ impl World {
         // Where everything is in one shard: only the shard of the first scope lends.
         let lend = self.mix.shards == 1 && one_in_hundred(&mut self.rng, self.mix.lend);
         let lender = self.owned.iter().find(|owned| owned.got.reference().is_some() && self.sequence % 3 > 0);
-        if let Some(lease) = lender.and_then(|owned| owned.got.reference()).filter(|_| lend && key.is_none() && !batch) {
+        if let Some(lease) = lender.and_then(|owned| owned.got.reference()).filter(|_| lend && key.is_none() && !batch)
+        {
             request = request.lend_from(lease);
         }
         let wait = one_in_hundred(&mut self.rng, self.mix.wait);
@@ -261,7 +268,10 @@ impl World {
         let free = verdict == Some(Verdict::Fits) && !behind && !barred;
         match outcome {
             Some(Ok(got)) => {
-                ensure!(verdict != Some(Verdict::Blocked) && verdict != Some(Verdict::Never), "granted what does not fit: {verdict:?}");
+                ensure!(
+                    verdict != Some(Verdict::Blocked) && verdict != Some(Verdict::Never),
+                    "granted what does not fit: {verdict:?}"
+                );
                 ensure!(!behind, "granted before those who wait in its line");
                 ensure!(!barred, "granted past a barrier");
                 self.visits.note(Class::GrantedAtOnce);
@@ -502,16 +512,24 @@ impl World {
         let needs = self.needs(&single);
         for (index, got) in got.into_iter().enumerate() {
             let verdict = self.naive.verdict(&needs, false, at);
-            ensure!(matches!(verdict, Some(Verdict::Fits) | None), "over a limit: {needs:?} is {verdict:?} at unit {index}");
+            ensure!(
+                matches!(verdict, Some(Verdict::Fits) | None),
+                "over a limit: {needs:?} is {verdict:?} at unit {index}"
+            );
             ensure!(got.book_version() == self.version, "granted by book {}, not {}", got.book_version(), self.version);
             let fence = got.fence();
-            ensure!(fence > self.last_fence || request.is_unscoped() || self.mix.shards > 1, "a fence that does not grow");
+            ensure!(
+                fence > self.last_fence || request.is_unscoped() || self.mix.shards > 1,
+                "a fence that does not grow"
+            );
             self.last_fence = self.last_fence.max(fence);
             let ends_at = request.lease_time.map(|time| at.saturating_add(nanos(time)));
             self.leases += 1;
             let id = self.leases;
             self.say(|| format!("granted {id}, fence {fence}"));
-            let lender = request.lend_from.and_then(|lease| self.owned.iter().find(|owned| owned.got.reference() == Some(lease)));
+            let lender = request
+                .lend_from
+                .and_then(|lease| self.owned.iter().find(|owned| owned.got.reference() == Some(lease)));
             let lender = lender.map(|owned| owned.id);
             self.naive.grant(id, needs.clone(), ends_at, lender, at);
             let key = request.idempotency_key.as_deref().map(str::to_owned);
@@ -613,9 +631,16 @@ impl World {
             Some(settled) => {
                 ensure!(alive, "settled a lease that had ended");
                 let expected = (before.saturating_sub(cost), cost.saturating_sub(before));
-                let rides = self.naive.held.iter().any(|held| held.lender.is_some() && held.id == id || held.lender == Some(id));
+                let rides = self
+                    .naive
+                    .held
+                    .iter()
+                    .any(|held| held.lender.is_some() && held.id == id || held.lender == Some(id));
                 // Who has ridden may have taken more over than it asked for.
-                ensure!(rides || self.mix.shards == 1 || (settled.refunded, settled.overrun) == expected, "settled {before} at {cost} as {settled:?}");
+                ensure!(
+                    rides || self.mix.shards == 1 || (settled.refunded, settled.overrun) == expected,
+                    "settled {before} at {cost} as {settled:?}"
+                );
                 self.naive.settle(id, u64::from(cost), self.now);
                 self.owned[index].cost = cost;
                 if cost < before {
@@ -744,7 +769,11 @@ impl World {
         if self.visits.operations.is_multiple_of(16) {
             self.naive.forget(self.now);
             let horizon = self.now;
-            self.keys.retain(|_, key| key.leases.is_empty() || key.leases.iter().any(|(_, id)| naive_holds(&self.naive, *id)) || horizon % 3 > 0);
+            self.keys.retain(|_, key| {
+                key.leases.is_empty()
+                    || key.leases.iter().any(|(_, id)| naive_holds(&self.naive, *id))
+                    || horizon % 3 > 0
+            });
             if self.keys.len() > 12 {
                 self.keys.retain(|_, key| key.leases.is_empty());
             }
@@ -788,7 +817,8 @@ impl World {
         for position in 0..granted.len() {
             let (_, _, waiter, _) = &granted[position];
             let ahead = |other: &Waiter| other.line == waiter.line && other.sequence < waiter.sequence;
-            let passed = self.waiters.iter().find(|other| ahead(other)).map(|other| (other.sequence, other.request.clone()));
+            let passed =
+                self.waiters.iter().find(|other| ahead(other)).map(|other| (other.sequence, other.request.clone()));
             ensure!(passed.is_none(), "{} {:?} has passed {passed:?} in its line", waiter.sequence, waiter.request);
             ensure!(!granted[position + 1..].iter().any(|(_, _, other, _)| ahead(other)), "passed in its line");
         }
@@ -841,14 +871,20 @@ impl World {
         for counter in &found {
             let usage = self.naive.usage(&counter.counter);
             let name = &counter.counter;
-            ensure!((counter.calls, counter.cost) == usage, "{name} holds {}/{}, not {usage:?}", counter.calls, counter.cost);
+            ensure!(
+                (counter.calls, counter.cost) == usage,
+                "{name} holds {}/{}, not {usage:?}",
+                counter.calls,
+                counter.cost
+            );
             (calls, cost) = (calls + usage.0, cost + usage.1);
             for rate in counter.rates.iter().filter(|rate| rate.rate.mode == Mode::Window) {
                 let started = self.naive.started(name, &rate.rate, self.now);
                 ensure!(rate.used == started, "{name} has started {} under {}, not {started}", rate.used, rate.rate);
             }
             if counter.concurrency.is_some_and(|concurrency| {
-                u64::from(concurrency.limit) < if concurrency.counts == weir_engine::Counts::Calls { usage.0 } else { usage.1 }
+                u64::from(concurrency.limit)
+                    < if concurrency.counts == weir_engine::Counts::Calls { usage.0 } else { usage.1 }
             }) {
                 self.visits.note(Class::OverLimit);
             }
@@ -861,7 +897,8 @@ impl World {
         ensure!((calls, cost) == all, "counters hold {calls}/{cost}, leases {all:?}");
         if self.log.is_some() {
             let waiting = found.iter().filter(|counter| counter.waiting > 0 || counter.barrier.is_some());
-            let waiting: Vec<_> = waiting.map(|counter| (&counter.counter, counter.waiting, counter.calls, counter.barrier)).collect();
+            let waiting: Vec<_> =
+                waiting.map(|counter| (&counter.counter, counter.waiting, counter.calls, counter.barrier)).collect();
             let text = format!("  waiting {waiting:?}");
             self.say(|| text);
         }
@@ -904,7 +941,8 @@ impl World {
         while let Some(owned) = self.owned.pop() {
             self.end(owned, Outcome::Ok)?;
         }
-        let operated: Vec<String> = self.naive.paused.iter().chain(&self.naive.draining).chain(self.naive.pushed.keys()).cloned().collect();
+        let operated: Vec<String> =
+            self.naive.paused.iter().chain(&self.naive.draining).chain(self.naive.pushed.keys()).cloned().collect();
         for name in operated {
             if self.engine.operate(&name.parse()?, &Verb::Resume).is_ok() {
                 self.naive.paused.remove(&name);
@@ -933,7 +971,11 @@ impl World {
         self.now += nanos(long);
         self.engine.advance(long);
         let left = (self.engine.counters(&CounterQuery::default()), self.engine.metrics());
-        ensure!(self.engine.is_empty(), "something is left behind: {left:?}\n{:?}", self.log.as_ref().map(|_| &self.engine));
+        ensure!(
+            self.engine.is_empty(),
+            "something is left behind: {left:?}\n{:?}",
+            self.log.as_ref().map(|_| &self.engine)
+        );
         Ok(())
     }
 }

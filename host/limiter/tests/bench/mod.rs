@@ -4,8 +4,8 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use weir_limiter::{
-    Change, CounterSnapshot, Effect, Explanation, Grant, Input, Limiter, Limits, Outcome, Output, Precondition, Refusal,
-    Request, RuleBook, RulePatch, RuleSpec, Settled, ShardLimits, Verb, WaiterId,
+    Change, CounterSnapshot, Effect, Explanation, Grant, Input, Limiter, Limits, Outcome, Output, Precondition,
+    Refusal, Request, RuleBook, RulePatch, RuleSpec, Settled, ShardLimits, Verb, WaiterId,
 };
 
 /// A second, in nanoseconds.
