@@ -11,7 +11,7 @@ use weir_tests::{key, until};
 use crate::Served;
 use crate::client::{Answer, Asked, get};
 
-fn post(admin: SocketAddr, counter: &str, body: impl ToString) -> Asked {
+fn post(admin: SocketAddr, counter: &str, body: &impl ToString) -> Asked {
     get(admin, &format!("/v1/counters/{counter}")).method(Method::POST).body(body.to_string())
 }
 
@@ -195,7 +195,7 @@ async fn bad_verbs_and_names_are_refused_by_field() {
         ("nowhere", r#"{"verb":"reset"}"#, 404, "counter", "no counter `nowhere`"),
         ("nowhere", r#"{"verb":"unpin"}"#, 404, "counter", "no counter `nowhere`"),
     ] {
-        let answer = post(served.admin, counter, body).once().await;
+        let answer = post(served.admin, counter, &body).once().await;
         assert_eq!(answer.status, status, "{counter} {body}: {}", answer.body);
         let problem = answer.json();
         assert_eq!(problem["field"], field, "{counter} {body}: {problem}");
@@ -208,9 +208,9 @@ async fn bad_verbs_and_names_are_refused_by_field() {
         ("s", r#"{"verb":"pin","limits":{"concurrency":0,"max-waiters":1000000}}"#),
         ("s", r#"{"verb":"pin","limits":{"concurrency":4294967295,"max-wait":"1day","max-pushback":"0s"}}"#),
     ] {
-        assert_eq!(post(served.admin, counter, body).once().await.status, 200, "{counter} {body}");
+        assert_eq!(post(served.admin, counter, &body).once().await.status, 200, "{counter} {body}");
     }
-    assert_eq!(post(served.admin, "", pause).once().await.status, 404);
+    assert_eq!(post(served.admin, "", &pause).once().await.status, 404);
     assert_eq!(get(served.admin, "/v1/counters/nowhere").once().await.json()["reason"], "not-found");
     assert_eq!(get(served.admin, "/v1/counters/s").method(Method::PUT).once().await.status, 405);
     until("nothing is left but what was paused and pinned", || served.host.flow.metrics().counters == 4).await;

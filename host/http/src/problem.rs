@@ -341,6 +341,7 @@ fn list(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_engine::Ended;
 
     fn constraint(kind: ConstraintKind, rate: Option<&str>, limit: u64, frees_in: Option<Duration>) -> Constraint {
         Constraint {
@@ -406,6 +407,15 @@ mod tests {
         let response = Problem::refused(&refusal(Reason::TooLarge, None, Vec::new())).into_response();
         assert_eq!(response.status(), 422);
         assert_eq!(header(&response, "retry-after"), None);
+    }
+
+    #[test]
+    fn a_lease_that_has_ended_says_how() {
+        let refusal = Refusal { ended: Some(Ended::Expired), ..Refusal::new(Reason::Ended) };
+        let response = Problem::refused(&refusal).into_response();
+        assert_eq!(response.status(), 410);
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!((&body["reason"], &body["ended"]), (&"ended".into(), &"expired".into()));
     }
 
     #[test]
