@@ -54,7 +54,7 @@ fn without_yes_it_only_shows_the_difference() {
 fn yes_applies_all_of_it_and_a_second_time_nothing() {
     let (serving, _folder, rules) = scene();
     let applied = serving.run(&["rules", "apply", &rules, "--yes", "--prune"]);
-    assert!(applied.err.contains("applied 3 changes: the book has version 3"), "{applied:?}");
+    assert!(applied.err.contains("applied 3 differences: the book has version 3"), "{applied:?}");
     assert_eq!(applied.ok().lines().count(), 3);
     let list = serving.run(&["rules", "list", "--json"]).json();
     let patterns: Vec<_> = list["rules"].as_array().unwrap().iter().map(|rule| rule["pattern"].clone()).collect();

@@ -63,7 +63,7 @@ fn drain_waits_until_all_have_gone_or_its_time_is_over() {
     let serving = Serving::demo();
     serving.run(&["rules", "set", "s", "--concurrency", "1", "--max-wait", "0s"]).ok();
     thread::scope(|scope| {
-        let call = scope.spawn(|| serving.get("/weir/scope/s/call/weir_demo/work?ms=3000"));
+        let call = scope.spawn(|| serving.get("/weir/scope/s/call/weir_demo/work?ms=5000"));
         shows(&serving, "s", 1, 0);
         assert_eq!(serving.run(&["counters", "drain", "s"]).ok(), "draining s: 1/1 held, 0 waiting\n");
         serving.run(&["counters", "drain", "s", "--wait", "--timeout", "1ms"]).fails(

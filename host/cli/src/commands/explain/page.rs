@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! model/gpt, cost 1, priority 128: not now (limited)
-//! turn       about 4s, behind 2 others
+//! turn       about 4s 12ms; 2 wait before it
 //! book       version 7
 //!
 //! model
-//!   rule       none matches: unlimited
-//!   used       2 held, 2 waiting
+//!   rule       none binds: unlimited
+//!   used       2 held, 0 waiting
 //!
 //! model/gpt
 //!   binds      model/gpt: concurrency 2, rates 30/1m
 //!   outranked  model/*: concurrency 5 (model/gpt is more exact)
 //!   used       2/2 held, 9 of 30/1m, 2 waiting
 //!   in the way concurrency 2/2: a lease ends in about 4s; or raise rule `model/gpt` above 2 (2 held)
-//!   fits       rate 30/1m, 9/30
+//!   fits       rate 30/1m, 9 used
 //! ```
 
 use std::fmt::Write as _;
@@ -126,8 +126,8 @@ fn constraint_words(explained: &ExplainedConstraint) -> String {
     let (used, limit) = (constraint.used, constraint.limit);
     let what = match (constraint.kind.as_str(), &constraint.rate) {
         ("rate", Some(rate)) => format!("rate {rate}, {used} used"),
-        ("waitlist", _) => format!("waitlist, {used} before it"),
-        ("closed" | "paused" | "draining" | "pushed-back", _) => constraint.kind.clone(),
+        // The remedy says how many there are.
+        ("waitlist" | "closed" | "paused" | "draining" | "pushed-back", _) => constraint.kind.clone(),
         (kind, _) => format!("{kind} {used}/{limit}"),
     };
     match &explained.remedy {

@@ -34,7 +34,7 @@ Examples:
   weir rules apply rules.toml --yes --if-book-version 7
   weir rules apply rules.toml --dry-run --exit-code    3 if there are differences")]
 pub(crate) struct ApplyArgs {
-    /// A file of [[rule]] entries
+    /// A file of `[[rule]]` entries
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -148,12 +148,14 @@ fn show(args: &ApplyArgs, plan: &Plan, version: u64) -> Result<(), Failure> {
     if !plan.kept.is_empty() {
         output::talk(&format!("not in the file, kept without --prune: {}", plan.kept.join(" ")));
     }
-    output::talk(&match (plan.differences.len(), args.yes) {
-        (0, _) => format!("no differences: the book stays at version {version}"),
-        (some, true) => format!("applied {some} changes: the book has version {version}"),
-        (some, false) => {
-            format!("{some} differences from book version {version}; nothing was changed: --yes applies them")
-        }
+    let differences = match plan.differences.len() {
+        1 => "1 difference".to_owned(),
+        count => format!("{count} differences"),
+    };
+    output::talk(&match (plan.differences.is_empty(), args.yes) {
+        (true, _) => format!("no differences: the book stays at version {version}"),
+        (false, true) => format!("applied {differences}: the book has version {version}"),
+        (false, false) => format!("{differences} from book version {version}; nothing was changed: --yes applies them"),
     });
     Ok(())
 }
