@@ -1,6 +1,9 @@
 //! `weir explain`.
 
+use std::thread;
+
 use crate::Serving;
+use crate::operate::shows;
 
 #[test]
 fn a_page_says_who_binds_what_is_in_the_way_and_when() {
@@ -62,4 +65,28 @@ fn a_page_says_who_binds_what_is_in_the_way_and_when() {
     }
     let large = serving.run(&["explain", "m/gpt", "--cost", "4294967295"]).ok();
     assert!(large.contains("cost 4294967295"), "{large}");
+}
+
+#[test]
+fn a_time_that_rests_on_how_long_leases_are_held_is_about() {
+    let serving = Serving::demo();
+    serving.run(&["rules", "set", "s", "--concurrency", "1"]).ok();
+    thread::scope(|scope| {
+        let calls = [(1, 0), (1, 1)].map(|(held, waiting)| {
+            let call = scope.spawn(|| serving.get("/weir/scope/s/call/weir_demo/work?ms=3000").0);
+            shows(&serving, "s", held, waiting);
+            call
+        });
+        let page = serving.run(&["explain", "s"]).ok();
+        for part in ["turn       about ", "; 1 waits before it\n", "in the way concurrency 1/1: a lease ends in about "]
+        {
+            assert!(page.contains(part), "`{part}` is missing in:\n{page}");
+        }
+        assert_eq!(serving.run(&["explain", "s", "--json"]).json()["position"], 1);
+        let first = serving.run(&["explain", "s", "--priority", "255"]).ok();
+        assert!(first.starts_with("s, cost 1, priority 255: not now (limited)\nturn       about "), "{first}");
+        for call in calls {
+            assert_eq!(call.join().unwrap(), 200);
+        }
+    });
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{HANG, Serving};
 
 /// Waits until a counter shows so many held and waiting.
-fn shows(serving: &Serving, counter: &str, held: u64, waiting: u64) {
+pub(crate) fn shows(serving: &Serving, counter: &str, held: u64, waiting: u64) {
     let began = Instant::now();
     loop {
         let all = serving.run(&["counters", counter, "--json"]).json();
