@@ -1,11 +1,15 @@
 //! The program as its users run it: arguments, files, exit codes, standard output and standard error.
 
+mod apply;
 mod counters;
 mod demo;
+mod explain;
+mod operate;
 mod rules;
 mod serve;
 mod simulate;
 mod usage;
+mod watch;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

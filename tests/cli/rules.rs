@@ -26,6 +26,25 @@ fn set_creates_changes_and_keeps_what_it_does_not_name() {
 }
 
 #[test]
+fn set_knows_pools_shadow_limits_and_pushbacks() {
+    let serving = Serving::demo();
+    let set = |arguments: &[&str]| serving.run(&[&["rules", "set", "t/*"], arguments].concat()).ok();
+    assert_eq!(
+        set(&["--total", "--shadow-concurrency", "2", "--shadow-rate", "3/1m", "--max-pushback", "30s"]),
+        "created t/*: concurrency unlimited, max-pushback 30s, shadow (concurrency 2, rates 3/1m), total\n"
+    );
+    let list = serving.run(&["rules", "list"]).ok();
+    assert!(list.contains("30s           concurrency 2, rates 3/1m  total  enabled"), "{list}");
+    // The shadow options replace all shadow limits, and nothing else.
+    assert_eq!(
+        set(&["--shadow-concurrency", "1"]),
+        "changed t/*: concurrency unlimited, max-pushback 30s, shadow (concurrency 1), total\n"
+    );
+    assert_eq!(set(&["--no-shadow", "--no-total"]), "changed t/*: concurrency unlimited, max-pushback 30s\n");
+    serving.run(&["rules", "set", "t", "--total"]).fails(2, &["patterns with `*`"]);
+}
+
+#[test]
 fn list_shows_the_rules_sorted() {
     let serving = Serving::demo();
     let nothing = serving.run(&["rules", "list"]);
@@ -36,8 +55,8 @@ fn list_shows_the_rules_sorted() {
     let list = serving.run(&["rules", "list"]).ok();
     let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0][..3], ["PATTERN", "CONCURRENCY", "RATES"]);
-    assert_eq!(lines[1], ["a", "unlimited", "3/1m", "-", "-", "enabled"]);
-    assert_eq!(lines[2], ["b", "0", "-", "-", "-", "enabled"]);
+    assert_eq!(lines[1], ["a", "unlimited", "3/1m", "-", "-", "-", "-", "-", "enabled"]);
+    assert_eq!(lines[2], ["b", "0", "-", "-", "-", "-", "-", "-", "enabled"]);
     assert!(!list.contains("closed for now"));
 
     assert_eq!(serving.get("/weir/scope/a/call/weir_demo/work?ms=1").0, 200);

@@ -5,10 +5,13 @@
 
 mod admin;
 mod bad_input;
+mod book;
 mod calls;
 mod client;
+mod explaining;
 mod flood;
 mod leaving;
+mod operating;
 mod refusals;
 mod shutdown;
 

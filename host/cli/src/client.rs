@@ -6,9 +6,12 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
-use weir_engine::Pattern;
+use weir_engine::{CounterName, Pattern};
 use weir_http::Problem;
-use weir_http::api::{AppliedView, BatchBody, BookView, ChangeBody, CountersView, RuleView};
+use weir_http::api::{
+    AppliedView, BatchBody, BookView, ChangeBody, CounterView, CountersView, DurationText, ExplanationView, RuleView,
+    VerbBody,
+};
 
 use crate::error::Failure;
 
@@ -62,7 +65,13 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let hint = match &error {
             ClientError::Problem(problem) => match problem.reason.as_deref() {
+                Some("not-found") if problem.field.as_deref() == Some("counter") => {
+                    Some("`weir counters` shows the counters there are, `weir rules list` the pools")
+                }
                 Some("not-found") => Some("`weir rules list` shows the rules there are"),
+                Some("version-mismatch") if problem.field.as_deref() == Some("if-book-version") => {
+                    Some("nothing was changed; look at the difference again without --yes")
+                }
                 Some("version-mismatch") => {
                     Some("somebody else changed it; look at `weir rules list --extra` and try again")
                 }
@@ -116,12 +125,49 @@ impl Client {
         }
     }
 
+    /// The book once it has another version than `version`; `None` when it has not for so long.
+    pub(crate) fn rules_after(&self, version: u64, wait: Duration) -> Result<Option<BookView>, ClientError> {
+        let url = self.url("/v1/rules");
+        let request = self.agent.get(&url).query("after", version.to_string());
+        let request = request.query("wait", DurationText(wait).to_string());
+        let answered = request.config().timeout_global(Some(wait.saturating_add(TIMEOUT))).build().call();
+        if answered.as_ref().is_ok_and(|response| response.status() == StatusCode::NOT_MODIFIED) {
+            return Ok(None);
+        }
+        self.answer(&url, answered).map(Some)
+    }
+
     /// Applies one change.
     pub(crate) fn apply(&self, change: ChangeBody) -> Result<AppliedView, ClientError> {
-        let batch = BatchBody { changes: vec![change] };
+        self.put(&BatchBody { changes: vec![change], if_book_version: None }, false)
+    }
+
+    /// Applies a batch, or only asks what it would change.
+    pub(crate) fn put(&self, batch: &BatchBody, dry_run: bool) -> Result<AppliedView, ClientError> {
         let url = self.url("/v1/rules");
-        let sent = self.agent.put(&url).send_json(&batch);
+        let sent = self.agent.put(&url).query("dry-run", dry_run.to_string()).send_json(batch);
         self.answer(&url, sent)
+    }
+
+    /// One counter; `None` when there is none.
+    pub(crate) fn counter(&self, name: &CounterName) -> Result<Option<CounterView>, ClientError> {
+        match self.get(&counter_path(name)) {
+            Ok(counter) => Ok(Some(counter)),
+            Err(ClientError::Problem(problem)) if problem.status == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does something to a counter.
+    pub(crate) fn operate(&self, name: &CounterName, body: &VerbBody) -> Result<CounterView, ClientError> {
+        let url = self.url(&counter_path(name));
+        self.answer(&url, self.agent.post(&url).send_json(body))
+    }
+
+    /// Why a request of these fields would be granted or not.
+    pub(crate) fn explain(&self, fields: Vec<(&str, String)>) -> Result<ExplanationView, ClientError> {
+        let url = self.url("/v1/explain");
+        self.answer(&url, self.agent.get(&url).query_pairs(fields).call())
     }
 
     pub(crate) fn counters(&self, prefix: Option<&str>, limit: usize) -> Result<CountersView, ClientError> {
@@ -173,4 +219,9 @@ impl Client {
             _ => Err(stranger(format!("it says {status}"))),
         }
     }
+}
+
+/// Of the bytes of a counter's name only the `#` of an inline key means something else in a URL.
+fn counter_path(name: &CounterName) -> String {
+    format!("/v1/counters/{}", name.as_str().replace('#', "%23"))
 }

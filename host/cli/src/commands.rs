@@ -2,6 +2,7 @@
 
 mod counters;
 mod demo;
+mod explain;
 mod rules;
 mod serve;
 mod simulate;
@@ -20,10 +21,12 @@ Examples:
   weir serve hello.wasm                      serve one component on 127.0.0.1:8080
   weir rules set 'model/*' --rate 3/1m       three calls a minute for each limit key of the scope `model`
   weir counters                              what is held, and who waits
+  weir explain model/gpt                     why a request would wait, and how long
   weir simulate --poisson 'model/gpt=9/s' --seconds 3600
                                              what would happen under the rules of ./weir.toml
 
-Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, patterns, rates, configuration)")]
+Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, patterns, rates, configuration), 3 there are differences
+(rules apply --dry-run --exit-code)")]
 pub(crate) struct Weir {
     #[command(subcommand)]
     command: Command,
@@ -40,8 +43,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Show and change the rules of a running server
     Rules(rules::RulesArgs),
-    /// Show the live counters of a running server
+    /// Show the live counters of a running server; pause, pin, reset or drain one
     Counters(counters::CountersArgs),
+    /// Say why a request would be granted or not, and when
+    Explain(explain::ExplainArgs),
     /// Show what would happen under the rules of a configuration
     Simulate(simulate::SimulateArgs),
 }
@@ -54,6 +59,7 @@ impl Weir {
             Command::Demo(args) => demo::run(&args, &self.log),
             Command::Rules(args) => rules::run(&args),
             Command::Counters(args) => counters::run(&args),
+            Command::Explain(args) => explain::run(&args),
             Command::Simulate(args) => simulate::run(&args),
         }
     }

@@ -31,11 +31,16 @@
 //! disabled = false
 //! max-waiters = 100
 //! max-wait = "30s"
+//! max-pushback = "1m"
+//! shadow-limits = { concurrency = 4 }
+//! total = false
 //! ```
 //!
 //! Unknown fields are refused, and every error names file, line and field. Nothing is served unless all of it is right.
 
-use std::collections::{BTreeMap, HashSet};
+mod rules;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
@@ -46,12 +51,14 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 use toml::Spanned;
-use weir_engine::{Change, Precondition, ScopedKey};
+use weir_engine::{Change, ScopedKey};
 use weir_http::api::{DurationText, RuleBody};
 use weir_http::{Route, ServerConfig};
 use weir_wasm::ComponentConfig;
 
 use crate::error::Failure;
+
+pub(crate) use rules::{rules, written_rules};
 
 /// The file that is read where none is named.
 pub(crate) const DEFAULT_FILE: &str = "weir.toml";
@@ -162,26 +169,15 @@ impl fmt::Display for ConfigError {
 
 /// Reads a configuration, with all that can be checked without loading anything.
 pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
-    let text = text(file).map_err(|refused| {
+    let text = read_text(file, "configuration").map_err(|refused| {
         refused.hint("name another with -c FILE, or serve a component alone: weir serve hello.wasm")
     })?;
     parse(file, &text).map_err(Failure::usage)
 }
 
-/// Reads the rules of a configuration. Its components need not be there.
-pub(crate) fn rules(file: &Path) -> Result<Vec<Change>, Failure> {
-    let text = text(file).map_err(|refused| refused.hint("name another with -c FILE"))?;
-    let refuse = |span, problem| ConfigError { file: file.to_owned(), text: text.clone(), span, problem };
-    let parsed = toml::from_str(&text).map_err(|error| refuse(error.span(), error.message().to_owned()));
-    let rules =
-        parsed.and_then(|table: FileTable| changes(table.rule).map_err(|(span, problem)| refuse(Some(span), problem)));
-    rules.map_err(Failure::usage)
-}
-
-fn text(file: &Path) -> Result<String, Failure> {
-    let refused = |problem: String| {
-        Failure::usage(anyhow::anyhow!("{}: cannot read the configuration: {problem}", file.display()))
-    };
+fn read_text(file: &Path, what: &str) -> Result<String, Failure> {
+    let refused =
+        |problem: String| Failure::usage(anyhow::anyhow!("{}: cannot read the {what}: {problem}", file.display()));
     let size = fs::metadata(file).map_err(|error| refused(error.to_string()))?.len();
     if size > MAX_FILE_BYTES {
         return Err(refused(format!("it has {size} bytes, and the most is {MAX_FILE_BYTES}")));
@@ -241,25 +237,8 @@ fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         components.push(entry);
     }
 
-    let rules = changes(table.rule).map_err(at)?;
+    let rules = rules::check(table.rule).map_err(at)?.into_iter().map(rules::Checked::change).collect();
     Ok(Config { server, components, rules })
-}
-
-/// The changes that make a rule book of the rules of a file.
-fn changes(table: Vec<Spanned<RuleBody>>) -> Result<Vec<Change>, (Range<usize>, String)> {
-    let mut rules: Vec<Change> = Vec::new();
-    let mut patterns = HashSet::new();
-    for rule in table {
-        let span = rule.span();
-        let body = rule.into_inner();
-        let pattern = body.pattern.0.clone();
-        let spec = body.spec().map_err(|error| (span.clone(), format!("rule `{pattern}`: {error}")))?;
-        if !patterns.insert(pattern.clone()) {
-            return Err((span, format!("pattern: there is another rule for `{pattern}`")));
-        }
-        rules.push(Change::Put { pattern, spec, when: Precondition::MustNotExist });
-    }
-    Ok(rules)
 }
 
 fn component(folder: &Path, table: ComponentTable) -> Result<ComponentEntry, (Range<usize>, String)> {
@@ -357,6 +336,12 @@ mod tests {
                 "rule `a`: two rates",
             ),
             (
+                &format!("{hello}[[rule]]\npattern = \"a\"\nshadow-limits = {{ speed = 1 }}\n"),
+                "weir.toml:6:",
+                "unknown field `speed`",
+            ),
+            (&format!("{hello}[[rule]]\npattern = \"a\"\ntotal = true\n"), "weir.toml:4:", "patterns with `*`"),
+            (
                 &format!("{hello}[[rule]]\npattern = \"a\"\n[[rule]]\npattern = \"a\"\n"),
                 "weir.toml:6:",
                 "another rule for `a`",
@@ -410,6 +395,9 @@ description = "each tenant"
 disabled = true
 max-waiters = 100
 max-wait = "30s"
+max-pushback = "1m"
+shadow-limits = { concurrency = 4, rates = ["2/1m"] }
+total = true
 "#;
         let config = parse(Path::new("weir.toml"), text).unwrap();
         assert_eq!(config.server.workers, NonZeroUsize::new(3));
@@ -418,7 +406,8 @@ max-wait = "30s"
         assert_eq!(hello.config.env, [("MODE".to_owned(), "test".to_owned())]);
         let [Change::Put { spec, .. }] = &config.rules[..] else { panic!("one rule") };
         assert_eq!(spec.limits.rates.len(), 2);
-        assert!(spec.disabled);
+        assert!(spec.disabled && spec.total);
+        assert_eq!(spec.shadow_limits.as_ref().map(|limits| limits.rates.len()), Some(1));
     }
 
     #[test]

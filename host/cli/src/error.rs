@@ -19,6 +19,8 @@ enum Kind {
     Usage,
     /// It was asked well, and failed. Exit code 1.
     Failed,
+    /// It was asked whether there are differences, and there are. Exit code 3.
+    Differs,
 }
 
 impl Failure {
@@ -32,6 +34,11 @@ impl Failure {
         Self { kind: Kind::Failed, error: error.into(), hint: None }
     }
 
+    /// Asked whether there are differences: there are, and all of it is said already.
+    pub(crate) fn differs() -> Self {
+        Self { kind: Kind::Differs, error: anyhow::anyhow!("there are differences"), hint: None }
+    }
+
     /// Says what to do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -43,13 +50,16 @@ impl Failure {
         if self.is_broken_pipe() {
             return ExitCode::SUCCESS;
         }
+        if self.kind == Kind::Differs {
+            return ExitCode::from(3);
+        }
         output::talk(&format!("error: {:#}", self.error));
         if let Some(hint) = &self.hint {
             output::talk(&format!("hint: {hint}"));
         }
         match self.kind {
             Kind::Usage => ExitCode::from(2),
-            Kind::Failed => ExitCode::FAILURE,
+            Kind::Failed | Kind::Differs => ExitCode::FAILURE,
         }
     }
 

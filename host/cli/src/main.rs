@@ -1,6 +1,6 @@
 //! `weir`: flow control for WebAssembly, on the command line.
 //!
-//! The binary alone owns the terminal, the environment and the exit code: 0 done, 1 failed, 2 said wrongly. Standard
+//! The binary alone owns the terminal, the environment and the exit code: 0 done, 1 failed, 2 said wrongly, 3 differs. Standard
 //! output is data, standard error is talk; a reader that has had enough is no error.
 
 mod client;

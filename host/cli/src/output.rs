@@ -22,6 +22,11 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     data(&serde_json::to_string_pretty(value).map_err(Failure::failed)?)
 }
 
+/// Prints a value as one line of JSON.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    data(&serde_json::to_string(value).map_err(Failure::failed)?)
+}
+
 /// A table without lines, so that other programs can read it too.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();

@@ -11,12 +11,18 @@
 //! A rate may also be an object: `{ "limit": 3, "period": "1m", "mode": "smooth", "burst": 2, "counts": "cost" }`.
 
 mod changes;
+mod counters;
+mod explain;
+mod limits;
+mod rules;
 mod text;
 mod views;
 
-pub use changes::{BatchBody, ChangeBody, ChangeError, LimitsPatch, PatchBody, RuleBody};
+pub use changes::{BatchBody, ChangeBody, ChangeError, LimitsPatch, PatchBody};
+pub(crate) use counters::readable;
+pub use counters::{CounterView, CountersView, RateView, ShadowView, VerbBody, VerbError, VerbName};
+pub use explain::{ExplainedConstraint, ExplainedView, ExplanationView, ForecastView, StandingView};
+pub use limits::LimitsBody;
+pub use rules::{AppliedView, BookView, DifferenceView, RuleBody, RuleView, SpecError};
 pub use text::{ConcurrencyText, DurationText, PatternText, RateText};
-pub(crate) use views::readable;
-pub use views::{
-    AppliedView, BookView, ComponentView, ComponentsView, CounterView, CountersView, DifferenceView, RateView, RuleView,
-};
+pub use views::{ComponentView, ComponentsView};

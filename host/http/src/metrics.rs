@@ -104,6 +104,7 @@ fn describe() {
     describe_counter!("weir_refused_total", "Requests that the limiter refused, by reason.");
     describe_counter!("weir_waited_total", "Requests that had to wait.");
     describe_counter!("weir_expired_total", "Leases that ended by themselves.");
+    describe_counter!("weir_shadow_refused_total", "Requests granted that a shadow limit would have refused.");
     describe_gauge!("weir_waiting", "Requests that wait now.");
     describe_gauge!("weir_leases", "Leases that are held now.");
     describe_gauge!("weir_counters", "Counters in memory.");
@@ -118,6 +119,7 @@ fn publish(figures: &MetricsSnapshot) {
     }
     counter!("weir_waited_total").absolute(figures.waited);
     counter!("weir_expired_total").absolute(figures.expired);
+    counter!("weir_shadow_refused_total").absolute(figures.shadow_refused);
     gauge!("weir_waiting").set(figures.waiting as f64);
     gauge!("weir_leases").set(figures.leases as f64);
     gauge!("weir_counters").set(figures.counters as f64);
@@ -161,6 +163,7 @@ mod tests {
             "weir_http_answers_total{component=\"\",class=\"4xx\"} 1",
             "weir_http_connections 7",
             "weir_granted_total 0",
+            "weir_shadow_refused_total 0",
             "# TYPE weir_wait_seconds histogram",
             "weir_wait_seconds_bucket{le=\"+Inf\"} 0",
             "weir_wait_seconds_count 0",

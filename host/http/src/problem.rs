@@ -59,6 +59,9 @@ pub struct Problem {
     /// The limiter's reason, or what the server calls the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How the lease ended that the request once got, where that is the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
     /// The field of the request that is at fault, such as `changes[0].put.rates[1]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
@@ -82,7 +85,7 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ConstraintBody {
-    /// `concurrency`, `rate`, `closed`, `waitlist` or `cap`.
+    /// `concurrency`, `rate`, `closed`, `waitlist`, `cap`, `paused`, `draining` or `pushed-back`.
     pub kind: String,
     /// The counter it holds at.
     pub counter: String,
@@ -112,6 +115,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             reason: None,
+            ended: None,
             field: None,
             place: None,
             known: Vec::new(),
@@ -153,6 +157,7 @@ impl Problem {
             problem.retry_after(refusal.retry_after.max(last).unwrap_or(RETRY_UNKNOWN));
         }
         problem.violated_policies = policies.into_iter().map(|policy| policy.name).collect();
+        problem.ended = refusal.ended.map(|ended| ended.as_str().to_owned());
         problem.constraints = refusal.blocked_on.iter().map(ConstraintBody::from).collect();
         problem
     }
@@ -336,6 +341,7 @@ fn list(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_engine::Ended;
 
     fn constraint(kind: ConstraintKind, rate: Option<&str>, limit: u64, frees_in: Option<Duration>) -> Constraint {
         Constraint {
@@ -401,6 +407,15 @@ mod tests {
         let response = Problem::refused(&refusal(Reason::TooLarge, None, Vec::new())).into_response();
         assert_eq!(response.status(), 422);
         assert_eq!(header(&response, "retry-after"), None);
+    }
+
+    #[test]
+    fn a_lease_that_has_ended_says_how() {
+        let refusal = Refusal { ended: Some(Ended::Expired), ..Refusal::new(Reason::Ended) };
+        let response = Problem::refused(&refusal).into_response();
+        assert_eq!(response.status(), 410);
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!((&body["reason"], &body["ended"]), (&"ended".into(), &"expired".into()));
     }
 
     #[test]

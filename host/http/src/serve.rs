@@ -251,7 +251,9 @@ impl Server {
         let accept = accept(ingress_listener, Arc::clone(&permits), phases.clone(), workers);
         server.ingress_threads.push(spawn("weir-accept", accept)?);
 
-        let state = Admin { engine, metrics, components: view, phases: phases.clone(), permits, max_connections };
+        let watchers = Semaphore::new(admin::rules::MAX_WATCHERS);
+        let state =
+            Admin { engine, metrics, components: view, phases: phases.clone(), permits, max_connections, watchers };
         let serve = admin::serve(admin_listener, Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS)), state, phases);
         server.admin_thread = Some(spawn("weir-admin", serve)?);
         Ok(server)

@@ -1,78 +1,67 @@
-//! `weir counters [PREFIX]`: what is held, and who waits.
+//! `weir counters`: what is held and who waits, and what an operator can do about it.
 
-use clap::Args;
-use weir_http::api::{CounterView, CountersView};
+mod drain;
+mod list;
+mod operate;
 
-use crate::client::{AdminArgs, Client};
+use clap::{Args, Subcommand};
+use weir_engine::{CounterName, NameError};
+use weir_http::api::VerbName;
+
+pub(crate) use list::{held, rates, state};
+
 use crate::error::Failure;
-use crate::output;
 
-/// Show the live counters of a running server
+/// Show the live counters of a running server, or hold, pin, reset and drain one
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
-Examples:
-  weir counters                  the first hundred
-  weir counters model/           those below the scope `model`
-  weir counters --json | jq '.counters[] | select(.waiting > 0)'")]
-pub(crate) struct CountersArgs {
-    /// Only counters whose name begins with this
-    prefix: Option<String>,
+COUNTER is `scope[/l1[/l2]]`, the pattern of a pool such as 'tenant/*', or an inline key `scope#key`.
 
-    /// The most to show
-    #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    limit: u16,
+Examples:
+  weir counters                                the first hundred
+  weir counters model/                         those below the scope `model`
+  weir counters --json | jq '.counters[] | select(.waiting > 0)'
+  weir counters pause model/gpt                hold admissions; those who wait stay
+  weir counters pin model/gpt --concurrency 1  these numbers instead of the rule's, until unpin
+  weir counters drain model/gpt --wait         let nobody new in, and wait until it is empty
+  weir counters resume model/gpt               end a pause, a drain or a pushback")]
+pub(crate) struct CountersArgs {
+    #[command(subcommand)]
+    verb: Option<Verb>,
 
     #[command(flatten)]
-    admin: AdminArgs,
+    list: list::ListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Hold admissions; those who wait stay
+    Pause(operate::OperateArgs),
+    /// End a pause, a drain and a pushback
+    Resume(operate::OperateArgs),
+    /// Put other numbers in the place of the rule's, or of those that callers bring
+    Pin(operate::PinArgs),
+    /// Take pinned numbers back
+    Unpin(operate::OperateArgs),
+    /// Forget what was started; what is held stays
+    Reset(operate::OperateArgs),
+    /// Let nobody new in; those who hold and wait are served
+    Drain(drain::DrainArgs),
 }
 
 pub(crate) fn run(args: &CountersArgs) -> Result<(), Failure> {
-    let view = Client::new(&args.admin)?.counters(args.prefix.as_deref(), usize::from(args.limit))?;
-    if args.admin.json {
-        return output::json(&view);
-    }
-    if view.counters.is_empty() {
-        output::talk("no counters: nothing is held, nothing waits");
-        return Ok(());
-    }
-    show(&view)?;
-    if view.more {
-        output::talk(&format!("there are more than {}: give a PREFIX, or a higher --limit", args.limit));
-    }
-    Ok(())
-}
-
-fn show(view: &CountersView) -> Result<(), Failure> {
-    let mut table =
-        output::table(&["COUNTER", "RULE", "HELD", "RATES", "WAITING", "GRANTED", "REFUSED", "WAIT P50", "WAIT P99"]);
-    for counter in &view.counters {
-        table.add_row([
-            counter.counter.clone(),
-            counter.pattern.as_ref().map_or_else(|| output::NOTHING.to_owned(), |pattern| pattern.0.to_string()),
-            held(counter),
-            rates(counter),
-            counter.waiting.to_string(),
-            counter.granted.to_string(),
-            counter.refused.to_string(),
-            counter.wait_p50.to_string(),
-            counter.wait_p99.to_string(),
-        ]);
-    }
-    output::print(&table)
-}
-
-/// `3/5`, or `3` where nothing limits it.
-fn held(counter: &CounterView) -> String {
-    match counter.concurrency {
-        Some(limit) if limit.0.counts == weir_engine::Counts::Cost => format!("{}/{}", counter.cost, limit.0),
-        Some(limit) => format!("{}/{}", counter.calls, limit.0),
-        None => counter.calls.to_string(),
+    match &args.verb {
+        None => list::run(&args.list),
+        Some(Verb::Pause(args)) => operate::run(args, VerbName::Pause),
+        Some(Verb::Resume(args)) => operate::run(args, VerbName::Resume),
+        Some(Verb::Pin(args)) => operate::pin(args),
+        Some(Verb::Unpin(args)) => operate::run(args, VerbName::Unpin),
+        Some(Verb::Reset(args)) => operate::run(args, VerbName::Reset),
+        Some(Verb::Drain(args)) => drain::run(args),
     }
 }
 
-fn rates(counter: &CounterView) -> String {
-    if counter.rates.is_empty() {
-        return output::NOTHING.to_owned();
-    }
-    counter.rates.iter().map(|rate| format!("{} of {}", rate.used, rate.rate.0)).collect::<Vec<_>>().join(", ")
+fn counter(text: &str) -> Result<CounterName, NameError> {
+    text.parse()
 }

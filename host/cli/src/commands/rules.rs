@@ -1,9 +1,13 @@
 //! `weir rules`: the rule book of a running server.
 
+mod apply;
 mod delete;
+mod difference;
 mod list;
 mod set;
 mod toggle;
+mod watch;
+pub(crate) mod words;
 
 use clap::{Args, Subcommand};
 use weir_engine::{Pattern, PatternError};
@@ -15,13 +19,17 @@ use crate::output;
 /// Show and change the rules of a running server
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A pattern is `scope`, `scope/l1` or `scope/l1/l2`, each part exact or `*`. `*` gives every scope or key a budget of its own.
+A pattern is `scope`, `scope/l1` or `scope/l1/l2`, each part exact or `*`. `*` gives every scope or key a budget of
+its own, and with --total one to all of them together.
 
 Examples:
   weir rules set 'tenant/*' --concurrency 5 --description 'each tenant'
   weir rules set model/gpt --rate 3/1m --rate 10000/1m:cost
+  weir rules set 'tenant/*' --total --concurrency 50     and all of them together
   weir rules disable model/gpt
-  weir rules list --extra")]
+  weir rules list --extra
+  weir rules apply rules.toml                            what the file would change; --yes changes it
+  weir rules watch")]
 pub(crate) struct RulesArgs {
     #[command(subcommand)]
     verb: Verb,
@@ -39,6 +47,10 @@ enum Verb {
     Disable(toggle::ToggleArgs),
     /// Remove a rule
     Delete(delete::DeleteArgs),
+    /// Make the book what a file says; without --yes it only shows the difference
+    Apply(apply::ApplyArgs),
+    /// Show every change of the book, until Ctrl-C
+    Watch(watch::WatchArgs),
 }
 
 pub(crate) fn run(args: &RulesArgs) -> Result<(), Failure> {
@@ -48,6 +60,8 @@ pub(crate) fn run(args: &RulesArgs) -> Result<(), Failure> {
         Verb::Enable(args) => toggle::run(args, false),
         Verb::Disable(args) => toggle::run(args, true),
         Verb::Delete(args) => delete::run(args),
+        Verb::Apply(args) => apply::run(args),
+        Verb::Watch(args) => watch::run(args),
     }
 }
 
@@ -66,34 +80,9 @@ fn say(json: bool, outcome: &str, pattern: &Pattern, rule: Option<&RuleView>) ->
         return output::json(&Outcome { outcome, pattern: pattern.to_string(), rule });
     }
     match rule {
-        Some(rule) => output::data(&format!("{outcome} {pattern}: {}", limits(rule))),
+        Some(rule) => output::data(&format!("{outcome} {pattern}: {}", words::rule(&rule.body))),
         None => output::data(&format!("{outcome} {pattern}")),
     }
-}
-
-/// A rule in one line: `concurrency 5, rates 3/1m, max-wait 30s`.
-fn limits(rule: &RuleView) -> String {
-    let mut parts = vec![match rule.concurrency {
-        Some(limit) => format!("concurrency {}", limit.0),
-        None => "concurrency unlimited".to_owned(),
-    }];
-    if !rule.rates.is_empty() {
-        parts.push(format!("rates {}", rates(rule)));
-    }
-    if let Some(max_waiters) = rule.max_waiters {
-        parts.push(format!("max-waiters {max_waiters}"));
-    }
-    if let Some(max_wait) = rule.max_wait {
-        parts.push(format!("max-wait {max_wait}"));
-    }
-    if rule.disabled {
-        parts.push("disabled".to_owned());
-    }
-    parts.join(", ")
-}
-
-fn rates(rule: &RuleView) -> String {
-    rule.rates.iter().map(|rate| rate.0.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn pattern(text: &str) -> Result<Pattern, PatternError> {

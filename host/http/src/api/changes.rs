@@ -3,53 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use weir_engine::{Change, LimitError, Limits, Precondition, RulePatch, RuleSpec};
+use weir_engine::{Change, Precondition, RulePatch};
 
+use super::limits::LimitsBody;
+use super::rules::{RuleBody, SpecError, is_false};
 use super::text::{ConcurrencyText, DurationText, PatternText, RateText};
-
-/// A whole rule, as in `PUT /v1/rules` and `[[rule]]` of `weir.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct RuleBody {
-    /// What the rule governs.
-    pub pattern: PatternText,
-    /// How much may be held at once; absent: unlimited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<ConcurrencyText>,
-    /// How much may start in a period.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rates: Vec<RateText>,
-    /// How many may wait at one counter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_waiters: Option<u32>,
-    /// How long a request may wait.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_wait: Option<DurationText>,
-    /// For whoever reads the list.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// Kept in the book, but binds nothing.
-    #[serde(default)]
-    pub disabled: bool,
-}
-
-impl RuleBody {
-    /// The specification this body stands for.
-    ///
-    /// # Errors
-    /// The limits contradict each other, or one is out of bounds.
-    pub fn spec(&self) -> Result<RuleSpec, LimitError> {
-        let limits = Limits {
-            concurrency: self.concurrency.map(|text| text.0),
-            rates: self.rates.iter().map(|text| text.0.clone()).collect(),
-            max_waiters: self.max_waiters,
-            max_wait: self.max_wait.map(|text| text.0),
-            ..Limits::default()
-        };
-        limits.validate()?;
-        Ok(RuleSpec { limits, description: self.description.clone(), disabled: self.disabled, ..RuleSpec::default() })
-    }
-}
 
 /// The fields of a rule to change: absent keeps one, `null` unsets it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +25,15 @@ pub struct LimitsPatch {
     /// The longest wait; `null`: the default.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub max_wait: Option<Option<DurationText>>,
+    /// The longest pushback; `null`: the default.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub max_pushback: Option<Option<DurationText>>,
+    /// All shadow limits at once; `null`: none.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub shadow_limits: Option<Option<LimitsBody>>,
+    /// One counter for all that match, or one for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<bool>,
     /// The description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -116,9 +83,11 @@ impl LimitsPatch {
             rates: self.rates.as_ref().map(|rates| rates.iter().map(|text| text.0.clone()).collect()),
             max_waiters: self.max_waiters,
             max_wait: self.max_wait.map(|field| field.map(|text| text.0)),
+            max_pushback: self.max_pushback.map(|field| field.map(|text| text.0)),
+            shadow_limits: self.shadow_limits.as_ref().map(|field| field.as_ref().map(LimitsBody::limits)),
+            total: self.total,
             description: self.description.clone(),
             disabled: self.disabled,
-            ..RulePatch::default()
         }
     }
 }
@@ -150,6 +119,9 @@ pub struct ChangeBody {
 pub struct BatchBody {
     /// The changes, in order.
     pub changes: Vec<ChangeBody>,
+    /// Only if the book has this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_book_version: Option<u64>,
 }
 
 /// Why a batch is no batch.
@@ -166,7 +138,7 @@ pub enum ChangeError {
     DeleteAbsent,
     /// A limit is not valid.
     #[error(transparent)]
-    Limit(#[from] LimitError),
+    Spec(#[from] SpecError),
 }
 
 impl ChangeBody {
@@ -209,11 +181,6 @@ impl From<Duration> for DurationText {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if takes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 /// Tells `null` (unset) from an absent field (keep).
 fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
@@ -252,6 +219,8 @@ mod tests {
             (r#"{"patch":{"concurrency":1}}"#, "missing field `pattern`"),
             (r#"{"patch":{"pattern":"a","max-wait":"soon"}}"#, "max-wait: `soon` is not a duration"),
             (r#"{"put":{"pattern":"a","rates":["3/1m","4/1m"]}}"#, "two rates"),
+            (r#"{"put":{"pattern":"a","shadow-limits":{"rates":["3/1m","4/1m"]}}}"#, "shadow-limits: two rates"),
+            (r#"{"patch":{"pattern":"a","shadow-limits":{"max-wait":"soon"}}}"#, "shadow-limits.max-wait: `soon`"),
             (r#"{"delete":"a/b/c/d"}"#, "parts"),
         ] {
             let shown = change(json).unwrap_err();
@@ -261,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_patch_round_trips() {
-        let json = r#"{"patch":{"pattern":"a/*","concurrency":null,"rates":["3/1m"],"max-wait":"30s","disabled":true},"if-version":3}"#;
+        let json = r#"{"patch":{"pattern":"a/*","concurrency":null,"rates":["3/1m"],"max-wait":"30s","max-pushback":null,"shadow-limits":{"concurrency":2},"total":true,"disabled":true},"if-version":3}"#;
         let body: ChangeBody = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&body).unwrap(), json);
     }

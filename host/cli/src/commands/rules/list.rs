@@ -4,14 +4,19 @@ use std::collections::HashMap;
 
 use clap::Args;
 use serde::Serialize;
-use weir_http::api::{CounterView, RuleView};
+use weir_http::api::{CounterView, RuleBody, RuleView};
 
+use super::words;
 use crate::client::{AdminArgs, Client};
 use crate::error::Failure;
 use crate::output;
 
 /// The most counters that usage is summed over, as many as the admin API shows at once.
 const COUNTERS: usize = 10_000;
+
+/// What is shown of every rule.
+const COLUMNS: [&str; 9] =
+    ["PATTERN", "CONCURRENCY", "RATES", "MAX WAIT", "MAX WAITERS", "MAX PUSHBACK", "SHADOW", "TOTAL", "STATE"];
 
 /// List the rules
 #[derive(Debug, Args)]
@@ -67,7 +72,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<(), Failure> {
         output::talk(&format!("there are more than {COUNTERS} counters: usage counts those alone"));
     }
     let usage = usage(&counters.counters);
-    let of = |rule: &RuleView| usage.get(&rule.pattern.0.to_string()).copied().unwrap_or_default();
+    let of = |rule: &RuleView| usage.get(&rule.body.pattern.0.to_string()).copied().unwrap_or_default();
     if args.admin.json {
         let rules = book.rules.iter().map(|rule| ExtraRule { rule, usage: of(rule) }).collect();
         return output::json(&ExtraBook { version: book.version, rules });
@@ -93,7 +98,7 @@ fn show(rules: &[RuleView]) -> Result<(), Failure> {
         output::talk("no rules: nothing is limited; `weir rules set` makes one");
         return Ok(());
     }
-    let mut table = output::table(&["PATTERN", "CONCURRENCY", "RATES", "MAX WAIT", "MAX WAITERS", "STATE"]);
+    let mut table = output::table(&COLUMNS);
     for rule in rules {
         table.add_row(columns(rule));
     }
@@ -104,18 +109,7 @@ fn show_extra(rules: &[RuleView], usage: impl Fn(&RuleView) -> Usage) -> Result<
     if rules.is_empty() {
         return show(rules);
     }
-    let mut table = output::table(&[
-        "PATTERN",
-        "CONCURRENCY",
-        "RATES",
-        "MAX WAIT",
-        "MAX WAITERS",
-        "STATE",
-        "VERSION",
-        "LAST MODIFIED",
-        "USAGE",
-        "DESCRIPTION",
-    ]);
+    let mut table = output::table(&[&COLUMNS[..], &["VERSION", "LAST MODIFIED", "USAGE", "DESCRIPTION"]].concat());
     for rule in rules {
         let Usage { counters, calls, waiting, .. } = usage(rule);
         let usage = if counters == 0 {
@@ -124,20 +118,24 @@ fn show_extra(rules: &[RuleView], usage: impl Fn(&RuleView) -> Usage) -> Result<
             format!("{calls} held, {waiting} waiting, {counters} counters")
         };
         let mut row = columns(rule).to_vec();
-        row.extend([rule.version.to_string(), rule.last_modified.clone(), usage, rule.description.clone()]);
+        row.extend([rule.version.to_string(), rule.last_modified.clone(), usage, rule.body.description.clone()]);
         table.add_row(row);
     }
     output::print(&table)
 }
 
-fn columns(rule: &RuleView) -> [String; 6] {
+fn columns(rule: &RuleView) -> [String; COLUMNS.len()] {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| output::NOTHING.to_owned());
+    let RuleBody { pattern, limits, shadow_limits, total, disabled, .. } = &rule.body;
     [
-        rule.pattern.0.to_string(),
-        rule.concurrency.map_or_else(|| "unlimited".to_owned(), |limit| limit.0.to_string()),
-        or_nothing(Some(super::rates(rule)).filter(|rates| !rates.is_empty())),
-        or_nothing(rule.max_wait.map(|wait| wait.to_string())),
-        or_nothing(rule.max_waiters.map(|waiters| waiters.to_string())),
-        if rule.disabled { "disabled" } else { "enabled" }.to_owned(),
+        pattern.0.to_string(),
+        limits.concurrency.map_or_else(|| "unlimited".to_owned(), |limit| limit.0.to_string()),
+        or_nothing(Some(words::rates(limits)).filter(|rates| !rates.is_empty())),
+        or_nothing(limits.max_wait.map(|wait| wait.to_string())),
+        or_nothing(limits.max_waiters.map(|waiters| waiters.to_string())),
+        or_nothing(limits.max_pushback.map(|pushback| pushback.to_string())),
+        or_nothing(shadow_limits.as_ref().map(words::bare)),
+        or_nothing(total.then(|| "total".to_owned())),
+        if *disabled { "disabled" } else { "enabled" }.to_owned(),
     ]
 }

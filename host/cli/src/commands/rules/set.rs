@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use weir_engine::{Concurrency, Limits, Pattern, Rate};
-use weir_http::api::{ChangeBody, ConcurrencyText, DurationText, LimitsPatch, PatchBody, PatternText, RateText};
+use weir_http::api::{
+    ChangeBody, ConcurrencyText, DurationText, LimitsBody, LimitsPatch, PatchBody, PatternText, RateText,
+};
 
 use crate::client::{AdminArgs, Client};
 use crate::error::Failure;
@@ -22,7 +24,9 @@ Examples:
   weir rules set tenant-a --concurrency 5 --max-wait 30s
   weir rules set 'model/*' --rate 3/1m --rate 10000/1m:cost
   weir rules set tenant-a --unlimited
-  weir rules set tenant-a --concurrency 0            close the scope: nothing new is admitted")]
+  weir rules set tenant-a --concurrency 0            close the scope: nothing new is admitted
+  weir rules set 'tenant/*' --total --concurrency 50 all tenants together, besides what binds each
+  weir rules set model/gpt --shadow-concurrency 1    how much would that refuse? `weir counters` tells")]
 pub(crate) struct SetArgs {
     /// What the rule governs: scope[/l1[/l2]], each part exact or `*`
     #[arg(value_parser = super::pattern)]
@@ -56,6 +60,30 @@ pub(crate) struct SetArgs {
     #[arg(long, value_name = "N", group = "field")]
     max_waiters: Option<u32>,
 
+    /// How long a pushback may close a counter, such as 30s; 0s: not at all
+    #[arg(long, value_name = "DURATION", value_parser = weir_engine::parse_duration, group = "field")]
+    max_pushback: Option<Duration>,
+
+    /// One counter for all that match, a pool, besides what binds each of them
+    #[arg(long, group = "field")]
+    total: bool,
+
+    /// A counter for each that matches
+    #[arg(long, conflicts_with = "total", group = "field")]
+    no_total: bool,
+
+    /// Count what this concurrency would refuse, and refuse nothing; the --shadow options replace all shadow limits
+    #[arg(long, value_name = "N", group = "field")]
+    shadow_concurrency: Option<Concurrency>,
+
+    /// Count what this rate would refuse; repeat it for up to 4
+    #[arg(long = "shadow-rate", value_name = "RATE", group = "field")]
+    shadow_rates: Vec<Rate>,
+
+    /// No shadow limits
+    #[arg(long, conflicts_with_all = ["shadow_concurrency", "shadow_rates"], group = "field")]
+    no_shadow: bool,
+
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -75,16 +103,17 @@ pub(crate) fn run(args: &SetArgs) -> Result<(), Failure> {
 }
 
 fn fields(args: &SetArgs) -> Result<LimitsPatch, Failure> {
+    let some = |duration: Option<Duration>| duration.map(|duration| Some(DurationText(duration)));
+    let shadow = Limits { concurrency: args.shadow_concurrency, rates: args.shadow_rates.clone(), ..Limits::default() };
     // What can be said to be wrong without the rest of the rule is said before anything is sent.
-    Limits {
+    let limits = Limits {
         concurrency: args.concurrency,
         rates: args.rates.clone(),
         max_waiters: args.max_waiters,
         max_wait: args.max_wait,
-        ..Limits::default()
-    }
-    .validate()
-    .map_err(Failure::usage)?;
+        max_pushback: args.max_pushback,
+    };
+    limits.validate().and_then(|()| shadow.validate()).map_err(Failure::usage)?;
     Ok(LimitsPatch {
         concurrency: if args.unlimited {
             Some(None)
@@ -93,7 +122,14 @@ fn fields(args: &SetArgs) -> Result<LimitsPatch, Failure> {
         },
         rates: (args.no_rates || !args.rates.is_empty()).then(|| args.rates.iter().cloned().map(RateText).collect()),
         max_waiters: args.max_waiters.map(Some),
-        max_wait: args.max_wait.map(|wait| Some(DurationText(wait))),
+        max_wait: some(args.max_wait),
+        max_pushback: some(args.max_pushback),
+        shadow_limits: if args.no_shadow {
+            Some(None)
+        } else {
+            (!shadow.is_empty()).then(|| Some(LimitsBody::from(&shadow)))
+        },
+        total: (args.total || args.no_total).then_some(args.total),
         description: args.description.clone(),
         disabled: None,
     })

@@ -1,0 +1,137 @@
+//! An explanation as a page.
+//!
+//! ```text
+//! model/gpt, cost 1, priority 128: not now (limited)
+//! turn       about 4s 12ms; 2 wait before it
+//! book       version 7
+//!
+//! model
+//!   rule       none binds: unlimited
+//!   used       2 held, 0 waiting
+//!
+//! model/gpt
+//!   binds      model/gpt: concurrency 2, rates 30/1m
+//!   outranked  model/*: concurrency 5 (model/gpt is more exact)
+//!   used       2/2 held, 9 of 30/1m, 2 waiting
+//!   in the way concurrency 2/2: a lease ends in about 4s; or raise rule `model/gpt` above 2 (2 held)
+//!   fits       rate 30/1m, 9 used
+//! ```
+
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+
+use weir_engine::ScopedKey;
+use weir_http::api::{ExplainedConstraint, ExplainedView, ExplanationView, StandingView};
+
+use crate::commands::counters;
+use crate::commands::rules::words;
+use crate::output;
+
+pub(super) fn page(key: &ScopedKey, cost: NonZeroU32, priority: u8, explanation: &ExplanationView) -> String {
+    let mut page = format!("{key}, cost {cost}, priority {priority}: {}\n", verdict(explanation));
+    row(&mut page, "", "turn", &turn(explanation));
+    row(&mut page, "", "book", &format!("version {}", explanation.book_version));
+    for counter in &explanation.counters {
+        section(&mut page, counter);
+    }
+    page.truncate(page.trim_end().len());
+    page
+}
+
+fn row(page: &mut String, indent: &str, label: &str, text: &str) {
+    // Writing to a string never fails.
+    let _ = writeln!(page, "{indent}{label:<10} {text}");
+}
+
+fn reason(explanation: &ExplanationView) -> Option<&str> {
+    explanation.refusal.as_ref().map(|refusal| refusal.reason.as_deref().unwrap_or("refused"))
+}
+
+fn verdict(explanation: &ExplanationView) -> String {
+    match reason(explanation) {
+        None => "would be granted now".to_owned(),
+        Some("too-large") => "never (too-large): its cost is above a limit".to_owned(),
+        Some(reason) => format!("not now ({reason})"),
+    }
+}
+
+fn turn(explanation: &ExplanationView) -> String {
+    let turn = match (&explanation.forecast, reason(explanation)) {
+        (_, None) => return "now".to_owned(),
+        (_, Some("too-large")) => return "never".to_owned(),
+        (Some(forecast), _) if forecast.estimated => format!("about {}", forecast.admitted_in),
+        (Some(forecast), _) => format!("{}, if nothing else arrives", forecast.admitted_in),
+        (None, _) => "not within its wait, or too far ahead to say".to_owned(),
+    };
+    match explanation.position {
+        None => turn,
+        Some(0) => format!("{turn}; nobody waits before it"),
+        Some(1) => format!("{turn}; 1 waits before it"),
+        Some(before) => format!("{turn}; {before} wait before it"),
+    }
+}
+
+fn section(page: &mut String, explained: &ExplainedView) {
+    let counter = &explained.counter;
+    let pool = if counter.kind == "pool" { " (pool: all that match)" } else { "" };
+    let _ = writeln!(page, "\n{}{pool}", counter.counter);
+    let mut row = |label: &str, text: &str| self::row(page, "  ", label, text);
+    if let Some(pinned) = &counter.pinned {
+        row("pinned", &format!("{}, in the place of any rule's", words::bare(pinned)));
+    }
+    let winner =
+        explained.rules.iter().find(|rule| rule.standing == "binds").map(|rule| rule.rule.body.pattern.0.as_str());
+    for standing in &explained.rules {
+        row(&standing.standing, &standing_words(standing, winner, counter.pinned.is_some()));
+    }
+    if winner.is_none() && counter.pinned.is_none() && counter.kind == "named" {
+        row("rule", "none binds: unlimited");
+    }
+    let state = counters::state(counter);
+    if state != "open" {
+        row("state", &state);
+    }
+    row("used", &used(explained));
+    if let Some(shadow) = &counter.shadow {
+        let would = shadow.would_refuse;
+        row("shadow", &format!("{} would have refused {would} of {}", shadow.pattern.0, counter.granted));
+    }
+    for constraint in &explained.constraints {
+        row(if constraint.in_the_way { "in the way" } else { "fits" }, &constraint_words(constraint));
+    }
+}
+
+fn standing_words(standing: &StandingView, winner: Option<&str>, pinned: bool) -> String {
+    let body = &standing.rule.body;
+    let why = match (standing.standing.as_str(), winner) {
+        ("binds", _) if pinned => " (but numbers are pinned)".to_owned(),
+        ("outranked", Some(winner)) => format!(" ({winner} is more exact)"),
+        ("disabled", _) => " (`weir rules enable` lets it bind)".to_owned(),
+        ("shadow", _) => " (counts, and refuses nothing)".to_owned(),
+        ("binds-pool", _) => " (all that match together, besides)".to_owned(),
+        _ => String::new(),
+    };
+    format!("{}: {}{why}", body.pattern.0, words::rule(body))
+}
+
+fn used(explained: &ExplainedView) -> String {
+    let counter = &explained.counter;
+    let rates = counters::rates(counter);
+    let rates = if rates == output::NOTHING { String::new() } else { format!(", {rates}") };
+    format!("{} held{rates}, {} waiting", counters::held(counter), counter.waiting)
+}
+
+fn constraint_words(explained: &ExplainedConstraint) -> String {
+    let constraint = &explained.constraint;
+    let (used, limit) = (constraint.used, constraint.limit);
+    let what = match (constraint.kind.as_str(), &constraint.rate) {
+        ("rate", Some(rate)) => format!("rate {rate}, {used} used"),
+        // The remedy says how many there are.
+        ("waitlist" | "closed" | "paused" | "draining" | "pushed-back", _) => constraint.kind.clone(),
+        (kind, _) => format!("{kind} {used}/{limit}"),
+    };
+    match &explained.remedy {
+        Some(remedy) => format!("{what}: {remedy}"),
+        None => what,
+    }
+}

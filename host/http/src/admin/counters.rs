@@ -1,0 +1,112 @@
+//! Counters over HTTP: shown, and operated.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use weir_engine::{CounterKind, CounterName, CounterQuery, CounterSnapshot, Engine, OperateError, Pattern, Verb};
+
+use super::Shared;
+use super::input::{self, Asked, Rest};
+use crate::api::{CounterView, CountersView, VerbBody, VerbError};
+use crate::problem::Problem;
+
+/// Counters shown where no `limit` is given.
+const COUNTERS: usize = 100;
+/// The most counters in one answer, so that it stays within a few megabytes.
+const MAX_COUNTERS: usize = 10_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CountersQuery {
+    prefix: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn list(
+    State(admin): Shared,
+    query: Asked<CountersQuery>,
+) -> Result<Json<CountersView>, Box<Problem>> {
+    let query = input::query(query)?;
+    let limit = query.limit.unwrap_or(COUNTERS);
+    if limit == 0 || limit > MAX_COUNTERS {
+        return Err(
+            Problem::bad_request("limit", format!("limit={limit} is out of bounds: 1 to {MAX_COUNTERS}")).into()
+        );
+    }
+    // One more than is shown tells whether there are more.
+    let mut found = admin.engine.counters(&CounterQuery { prefix: query.prefix, limit: limit + 1 });
+    let more = found.len() > limit;
+    found.truncate(limit);
+    Ok(Json(CountersView { counters: found.into_iter().map(CounterView::from).collect(), more }))
+}
+
+pub(super) async fn one(State(admin): Shared, path: Rest) -> Result<Json<CounterView>, Box<Problem>> {
+    let name = input::counter(path)?;
+    let found = find(&admin.engine, &name).ok_or_else(|| unknown(&name))?;
+    Ok(Json(found.into()))
+}
+
+pub(super) async fn operate(
+    State(admin): Shared,
+    path: Rest,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<CounterView>, Box<Problem>> {
+    let name = input::counter(path)?;
+    let body: VerbBody = input::body(body)?;
+    let verb = body.verb().map_err(|error| bad_verb(&error))?;
+    exists(&admin.engine, &name, &verb)?;
+    let counter = admin.engine.operate(&name, &verb).map_err(refused)?;
+    tracing::info!(counter = name.as_str(), verb = ?body.verb, "counter operated");
+    Ok(Json(counter.into()))
+}
+
+/// A verb that holds something up may come before the first request. One that takes something back needs a counter, and
+/// a pool needs its rule: without it nobody would ever come there.
+fn exists(engine: &Engine, name: &CounterName, verb: &Verb) -> Result<(), Box<Problem>> {
+    let may_come_first = matches!(verb, Verb::Pause | Verb::Drain | Verb::Pin(_));
+    if may_come_first && (name.kind() != CounterKind::Pool || has_pool(engine, name)) || find(engine, name).is_some() {
+        return Ok(());
+    }
+    Err(unknown(name))
+}
+
+fn has_pool(engine: &Engine, name: &CounterName) -> bool {
+    let pattern: Option<Pattern> = name.as_str().parse().ok();
+    let book = engine.book();
+    pattern.and_then(|pattern| book.get(&pattern)).is_some_and(|rule| rule.spec.total && !rule.spec.disabled)
+}
+
+/// The counter of exactly this name: the first of those that begin with it.
+fn find(engine: &Engine, name: &CounterName) -> Option<CounterSnapshot> {
+    let query = CounterQuery { prefix: Some(name.as_str().to_owned()), limit: 1 };
+    engine.counters(&query).into_iter().next().filter(|found| found.counter == name.as_str())
+}
+
+fn unknown(name: &CounterName) -> Box<Problem> {
+    let detail = if name.kind() == CounterKind::Pool {
+        format!("there is no pool `{}`: no rule of this pattern has `total`", name.as_str())
+    } else {
+        format!(
+            "there is no counter `{}`: nothing is held or waits there, and nothing was started lately",
+            name.as_str()
+        )
+    };
+    let mut problem = Problem::new(StatusCode::NOT_FOUND, detail).because("not-found");
+    problem.field = Some("counter".to_owned());
+    problem.into()
+}
+
+fn bad_verb(error: &VerbError) -> Box<Problem> {
+    Problem::bad_request("limits", error.to_string()).into()
+}
+
+fn refused(error: OperateError) -> Box<Problem> {
+    match error {
+        OperateError::Limit(error) => bad_verb(&VerbError::Limit(error)),
+        OperateError::Full(refusal) => Problem::refused(&refusal).into(),
+        error => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into(),
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a request would be granted or not, over HTTP.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use weir_engine::{DEFAULT_PRIORITY, Request, RequestError, ScopedKey};
+
+use super::Shared;
+use super::input::{self, Asked};
+use crate::api::ExplanationView;
+use crate::problem::Problem;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ExplainQuery {
+    scope: Option<String>,
+    limit_key: Option<String>,
+    cost: Option<String>,
+    priority: Option<String>,
+    max_wait: Option<String>,
+    fairness_key: Option<String>,
+    weight: Option<String>,
+}
+
+pub(super) async fn explain(
+    State(admin): Shared,
+    query: Asked<ExplainQuery>,
+) -> Result<Json<ExplanationView>, Box<Problem>> {
+    let request = request(&input::query(query)?)?;
+    // It was checked field by field; what is left can only be a limiter that has shut down.
+    let explanation = admin.engine.explain(&request).map_err(|refusal| Problem::refused(&refusal))?;
+    Ok(Json(explanation.into()))
+}
+
+fn request(query: &ExplainQuery) -> Result<Request, Box<Problem>> {
+    let bad = |field: &str, error: String| Box::new(Problem::bad_request(field, error));
+    let scope = query.scope.as_deref().ok_or_else(|| bad("scope", "scope=NAME is missing".to_owned()))?;
+    ScopedKey::new(scope, None).map_err(|error| bad("scope", error.to_string()))?;
+    let key = ScopedKey::new(scope, query.limit_key.as_deref()).map_err(|error| bad("limit-key", error.to_string()))?;
+    let mut request = Request::new(key);
+    request.cost = input::field("cost", query.cost.as_deref())?.unwrap_or(NonZeroU32::MIN);
+    request.priority = input::field("priority", query.priority.as_deref())?.unwrap_or(DEFAULT_PRIORITY);
+    request.max_wait = input::duration("max-wait", query.max_wait.as_deref())?;
+    let weight = input::field("weight", query.weight.as_deref())?.unwrap_or(NonZeroU16::MIN);
+    let weighs = |error: RequestError| {
+        let field = if matches!(error, RequestError::Weight { .. }) { "weight" } else { "fairness-key" };
+        bad(field, error.to_string())
+    };
+    let Some(key) = &query.fairness_key else {
+        request.weight = weight;
+        request.validate().map_err(weighs)?;
+        return Ok(request);
+    };
+    request.fairness(key, weight).map_err(weighs)
+}

@@ -1,0 +1,98 @@
+//! What arrives in paths, queries and bodies, and which of it is wrong where.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query};
+use axum::http::StatusCode;
+use serde::de::DeserializeOwned;
+use weir_engine::{CounterName, Pattern};
+
+use super::MAX_BODY_BYTES;
+use crate::problem::{Problem, shorten};
+
+/// The rest of a path, decoded.
+pub(super) type Rest = Result<Path<String>, PathRejection>;
+/// A query, not yet looked at.
+pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
+
+/// The pattern of a path.
+pub(super) fn pattern(path: Rest) -> Result<Pattern, Box<Problem>> {
+    let text = rest("pattern", path)?;
+    text.parse().map_err(|error| {
+        Problem::bad_request("pattern", format!("`{}` is not a pattern: {error}", shorten(&text))).into()
+    })
+}
+
+/// The counter of a path.
+pub(super) fn counter(path: Rest) -> Result<CounterName, Box<Problem>> {
+    let text = rest("counter", path)?;
+    text.parse().map_err(|error| {
+        Problem::bad_request(
+            "counter",
+            format!("`{}` is not a counter (scope[/l1[/l2]], a pool's pattern, or scope#key): {error}", shorten(&text)),
+        )
+        .into()
+    })
+}
+
+fn rest(field: &str, path: Rest) -> Result<String, Box<Problem>> {
+    let Path(text) = path.map_err(|rejection| Problem::bad_request(field, rejection.body_text()))?;
+    Ok(text)
+}
+
+/// A whole query.
+pub(super) fn query<T>(asked: Asked<T>) -> Result<T, Box<Problem>> {
+    let Query(query) = asked.map_err(|rejection| Problem::bad_request("query", rejection.body_text()))?;
+    Ok(query)
+}
+
+/// A field of a query, or of a header, that has a text form.
+pub(super) fn field<T: FromStr<Err: Display>>(name: &str, text: Option<&str>) -> Result<Option<T>, Box<Problem>> {
+    let parse = |text: &str| text.parse().map_err(|error: T::Err| wrong(name, text, &error));
+    text.map(parse).transpose()
+}
+
+/// A field that is a duration.
+pub(super) fn duration(name: &str, text: Option<&str>) -> Result<Option<Duration>, Box<Problem>> {
+    let parse = |text: &str| weir_engine::parse_duration(text).map_err(|error| wrong(name, text, &error));
+    text.map(parse).transpose()
+}
+
+fn wrong(name: &str, text: &str, error: &impl Display) -> Box<Problem> {
+    Problem::bad_request(name, format!("{name}={}: {error}", shorten(text))).into()
+}
+
+/// A JSON body.
+pub(super) fn body<T: DeserializeOwned>(body: Result<axum::body::Bytes, BytesRejection>) -> Result<T, Box<Problem>> {
+    let body = body.map_err(|rejection| bad_body(&rejection))?;
+    let mut deserializer = serde_json::Deserializer::from_slice(&body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let field = error.path().to_string();
+        bad_json(field, error.inner())
+    })?;
+    deserializer.end().map_err(|error| bad_json(".".to_owned(), &error))?;
+    Ok(value)
+}
+
+fn bad_json(field: String, error: &serde_json::Error) -> Problem {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    // serde_json puts the place behind its message; here it has a field of its own.
+    let detail = error.to_string();
+    let detail = detail.split(" at line ").next().unwrap_or(&detail).to_owned();
+    let field = if field == "." { "body".to_owned() } else { field };
+    Problem::bad_request(field, detail).at(place)
+}
+
+fn bad_body(rejection: &BytesRejection) -> Problem {
+    let status = rejection.status();
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        return Problem::new(
+            status,
+            format!("the body is larger than {MAX_BODY_BYTES} bytes: send the batch in parts"),
+        );
+    }
+    Problem::new(status, rejection.body_text())
+}

@@ -1,0 +1,183 @@
+//! The rule book over HTTP: shown, waited for, changed, or only asked what a change would do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use weir_engine::{Change, Precondition, RuleBook, RuleError};
+
+use super::input::{self, Asked, Rest};
+use super::{Admin, Shared};
+use crate::api::{AppliedView, BatchBody, BookView, RuleView};
+use crate::problem::Problem;
+use crate::serve::Phase;
+
+/// How long a request waits for a change where it does not say.
+const WAIT: Duration = Duration::from_secs(30);
+/// The longest such wait: proxies on the way commonly cut connections that are silent for longer.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Requests that may wait for a change at once: half of the connections, so that there is always one for an operator.
+pub(crate) const MAX_WATCHERS: usize = 128;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BookQuery {
+    after: Option<String>,
+    wait: Option<String>,
+}
+
+pub(super) async fn list(
+    State(admin): Shared,
+    query: Asked<BookQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Box<Problem>> {
+    let query = input::query(query)?;
+    let after: Option<u64> = input::field("after", query.after.as_deref())?;
+    let wait = input::duration("wait", query.wait.as_deref())?;
+    let book = match (after, wait) {
+        (Some(after), wait) => changed(&admin, after, wait.unwrap_or(WAIT)).await?,
+        (None, Some(_)) => {
+            return Err(Problem::bad_request("wait", "wait belongs to after=VERSION: wait for what?").into());
+        }
+        (None, None) => Some(admin.engine.book()),
+    };
+    let Some(book) = book else {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, entity_tag(after.unwrap_or_default()))]).into_response());
+    };
+    let tag = entity_tag(book.version());
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| *known == tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
+    }
+    Ok(([(ETAG, tag)], Json(BookView::from(&*book))).into_response())
+}
+
+/// The first book seen with another version than `after`; `None`: there was none for so long.
+///
+/// # Cancel safety
+/// Nothing is lost.
+async fn changed(admin: &Admin, after: u64, wait: Duration) -> Result<Option<Arc<RuleBook>>, Box<Problem>> {
+    if wait > MAX_WAIT {
+        let given = humantime::format_duration(wait);
+        return Err(Problem::bad_request("wait", format!("wait={given} is out of bounds: at most 1m")).into());
+    }
+    let Ok(_place) = admin.watchers.try_acquire() else {
+        let detail = format!("{MAX_WATCHERS} requests wait for a change of the rule book: there is no place for more");
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).because("overloaded").into());
+    };
+    let mut phases = admin.phases.clone();
+    tokio::select! {
+        biased;
+        book = admin.engine.book_after(after) => Ok(Some(book)),
+        () = phases.reached(Phase::Draining) => Err(super::shuts_down()),
+        () = tokio::time::sleep(wait) => Ok(None),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct ApplyQuery {
+    dry_run: Option<String>,
+}
+
+pub(super) async fn apply(
+    State(admin): Shared,
+    query: Asked<ApplyQuery>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Box<Problem>> {
+    let dry_run = input::field("dry-run", input::query(query)?.dry_run.as_deref())?.unwrap_or(false);
+    let batch: BatchBody = input::body(body)?;
+    let mut changes = batch
+        .changes()
+        .map_err(|(index, error)| Problem::bad_request(format!("changes[{index}]"), error.to_string()))?;
+    if let Some(expected) = batch.if_book_version {
+        hold_to(&mut changes, &admin.engine.book(), expected)?;
+    }
+    applied(&admin, &changes, dry_run)
+}
+
+/// Makes changes depend on the book as it is, which must have the version that was expected.
+///
+/// The engine knows preconditions of rules alone, so each rule of the batch is held to its version of this book: whoever
+/// writes beside this thread, in a program that embeds the server, cannot come between unseen.
+fn hold_to(changes: &mut [Change], book: &RuleBook, expected: u64) -> Result<(), Box<Problem>> {
+    let found = book.version();
+    if found != expected {
+        let detail =
+            format!("the rule book has version {found}, not {expected}: look at it again, then repeat the batch");
+        let mut problem = Problem::new(StatusCode::PRECONDITION_FAILED, detail).because("version-mismatch");
+        problem.field = Some("if-book-version".to_owned());
+        return Err(problem.into());
+    }
+    for change in changes {
+        let (Change::Put { pattern, when, .. }
+        | Change::Patch { pattern, when, .. }
+        | Change::Delete { pattern, when }) = change;
+        if *when == Precondition::None {
+            *when = book.get(pattern).map_or(Precondition::MustNotExist, |rule| Precondition::Version(rule.version));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn one(State(admin): Shared, path: Rest) -> Result<Response, Box<Problem>> {
+    let pattern = input::pattern(path)?;
+    let book = admin.engine.book();
+    let rule = book.get(&pattern).ok_or(RuleError::NotFound { pattern })?;
+    Ok(([(ETAG, entity_tag(rule.version))], Json(RuleView::from(rule))).into_response())
+}
+
+pub(super) async fn delete(State(admin): Shared, path: Rest, headers: HeaderMap) -> Result<Response, Box<Problem>> {
+    let pattern = input::pattern(path)?;
+    let when = match headers.get(IF_MATCH) {
+        None => Precondition::None,
+        Some(tag) => Precondition::Version(version(tag).ok_or_else(|| {
+            Problem::bad_request("if-match", "write the version of the rule in quotes, such as \"3\"")
+        })?),
+    };
+    applied(&admin, &[Change::Delete { pattern, when }], false)
+}
+
+fn applied(admin: &Admin, changes: &[Change], dry_run: bool) -> Result<Response, Box<Problem>> {
+    // Nothing awaits between these two, and this thread is the only one that changes rules over HTTP.
+    let before = admin.engine.book();
+    let (version, differences) = if dry_run {
+        // The date of the change is not shown.
+        (before.version(), before.apply(changes, 0)?.diff(&before))
+    } else {
+        let after = admin.engine.apply(changes)?;
+        tracing::info!(version = after.version(), changes = changes.len(), "rule book changed");
+        (after.version(), after.diff(&before))
+    };
+    let differences = differences.into_iter().map(Into::into).collect();
+    Ok(([(ETAG, entity_tag(version))], Json(AppliedView { version, differences, dry_run })).into_response())
+}
+
+fn entity_tag(version: u64) -> HeaderValue {
+    // Digits in quotes always are a header value.
+    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+}
+
+fn version(tag: &HeaderValue) -> Option<u64> {
+    tag.to_str().ok()?.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+}
+
+impl From<RuleError> for Box<Problem> {
+    fn from(error: RuleError) -> Self {
+        let (status, reason, field) = match &error {
+            RuleError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found", "pattern"),
+            RuleError::VersionMismatch { .. } => (StatusCode::PRECONDITION_FAILED, "version-mismatch", "if-version"),
+            RuleError::AlreadyExists { .. } => (StatusCode::PRECONDITION_FAILED, "already-exists", "if-absent"),
+            _ => (StatusCode::BAD_REQUEST, "invalid", "changes"),
+        };
+        let mut problem = Problem::new(status, error.to_string()).because(reason);
+        problem.field = Some(field.to_owned());
+        Self::new(problem)
+    }
+}
