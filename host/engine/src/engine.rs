@@ -246,7 +246,7 @@ impl Engine {
         if request.is_unscoped() {
             return Ok(Vec::new());
         }
-        match self.ask(request, Input::Check { request }) {
+        match self.ask(request, &Input::Check { request }) {
             Output::WouldGrant(constraints) => Ok(constraints),
             Output::Refused(refusal) => Err(refusal),
             _ => Err(Refusal::new(Reason::Unavailable)),
@@ -265,14 +265,14 @@ impl Engine {
         if request.is_unscoped() {
             return Err(Refusal::new(Reason::Invalid));
         }
-        match self.ask(request, Input::Explain { request }) {
+        match self.ask(request, &Input::Explain { request }) {
             Output::Explained(explanation) => Ok(*explanation),
             _ => Err(Refusal::new(Reason::Unavailable)),
         }
     }
 
     /// A question about a request, asked with all its shards at hand.
-    fn ask(&self, request: &Request, input: Input<'_>) -> Output {
+    fn ask(&self, request: &Request, input: &Input<'_>) -> Output {
         let mut shards = self.core.placement.shards_of(request);
         loop {
             match self.core.step_many(&shards, input.clone(), |_| {}) {
@@ -551,18 +551,18 @@ impl Engine {
                 }
                 (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::all(&self.core, grant))),
                 (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards: SmallVec::from_slice(&[index]), wait },
-                (Output::Elsewhere(shards), None) => self.begin_many(shards, request, input),
+                (Output::Elsewhere(shards), None) => self.begin_many(shards, request, &input),
                 (output, None) => Begun::Ended(Err(refused(output))),
             };
         }
         if request.is_unscoped() {
             return Begun::Ended(Ok(Lease::all(&self.core, Grant::unscoped(request, self.now()))));
         }
-        self.begin_many(self.core.placement.shards_of(request), request, input)
+        self.begin_many(self.core.placement.shards_of(request), request, &input)
     }
 
     /// The same over several shards; more are taken where a step asks for them.
-    fn begin_many(&self, mut shards: SmallVec<[u16; 4]>, request: &Request, input: Input<'_>) -> Begun {
+    fn begin_many(&self, mut shards: SmallVec<[u16; 4]>, request: &Request, input: &Input<'_>) -> Begun {
         debug_assert!(!request.is_unscoped());
         loop {
             let mut waiting = None;

@@ -423,7 +423,7 @@ impl ShardSet<'_, '_> {
     pub(crate) fn sites_at_hand(&self, request: &Request) -> Sites {
         let mut sites = Sites::new();
         let mut add = |scope: &str, name: &str, own: u8| {
-            let Some(at) = self.at(self.shards[0].placement.shard_of(scope)) else { return None };
+            let at = self.at(self.shards[0].placement.shard_of(scope))?;
             let counter = self.shards[at].find(name)?;
             let (calls, cost) = request.need();
             if !sites.iter().any(|site: &Site| site.at == at && site.hold.counter == counter) {

@@ -3,6 +3,8 @@
 //! Every failure prints its seed; `weir-sim --seed N` does exactly the same again, and with `--log` says what was done.
 //! Built with the feature `planted`, it must find the bug that `WEIR_PLANTED` names; see `docs/proof.md`.
 
+mod acts;
+mod checks;
 mod classes;
 mod client;
 mod naive;
@@ -61,7 +63,7 @@ fn main() -> Result<()> {
     } else {
         std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
     };
-    eprintln!("seeds {first} to {last}, {} operations each, on {threads} threads", args.operations);
+    writeln!(std::io::stderr(), "seeds {first} to {last}, {} operations each, on {threads} threads", args.operations)?;
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -92,7 +94,7 @@ fn main() -> Result<()> {
         if args.log {
             let _ = one(seed, args.operations, true);
         }
-        eprintln!("replay it with: weir-sim --seed {seed} --operations {} --log", args.operations);
+        writeln!(std::io::stderr(), "replay it with: weir-sim --seed {seed} --operations {} --log", args.operations)?;
         bail!("seed {seed}: {error:#}");
     }
     writeln!(out, "sim_seeds {}", args.seeds)?;
@@ -115,7 +117,7 @@ fn one(seed: u64, operations: u64, log: bool) -> (Visits, Result<()>) {
     let outcome = outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("the engine panicked")));
     if let (Some(log), true) = (&world.log, log) {
         for line in log {
-            eprintln!("{line}");
+            let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
     (world.visits.clone(), outcome)

@@ -115,7 +115,7 @@ impl Naive {
         if counter.contains('*') {
             return self.rules.get(counter).filter(|rule| rule.total && !rule.disabled);
         }
-        let enforcing = |rule: &RuleSpec| !rule.total && !(rule.shadow_limits.is_some() && rule.limits.is_empty());
+        let enforcing = |rule: &RuleSpec| !(rule.total || rule.shadow_limits.is_some() && rule.limits.is_empty());
         let rules =
             self.rules.iter().filter(|(pattern, rule)| !rule.disabled && enforcing(rule) && matches(pattern, counter));
         rules.max_by_key(|(pattern, _)| rank(pattern)).map(|(_, rule)| rule)
