@@ -82,7 +82,7 @@ async fn targets_and_flow_control_keys_count_together() {
     }
     for (targets, keys) in [(16, 0), (0, 16), (8, 8), (2000, 1000)] {
         let answer = get(&app, &format!("/many-targets?targets={targets}&keys={keys}")).await.unwrap();
-        let says = "invalid|invalid: more than 15 further scopes, limit keys and flow-control keys";
+        let says = "invalid|invalid: more than 15 further scopes, limit keys and inline keys";
         assert_eq!(answer, says, "{targets} {keys}");
     }
     host.settles().await;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-/// What a request brings for one flow-control key. All of it holds; the default limits nothing.
+/// What a request brings for one inline key. All of it holds; the default limits nothing.
 ///
 /// ```
 /// use std::time::Duration;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use weir_engine::{CounterName, Limits, MAX_TARGETS, Request, RequestError, ScopedKey};
 
-/// The most further scopes, limit keys and flow-control keys that are collected; one more makes the request invalid.
+/// The most further scopes, limit keys and inline keys that are collected; one more makes the request invalid.
 const MAX_MORE: usize = MAX_TARGETS - 1;
 
 /// What a guest collected in a `request-options`.
@@ -70,7 +70,7 @@ impl OptionsEntry {
     fn has_room(&mut self) -> bool {
         let room = self.targets.len() + self.flow_controls.len() < MAX_MORE;
         if !room && self.wrong.is_none() {
-            self.wrong = Some(format!("more than {MAX_MORE} further scopes, limit keys and flow-control keys"));
+            self.wrong = Some(format!("more than {MAX_MORE} further scopes, limit keys and inline keys"));
         }
         room
     }
