@@ -14,7 +14,9 @@ spin_sdk::wit_bindgen::generate!({
 #[allow(unused_imports)]
 use weir::flow::{
     leases,
-    types::{Lease, Reason, Refusal, RequestOptions},
+    types::{
+        Concurrency, Constraint, Counts, FlowLimits, Lease, Outcome, Rate, RateMode, Reason, Refusal, RequestOptions,
+    },
 };
 
 /// The path and the parameters of a request: `/path?name=value&...`, nothing encoded.
@@ -57,6 +59,19 @@ impl Asked {
             options.add_target(scope, key);
             any = true;
         }
+        if let Some(priority) = self.number("priority") {
+            options.set_priority(priority as u8);
+            any = true;
+        }
+        if let Some(key) = self.text("fairness") {
+            options.set_fairness(&key, self.number("weight").unwrap_or(1) as u16);
+            any = true;
+        }
+        for (_, text) in self.query.iter().filter(|(name, _)| name == "flow") {
+            let (key, limits) = text.split_once(';').unwrap_or((text, ""));
+            options.add_flow_control(key, &flow_limits(limits));
+            any = true;
+        }
         any.then_some(options)
     }
 
@@ -64,6 +79,36 @@ impl Asked {
         let cost = self.number("cost").map_or(1, |cost| cost as u32);
         leases::acquire(self.text("scope"), self.text("key"), cost, self.options()).await
     }
+}
+
+/// `;`-separated: `c:N` calls at once, `cost:N` units at once, `w:LIMIT/MS` and `s:LIMIT/MS/BURST` rates, of cost with `$`.
+#[allow(dead_code)]
+fn flow_limits(text: &str) -> FlowLimits {
+    let mut limits = FlowLimits { concurrency: None, rates: Vec::new() };
+    for (what, numbers) in text.split(';').filter_map(|part| part.split_once(':')) {
+        let counts = if numbers.ends_with('$') || what == "cost" { Counts::Cost } else { Counts::Calls };
+        let numbers: Vec<u64> = numbers.trim_end_matches('$').split('/').filter_map(|text| text.parse().ok()).collect();
+        let limit = numbers[0] as u32;
+        if matches!(what, "c" | "cost") {
+            limits.concurrency = Some(Concurrency { limit, counts });
+        } else {
+            limits.rates.push(Rate {
+                limit,
+                period: numbers[1] * 1_000_000,
+                mode: if what == "s" { RateMode::Smooth } else { RateMode::Window },
+                burst: numbers.get(2).map(|burst| *burst as u32),
+                counts,
+            });
+        }
+    }
+    limits
+}
+
+/// `counter used/limit` of each, and what frees it where that is said.
+#[allow(dead_code)]
+fn shown(constraints: &[Constraint]) -> String {
+    let one = |constraint: &Constraint| format!("{} {}/{}", constraint.counter, constraint.used, constraint.limit);
+    constraints.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
 #[allow(dead_code)]

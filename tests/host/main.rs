@@ -1,14 +1,19 @@
 //! The runner and `weir:flow`, in process, with real guests.
 //!
-//! Each module tests the guest of its name. Nearly every test ends with `settles`: whatever a guest did, no capacity is
+//! Each module tests the guest of its name; the others are about what the guest `flow` asks for. Nearly every test ends with `settles`: whatever a guest did, no capacity is
 //! lost.
 
 mod attribution;
 mod blocking;
 mod flow;
+mod flow_control;
 mod hostile;
 mod instances;
 mod no_handler;
+mod options;
+mod order;
+mod outcome;
+mod settle;
 mod stopping;
 mod stranger;
 mod stream;

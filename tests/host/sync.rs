@@ -72,3 +72,25 @@ async fn an_error_is_an_error_and_silence_is_no_response() {
     assert_eq!(get(&app, "/silent").await, Err(HandleError::NoResponse));
     host.settles().await;
 }
+
+#[tokio::test]
+async fn it_settles_batches_and_says_how_it_ended() {
+    let host = Host::new(&[("app", "10:cost")]);
+    let app = host.run(guests::SYNC, |_| {});
+    assert_eq!(get(&app, "/options").await.unwrap(), "1 bind");
+    assert_eq!(get(&app, "/settle").await.unwrap(), "-6 +0|-0 +8");
+    host.settles().await;
+    assert!(host.counter("app").unwrap().pushed_back_for.is_some_and(|pause| pause <= Duration::from_secs(1)));
+    // It waits until the pause is over.
+    assert!(["2", "5"].contains(&get(&app, "/batch").await.unwrap().as_str()));
+    assert_eq!(get(&app, "/batch").await.unwrap(), "5");
+    let held: Vec<_> = (0..9).map(|_| host.take("app")).collect();
+    let waiting = tokio::spawn({
+        let app = app.clone();
+        async move { get(&app, "/batch").await }
+    });
+    host.shows("app", 9, 1).await;
+    drop(held);
+    assert_eq!(within("the batch", waiting).await.unwrap().unwrap(), "2", "as soon as so many fit");
+    host.settles().await;
+}

@@ -9,6 +9,12 @@ use weir_tests::{Host, until};
 use crate::client::{get, raw};
 use crate::{Served, free_ports};
 
+/// One byte more than a name can have.
+const LONG: &str = match str::from_utf8(&[b'x'; 129]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
 #[tokio::test]
 async fn bad_names_say_which_byte_and_where() {
     let served = Served::new(&[("*", "1")]);
@@ -20,6 +26,12 @@ async fn bad_names_say_which_byte_and_where() {
         (good, Some(("weir-limit-key", "a/b/c")), "weir-limit-key", "parts"),
         (good, Some(("weir-limit-key", "a//")), "weir-limit-key", ""),
         (good, Some(("weir-max-wait", "soon")), "weir-max-wait", "`soon` is not a duration"),
+        (good, Some(("weir-priority", "256")), "weir-priority", "write a number from 0 to 255"),
+        (good, Some(("weir-priority", "-1")), "weir-priority", "`-1` is not a priority"),
+        (good, Some(("weir-fairness-key", "a/b")), "weir-fairness-key", "`/` (0x2f) at position 1"),
+        (good, Some(("weir-fairness-key", LONG)), "weir-fairness-key", "129 bytes long: the most is 128"),
+        (good, Some(("weir-weight", "0")), "weir-weight", "write a number from 1 to 1000"),
+        (good, Some(("weir-weight", "1001")), "weir-weight", "`1001` is not a weight"),
         ("/weir/call/app/plain", Some(("weir-limit-key", "a")), "weir-limit-key", "needs a scope"),
     ] {
         let mut asked = get(served.ingress, path);

@@ -12,6 +12,8 @@ mod explaining;
 mod flood;
 mod leaving;
 mod operating;
+mod order;
+mod outcome;
 mod refusals;
 mod shutdown;
 

@@ -9,7 +9,8 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use weir_engine::{
-    Change, CounterQuery, Engine, EngineConfig, Lease, Limits, Pattern, Precondition, Request, RuleSpec, ScopedKey,
+    Change, CounterQuery, CounterSnapshot, Engine, EngineConfig, Lease, Limits, Pattern, Precondition, Request,
+    RuleSpec, ScopedKey,
 };
 use weir_wasm::{Call, Component, ComponentConfig, HandleError, LoadError, Runner, Runtime, RuntimeConfig, WasiBody};
 
@@ -62,7 +63,19 @@ impl Host {
     /// # Panics
     /// When it is not valid.
     pub fn limit(&self, pattern: &str, concurrency: &str) {
-        let limits = Limits { concurrency: Some(concurrency.parse().expect("a concurrency")), ..Limits::default() };
+        self.rule(pattern, Some(concurrency), &[]);
+    }
+
+    /// Sets one rule with rates.
+    ///
+    /// # Panics
+    /// When it is not valid.
+    pub fn rule(&self, pattern: &str, concurrency: Option<&str>, rates: &[&str]) {
+        let limits = Limits {
+            concurrency: concurrency.map(|text| text.parse().expect("a concurrency")),
+            rates: rates.iter().map(|text| text.parse().expect("a rate")).collect(),
+            ..Limits::default()
+        };
         let pattern: Pattern = pattern.parse().expect("a pattern");
         self.flow
             .apply(&[Change::Put {
@@ -110,10 +123,14 @@ impl Host {
     /// How many calls are held at a counter, and how many wait for it.
     #[must_use]
     pub fn usage(&self, counter: &str) -> (u64, u64) {
+        self.counter(counter).map_or((0, 0), |found| (found.calls, u64::try_from(found.waiting).expect("no overflow")))
+    }
+
+    /// A counter as an operator sees it.
+    #[must_use]
+    pub fn counter(&self, counter: &str) -> Option<CounterSnapshot> {
         let all = self.flow.counters(&CounterQuery { prefix: Some(counter.to_owned()), ..CounterQuery::default() });
-        all.iter()
-            .find(|found| found.counter == counter)
-            .map_or((0, 0), |found| (found.calls, u64::try_from(found.waiting).expect("no overflow")))
+        all.into_iter().find(|found| found.counter == counter)
     }
 
     /// Waits until a counter shows this usage.

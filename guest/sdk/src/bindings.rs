@@ -9,8 +9,8 @@ wit_bindgen::generate!({
     inline: "
         package weir:sdk;
         world sdk {
-            include weir:flow/guest@0.1.0-draft.1;
-            include weir:flow/guest-sync@0.1.0-draft.1;
+            include weir:flow/guest@0.1.0-draft.2;
+            include weir:flow/guest-sync@0.1.0-draft.2;
         }
     ",
     world: "weir:sdk/sdk",

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::bindings::weir::flow::types;
-use crate::lease::Outcome;
+use crate::flow_limits::Counts;
+use crate::lease::{Outcome, Settled};
 use crate::request::nanoseconds;
-use crate::{Acquire, Constraint, ConstraintKind, Reason, Refused};
+use crate::{Acquire, Constraint, ConstraintKind, FlowLimits, Rate, Reason, Refused};
 
 impl From<types::Refusal> for Refused {
     fn from(refusal: types::Refusal) -> Self {
@@ -66,6 +67,41 @@ impl From<Outcome> for types::Outcome {
         match outcome {
             Outcome::Ok => Self::Ok,
             Outcome::Failed => Self::Failed,
+            Outcome::PushedBack(pause) => Self::PushedBack(pause.map(nanoseconds)),
+        }
+    }
+}
+
+impl From<types::Settled> for Settled {
+    fn from(settled: types::Settled) -> Self {
+        Self { refunded: settled.refunded, overrun: settled.overrun }
+    }
+}
+
+impl From<Counts> for types::Counts {
+    fn from(counts: Counts) -> Self {
+        match counts {
+            Counts::Calls => Self::Calls,
+            Counts::Cost => Self::Cost,
+        }
+    }
+}
+
+impl From<&FlowLimits> for types::FlowLimits {
+    fn from(limits: &FlowLimits) -> Self {
+        let concurrency = limits.concurrency.map(|(limit, counts)| types::Concurrency { limit, counts: counts.into() });
+        Self { concurrency, rates: limits.rates.iter().map(types::Rate::from).collect() }
+    }
+}
+
+impl From<&Rate> for types::Rate {
+    fn from(rate: &Rate) -> Self {
+        Self {
+            limit: rate.limit,
+            period: nanoseconds(rate.period),
+            mode: if rate.smooth { types::RateMode::Smooth } else { types::RateMode::Window },
+            burst: rate.burst,
+            counts: rate.counts.into(),
         }
     }
 }
@@ -73,7 +109,7 @@ impl From<Outcome> for types::Outcome {
 impl Acquire {
     /// What is at its default costs no resource on the host.
     pub(crate) fn options(&self) -> Option<types::RequestOptions> {
-        if self.max_wait.is_none() && self.lease_time.is_none() && self.also.is_empty() {
+        if self.is_plain() {
             return None;
         }
         let options = types::RequestOptions::new();
@@ -85,6 +121,15 @@ impl Acquire {
         }
         for (scope, limit_key) in &self.also {
             options.add_target(scope, limit_key.as_deref());
+        }
+        if let Some(priority) = self.priority {
+            options.set_priority(priority);
+        }
+        if let Some((key, weight)) = &self.fairness {
+            options.set_fairness(key, *weight);
+        }
+        for (key, limits) in &self.flow_controls {
+            options.add_flow_control(key, &limits.into());
         }
         Some(options)
     }

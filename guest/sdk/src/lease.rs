@@ -20,6 +20,20 @@ pub enum Outcome {
     Ok,
     /// It failed.
     Failed,
+    /// What stands behind the limit asked for a pause this long; `None`: it did not say, and 1 s is taken.
+    ///
+    /// Until then nothing is admitted at the counters that were asked for; who waits there stays. How long at most, the
+    /// rule says, else 60 s.
+    PushedBack(Option<Duration>),
+}
+
+/// What settling came to, in units of cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// What is held less than before.
+    pub refunded: u32,
+    /// What was used beyond what was asked for. It is booked, and may show usage above a limit.
+    pub overrun: u32,
 }
 
 /// Runs `work` under one unit of `scope`: waits, runs it, and gives the unit back when it is done or dropped.
@@ -43,6 +57,22 @@ impl Acquire {
     pub async fn try_acquire(self) -> Result<Lease, Refused> {
         let options = self.options();
         Ok(Lease(leases::try_acquire(self.scope, self.limit_key, self.cost, options).await?))
+    }
+
+    /// Waits until `least` leases fit at once, then takes them, and more up to `count` if they fit and nobody else waits.
+    ///
+    /// Each has the cost of the request, and ends on its own. `count` is at most 1,000. A batch that had to wait may get
+    /// `least` only.
+    ///
+    /// # Errors
+    /// The refusal, when the wait ended first; [`Reason::Invalid`](crate::Reason::Invalid) unless `1 <= least <= count`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes nothing; the place in line is lost.
+    pub async fn acquire_batch(self, count: u32, least: u32) -> Result<Vec<Lease>, Refused> {
+        let options = self.options();
+        let batch = leases::acquire_batch(self.scope, self.limit_key, self.cost, count, least, options).await?;
+        Ok(batch.into_iter().map(Lease).collect())
     }
 
     /// Says whether `try_acquire` would be granted, and takes nothing. Granted: the constraints that bind it.
@@ -114,7 +144,15 @@ impl Lease {
         Ok(remaining.map(Duration::from_nanos))
     }
 
-    /// Gives it back and says how the work ended.
+    /// Says what the work has really cost. Only limits that count cost change; what is refunded is free at once.
+    ///
+    /// # Errors
+    /// [`Reason::Lost`](crate::Reason::Lost) when it has ended.
+    pub async fn settle(&self, cost: u32) -> Result<Settled, Refused> {
+        Ok(leases::settle(&self.0, cost).await?.into())
+    }
+
+    /// Gives it back and says how the work ended. Dropping it says that it succeeded.
     pub fn release(self, outcome: Outcome) {
         leases::release(self.0, outcome.into());
     }

@@ -23,14 +23,28 @@
 //! let lease = weir_guest::acquire("payments")      // the scope; `here()` for the request's own
 //!     .limit_key(limit_key(&[region, card]))       // whose share of it
 //!     .cost(3)                                     // how much of it
+//!     .priority(200)                               // before the usual 128, of those who wait
+//!     .fairness(tenant, 1)                         // tenants take turns, however many wait for each
 //!     .max_wait(Duration::from_secs(5))            // and no longer
 //!     .await?;
 //! call_the_bank(lease.fence()).await;
 //! lease.keep();                                    // until the response body ends; or just drop it
 //! ```
 //!
+//! What costs more or less than was thought is settled, and what stands behind the limit can ask for a pause:
+//!
+//! ```rust,ignore
+//! let lease = weir_guest::acquire("model").limit_key("gpt").cost(4_000).await?;
+//! match ask_the_model().await {
+//!     // 1,250 used: 2,750 are free at once.
+//!     Ok(answer) => lease.settle(answer.tokens).await.map(drop)?,
+//!     // Those who wait stay, and nobody else runs into it.
+//!     Err(Busy { retry_after }) => lease.release(Outcome::PushedBack(retry_after)),
+//! }
+//! ```
+//!
 //! # How a lease ends
-//! By drop, by `Lease::release`, or by the host: when the instance traps, when a deadline or a client that left stops it,
+//! By drop, by `Lease::release` with how the work ended, or by the host: when the instance traps, when a deadline or a client that left stops it,
 //! at its lease time, and at the latest when the request has ended. Nothing a guest forgets stays taken.
 //!
 //! # Targets
@@ -39,13 +53,15 @@
 //! the module `sync`.
 //!
 //! # Not handled here
-//! Limits: they are the operator's, in the rule book. Retries: a refusal says when, the caller decides whether.
+//! Limits: they are the operator's, in the rule book; only those of a [`FlowLimits`] are the guest's own. Retries: a refusal says when, the caller decides whether.
 
+mod flow_limits;
 mod key;
 mod problem;
 mod refused;
 mod request;
 
+pub use flow_limits::{FlowLimits, Rate};
 pub use key::{escape, limit_key};
 pub use refused::{Constraint, ConstraintKind, Reason, Refused};
 pub use request::{Acquire, acquire, here};
@@ -60,4 +76,4 @@ mod lease;
 pub mod sync;
 
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
-pub use lease::{Lease, Outcome, under};
+pub use lease::{Lease, Outcome, Settled, under};

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::bindings::weir::flow::{leases_sync, types};
 use crate::request::nanoseconds;
-use crate::{Constraint, Outcome, Refused};
+use crate::{Constraint, Outcome, Refused, Settled};
 
 /// Capacity that is held. Dropping it gives it back.
 #[must_use = "dropping a lease gives it back at once"]
@@ -40,6 +40,17 @@ pub fn try_acquire(request: &crate::Acquire) -> Result<Lease, Refused> {
     let lease =
         leases_sync::try_acquire(request.scope.as_deref(), request.limit_key.as_deref(), request.cost, options)?;
     Ok(Lease(lease))
+}
+
+/// Waits until `least` leases fit at once, then takes them, and more up to `count` if they fit and nobody else waits.
+///
+/// # Errors
+/// The refusal, when the wait ended first; [`Reason::Invalid`](crate::Reason::Invalid) unless `1 <= least <= count <= 1000`.
+pub fn acquire_batch(request: &crate::Acquire, count: u32, least: u32) -> Result<Vec<Lease>, Refused> {
+    let options = request.options();
+    let (scope, limit_key) = (request.scope.as_deref(), request.limit_key.as_deref());
+    let batch = leases_sync::acquire_batch(scope, limit_key, request.cost, count, least, options)?;
+    Ok(batch.into_iter().map(Lease).collect())
 }
 
 /// Says whether [`try_acquire`] would be granted, and takes nothing. Granted: the constraints that bind it.
@@ -90,7 +101,15 @@ impl Lease {
         Ok(remaining.map(Duration::from_nanos))
     }
 
-    /// Gives it back and says how the work ended.
+    /// Says what the work has really cost. Only limits that count cost change; what is refunded is free at once.
+    ///
+    /// # Errors
+    /// [`Reason::Lost`](crate::Reason::Lost) when it has ended.
+    pub fn settle(&self, cost: u32) -> Result<Settled, Refused> {
+        Ok(leases_sync::settle(&self.0, cost)?.into())
+    }
+
+    /// Gives it back and says how the work ended. Dropping it says that it succeeded.
     pub fn release(self, outcome: Outcome) {
         leases_sync::release(self.0, outcome.into());
     }

@@ -4,15 +4,16 @@
 //! lease, holding a connection and nothing else: no instance, no memory of a guest. Then it takes an instance. The lease
 //! goes with the call and ends with the body of its answer.
 //!
-//! What the server reads from a scoped call it takes away: the prefix of the path, `weir-limit-key` and `weir-max-wait`.
-//! Everything else reaches the component unchanged. A plain request that is free reaches it whole.
+//! What the server reads from a scoped call it takes away: the prefix of the path and the headers below, whose names all
+//! begin with `weir-`. Nobody vouches for them: where clients are not to choose their own key or priority, the proxy in
+//! front of the server strips what they send. Everything else reaches the component unchanged. A plain request that is free reaches it whole.
 
 use std::convert::Infallible;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderName};
@@ -22,7 +23,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use weir_engine::{Engine, Lease, Reason, Refusal, ScopedKey};
+use weir_engine::{Engine, Lease, MAX_WEIGHT, Reason, Refusal, ScopedKey};
 use weir_wasm::{BodyError, Call, Component, Runner, WasiBody};
 
 use crate::metrics::{Answers, Metrics};
@@ -35,6 +36,12 @@ use crate::watch::InFlight;
 const LIMIT_KEY: HeaderName = HeaderName::from_static("weir-limit-key");
 /// How long a scoped call may wait, such as `250ms`; never longer than the rule allows.
 const MAX_WAIT: HeaderName = HeaderName::from_static("weir-max-wait");
+/// Who is served first of those who wait: 255 before 0.
+const PRIORITY: HeaderName = HeaderName::from_static("weir-priority");
+/// Between whom waiting is shared fairly; the limit key where it is absent.
+const FAIRNESS_KEY: HeaderName = HeaderName::from_static("weir-fairness-key");
+/// The share of the fairness key beside others: 1 to 1,000.
+const WEIGHT: HeaderName = HeaderName::from_static("weir-weight");
 
 /// What all workers share.
 pub(crate) struct Shared {
@@ -64,8 +71,8 @@ pub(crate) struct Ingress {
 /// Where a request goes, before it has waited.
 struct Destination {
     index: usize,
-    key: Option<ScopedKey>,
-    max_wait: Option<Duration>,
+    /// What is asked of the limiter before it is called; absent: it is free.
+    wanted: Option<weir_engine::Request>,
     /// The path as the component sees it, where it differs.
     path: Option<String>,
 }
@@ -105,10 +112,14 @@ impl Ingress {
         destination: Destination,
         request: Request<Incoming>,
     ) -> Result<Response<WasiBody>, Box<Problem>> {
-        let Destination { key, max_wait, path, .. } = destination;
+        let Destination { wanted, path, .. } = destination;
         let request = self.for_guest(request, path)?;
-        let lease = match &key {
-            Some(key) => Some(self.lease(key, max_wait).await.map_err(|refusal| Box::new(Problem::refused(&refusal)))?),
+        let key = wanted.as_ref().and_then(|wanted| wanted.targets.first().cloned());
+        let lease = match wanted {
+            Some(wanted) => {
+                let wanted = wanted.caller(runner.component().caller());
+                Some(self.lease(wanted).await.map_err(|refusal| Box::new(Problem::refused(&refusal)))?)
+            }
             None => None,
         };
         runner.handle(Call { key, lease }, request).await.map_err(|error| {
@@ -118,11 +129,7 @@ impl Ingress {
     }
 
     /// Waits for the call's turn. When the server drains, what still waits is sent away.
-    async fn lease(&self, key: &ScopedKey, max_wait: Option<Duration>) -> Result<Lease, Refusal> {
-        let mut wanted = weir_engine::Request::new(key.clone());
-        if let Some(max_wait) = max_wait {
-            wanted = wanted.max_wait(max_wait);
-        }
+    async fn lease(&self, wanted: weir_engine::Request) -> Result<Lease, Refusal> {
         let mut phases = self.phases.clone();
         tokio::select! {
             biased;
@@ -135,7 +142,7 @@ impl Ingress {
         let shared = &self.shared;
         // Borrowed parts of the path must not hold the request: the headers are taken out of it.
         let uri = request.uri().clone();
-        let free = |index, path| Destination { index, key: None, max_wait: None, path };
+        let free = |index, path| Destination { index, wanted: None, path };
         match target(uri.path()) {
             Target::Call { scope, service, handler } => {
                 let index = shared
@@ -209,7 +216,7 @@ impl Ingress {
     }
 }
 
-/// A destination under `scope`, with what the caller said about key and wait. `field` is where the scope stands.
+/// A destination under `scope`, with what the caller said in headers. `field` is where the scope stands.
 fn scoped(
     index: usize,
     scope: &str,
@@ -218,18 +225,49 @@ fn scoped(
     headers: &mut HeaderMap,
 ) -> Result<Destination, Box<Problem>> {
     let mut key = ScopedKey::new(scope, None).map_err(|error| Problem::bad_request(field, error.to_string()))?;
-    let bad_key = |detail: String| Problem::bad_request(LIMIT_KEY.as_str(), detail);
-    if let Some(limit_key) = take(headers, &LIMIT_KEY).map_err(bad_key)? {
-        key = ScopedKey::new(scope, Some(&limit_key)).map_err(|error| bad_key(error.to_string()))?;
+    let under = |text: &str| ScopedKey::new(scope, Some(text)).map_err(|error| error.to_string());
+    if let Some(under_scope) = read(headers, &LIMIT_KEY, under)? {
+        key = under_scope;
     }
-    let bad_wait = |detail: String| Problem::bad_request(MAX_WAIT.as_str(), detail);
-    let max_wait = match take(headers, &MAX_WAIT).map_err(bad_wait)? {
-        Some(text) => Some(weir_engine::parse_duration(&text).map_err(|error| {
-            bad_wait(format!("`{}` is not a duration: {error}; write it like 250ms or 30s", shorten(&text)))
-        })?),
-        None => None,
-    };
-    Ok(Destination { index, key: Some(key), max_wait, path })
+    let mut wanted = weir_engine::Request::new(key);
+    wanted.max_wait = read(headers, &MAX_WAIT, |text| {
+        weir_engine::parse_duration(text)
+            .map_err(|error| format!("`{}` is not a duration: {error}; write it like 250ms or 30s", shorten(text)))
+    })?;
+    if let Some(priority) = read(headers, &PRIORITY, |text| number(text, "a priority", 0, u8::MAX.into()))? {
+        // The bounds are those of the type.
+        wanted.priority = u8::try_from(priority).unwrap_or(u8::MAX);
+    }
+    if let Some(weight) = read(headers, &WEIGHT, |text| number(text, "a weight", 1, MAX_WEIGHT))? {
+        wanted.weight = NonZeroU16::new(weight).unwrap_or(NonZeroU16::MIN);
+    }
+    if let Some(text) = take(headers, &FAIRNESS_KEY).map_err(|detail| bad(&FAIRNESS_KEY, detail))? {
+        let weight = wanted.weight;
+        wanted = wanted.fairness(&text, weight).map_err(|error| bad(&FAIRNESS_KEY, error.to_string()))?;
+    }
+    Ok(Destination { index, wanted: Some(wanted), path })
+}
+
+fn bad(header: &HeaderName, detail: String) -> Box<Problem> {
+    Box::new(Problem::bad_request(header.as_str(), detail))
+}
+
+/// Takes a header and reads its text, if it is there.
+fn read<T>(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, Box<Problem>> {
+    let text = take(headers, name).map_err(|detail| bad(name, detail))?;
+    text.map(|text| parse(&text)).transpose().map_err(|detail| bad(name, detail))
+}
+
+fn number(text: &str, what: &str, least: u16, most: u16) -> Result<u16, String> {
+    // Digits only: what a number is in one place, such as `+5`, need not be one in another.
+    let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    number
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| format!("`{}` is not {what}: write a number from {least} to {most}", shorten(text)))
 }
 
 /// Takes a header that may be given once, as text; an illegal byte is named with its place.
@@ -293,6 +331,7 @@ impl Body for Answer {
 mod tests {
     use super::*;
     use http::HeaderValue;
+    use std::time::Duration;
 
     fn headers(values: &[(&HeaderName, &[u8])]) -> HeaderMap {
         values.iter().map(|(name, value)| ((*name).clone(), HeaderValue::from_bytes(value).unwrap())).collect()
@@ -300,11 +339,27 @@ mod tests {
 
     #[test]
     fn what_the_server_reads_it_takes_away() {
-        let mut headers = headers(&[(&LIMIT_KEY, b"eu/visa"), (&MAX_WAIT, b"250ms"), (&HOST, b"x")]);
-        let destination = scoped(0, "pay", "path", None, &mut headers).unwrap();
-        assert_eq!(destination.key.unwrap().as_str(), "pay/eu/visa");
-        assert_eq!(destination.max_wait, Some(Duration::from_millis(250)));
+        let mut headers = headers(&[
+            (&LIMIT_KEY, b"eu/visa"),
+            (&MAX_WAIT, b"250ms"),
+            (&PRIORITY, b"255"),
+            (&FAIRNESS_KEY, b"ada@example.com"),
+            (&WEIGHT, b"1000"),
+            (&HOST, b"x"),
+        ]);
+        let wanted = scoped(0, "pay", "path", None, &mut headers).unwrap().wanted.unwrap();
+        assert_eq!(wanted.targets[0].as_str(), "pay/eu/visa");
+        assert_eq!(wanted.max_wait, Some(Duration::from_millis(250)));
+        assert_eq!((wanted.priority, wanted.weight.get()), (255, 1000));
+        assert_eq!(wanted.fairness_key.as_deref(), Some("ada@example.com"));
         assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn a_weight_alone_is_that_of_the_limit_key() {
+        let mut headers = headers(&[(&WEIGHT, b"3")]);
+        let wanted = scoped(0, "pay", "path", None, &mut headers).unwrap().wanted.unwrap();
+        assert_eq!((wanted.weight.get(), wanted.fairness_key), (3, None));
     }
 
     #[test]
@@ -318,6 +373,16 @@ mod tests {
             ("a", Some(&LIMIT_KEY), b"", "weir-limit-key", "empty"),
             ("a", Some(&MAX_WAIT), b"18446744073709551615s1000ms", "weir-max-wait", "too long"),
             ("a", Some(&MAX_WAIT), b"soon", "weir-max-wait", "`soon` is not a duration"),
+            ("a", Some(&PRIORITY), b"256", "weir-priority", "`256` is not a priority: write a number from 0 to 255"),
+            ("a", Some(&PRIORITY), b"", "weir-priority", "`` is not a priority"),
+            ("a", Some(&PRIORITY), b"+5", "weir-priority", "`+5` is not a priority"),
+            ("a", Some(&PRIORITY), b"high", "weir-priority", "`high` is not a priority"),
+            ("a", Some(&WEIGHT), b"0", "weir-weight", "`0` is not a weight: write a number from 1 to 1000"),
+            ("a", Some(&WEIGHT), b"1001", "weir-weight", "`1001` is not a weight"),
+            ("a", Some(&WEIGHT), b"99999999999999999999", "weir-weight", "is not a weight"),
+            ("a", Some(&FAIRNESS_KEY), b"", "weir-fairness-key", "the fairness key is empty"),
+            ("a", Some(&FAIRNESS_KEY), b"b/c", "weir-fairness-key", "`/` (0x2f) at position 1"),
+            ("a", Some(&FAIRNESS_KEY), b"b\xffc", "weir-fairness-key", "0xff at position 1"),
         ] {
             let mut headers = header.map(|name| headers(&[(name, value)])).unwrap_or_default();
             let Err(problem) = scoped(0, scope, "path", None, &mut headers) else { panic!("{scope} {value:?}") };

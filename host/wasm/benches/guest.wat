@@ -1,12 +1,12 @@
 ;; Two loops of the same shape: acquire and drop a lease, and call a bare host function that makes a resource and drop it.
 ;; Both imports are async functions, lowered asynchronously; both are ready at once.
 (component
-  (import "weir:flow/types@0.1.0-draft.1" (instance $types
+  (import "weir:flow/types@0.1.0-draft.2" (instance $types
     (type $duration-def u64)
     (export "duration" (type $duration (eq $duration-def)))
     (type $reason-def (enum "limited" "overloaded" "timed-out" "too-large" "denied" "conflict" "ended" "would-block" "invalid" "paused" "pushed-back" "lost" "unavailable"))
     (export "reason" (type $reason (eq $reason-def)))
-    (type $kind-def (enum "concurrency" "rate" "closed" "waitlist" "cap"))
+    (type $kind-def (enum "concurrency" "rate" "closed" "waitlist" "cap" "paused" "draining" "pushed-back"))
     (export "constraint-kind" (type $kind (eq $kind-def)))
     (type $constraint-def (record
       (field "kind" $kind) (field "counter" string) (field "pattern" (option string)) (field "limit" u64)
@@ -21,7 +21,7 @@
   (alias export $types "refusal" (type $refusal))
   (alias export $types "lease" (type $lease))
   (alias export $types "request-options" (type $request-options))
-  (import "weir:flow/leases@0.1.0-draft.1" (instance $leases
+  (import "weir:flow/leases@0.1.0-draft.2" (instance $leases
     (alias outer 1 $refusal (type $refusal-outer))
     (alias outer 1 $lease (type $lease-outer))
     (alias outer 1 $request-options (type $options-outer))

@@ -5,12 +5,12 @@
 //!
 //! Default scope and limit key: those of the request when it came scoped, else the component's own scope. The lease
 //! that ingress took for the request rides along as `lend_from`, so that a component that acquires what its own
-//! request already holds does not wait for itself.
+//! request already holds does not wait for itself. The caller of every request is the component.
 
 use crate::bindings::weir::flow::types as wit;
 use crate::convert::{refusal, refused};
 use crate::lease::LeaseEntry;
-use crate::options::{MAX_MORE_TARGETS, OptionsEntry};
+use crate::options::OptionsEntry;
 use crate::request::{MAX_LEASES, NoPlace, RequestState};
 use crate::view::FlowCtxView;
 use std::num::NonZeroU32;
@@ -67,35 +67,58 @@ impl FlowCtxView<'_> {
         let Some(cost) = NonZeroU32::new(cost) else {
             return Err(refused(Reason::Invalid, "invalid: the cost is 0; it must be at least 1"));
         };
-        let mut request = Request::new(key).cost(cost);
+        let mut request = Request::new(key).cost(cost).caller(self.ctx.identity.caller);
         if let Some(lend) = home.lend() {
             request = request.lend_from(lend);
         }
-        if let Some(more) = more {
-            if more.too_many {
-                return Err(refused(Reason::Invalid, format!("invalid: more than {MAX_MORE_TARGETS} further targets")));
-            }
-            for (scope, limit_key) in &more.targets {
-                let key = self.named(home, scope, limit_key.as_deref())?;
-                request = request.also(key).map_err(|error| invalid(&error))?;
-            }
-            if let Some(max_wait) = more.max_wait {
-                request = request.max_wait(max_wait.min(LONGEST_WAIT));
-            }
-            if let Some(lease_time) = more.lease_time {
-                request = request.lease_time(lease_time);
-            }
-            request.validate().map_err(|error| invalid(&error))?;
+        match more {
+            Some(more) => self.with_options(home, request, more),
+            None => Ok(request),
         }
+    }
+
+    /// The request with what the guest said besides. Apart, so that one without options stays small.
+    #[inline(never)]
+    fn with_options(
+        &self,
+        home: &RequestState,
+        mut request: Request,
+        more: OptionsEntry,
+    ) -> Result<Request, wit::Refusal> {
+        if let Some(wrong) = more.wrong {
+            return Err(refused(Reason::Invalid, format!("invalid: {wrong}")));
+        }
+        // The scope of the call is that of its first target.
+        if let Some(own) = request.targets.first().cloned() {
+            for (key, limits) in more.flow_controls {
+                request = request.inline(own.scope(), &key, limits).map_err(|error| invalid(&error))?;
+            }
+        }
+        for key in more.targets {
+            self.allowed(home, key.scope())?;
+            request = request.also(key).map_err(|error| invalid(&error))?;
+        }
+        if let Some((key, weight)) = more.fairness {
+            (request.fairness_key, request.weight) = (Some(key), weight);
+        }
+        request.priority = more.priority.unwrap_or(request.priority);
+        request.max_wait = more.max_wait.map(|max_wait| max_wait.min(LONGEST_WAIT));
+        request.lease_time = more.lease_time;
+        request.validate().map_err(|error| invalid(&error))?;
         Ok(request)
     }
 
     /// A key that the guest named; whether it may is part of the question.
     fn named(&self, home: &RequestState, scope: &str, limit_key: Option<&str>) -> Result<ScopedKey, wit::Refusal> {
         let key = ScopedKey::new(scope, limit_key).map_err(|error| invalid(&error))?;
+        self.allowed(home, scope)?;
+        Ok(key)
+    }
+
+    fn allowed(&self, home: &RequestState, scope: &str) -> Result<(), wit::Refusal> {
         let own = home.key().is_some_and(|own| own.scope() == scope);
         if own || self.ctx.identity.allows(scope) {
-            Ok(key)
+            Ok(())
         } else {
             let name = &self.ctx.identity.name;
             Err(refused(
@@ -113,52 +136,53 @@ impl FlowCtxView<'_> {
         home: Arc<RequestState>,
         outcome: Result<Lease, Refusal>,
     ) -> wasmtime::Result<Answer> {
-        let lease = match outcome {
-            Ok(lease) => lease,
-            Err(why) => return Ok(Err(refusal(&why))),
-        };
+        Ok(match outcome {
+            Ok(lease) => self.handle(home, lease),
+            Err(why) => Err(told(&home, &why)),
+        })
+    }
+
+    /// Puts a lease with its request, and a handle for it into the table. Where there is no room it goes back.
+    #[inline]
+    pub(crate) fn handle(&mut self, home: Arc<RequestState>, lease: Lease) -> Answer {
         let (id, fence) = (lease.id(), lease.fence());
         let (home, place) = match home.hold(lease) {
             Ok(place) => (home, place),
-            Err(NoPlace::Full) => return Ok(Err(too_many_leases())),
+            Err(NoPlace::Full) => return Err(too_many_leases()),
             Err(NoPlace::Ended(lease)) => {
                 let background = self.ctx.background().clone();
                 match background.hold(lease) {
                     Ok(place) => (background, place),
-                    Err(NoPlace::Full | NoPlace::Ended(_)) => return Ok(Err(too_many_leases())),
+                    Err(NoPlace::Full | NoPlace::Ended(_)) => return Err(too_many_leases()),
                 }
             }
         };
         let entry = LeaseEntry::new(home, place, id, fence);
-        match self.table.push(entry) {
-            Ok(resource) => Ok(Ok(resource)),
+        self.table.push(entry).map_err(|_full| {
             // The entry was dropped by the failed push, and so the lease went back.
-            Err(_full) => Ok(Err(refused(
-                Reason::Overloaded,
-                "overloaded: this instance has as many open resources as it may have",
-            ))),
-        }
+            refused(Reason::Overloaded, "overloaded: this instance has as many open resources as it may have")
+        })
     }
+}
+
+/// A refusal of the engine, as its guest is told it.
+#[cold]
+pub(crate) fn told(home: &RequestState, why: &Refusal) -> wit::Refusal {
+    home.note_refusal();
+    refusal(why)
 }
 
 pub(crate) fn given_up() -> wit::Refusal {
     refused(Reason::Unavailable, "unavailable: the client of this request has gone, or its deadline has passed")
 }
 
-pub(crate) fn too_many_waiting(most: usize) -> wit::Refusal {
-    refused(
-        Reason::Overloaded,
-        format!("overloaded: {most} acquires of this component wait already, which is the most allowed"),
-    )
-}
-
-fn too_many_leases() -> wit::Refusal {
+pub(crate) fn too_many_leases() -> wit::Refusal {
     refused(
         Reason::Overloaded,
         format!("overloaded: this request holds {MAX_LEASES} leases already, which is the most allowed"),
     )
 }
 
-fn invalid(error: &dyn std::error::Error) -> wit::Refusal {
+pub(crate) fn invalid(error: &dyn std::error::Error) -> wit::Refusal {
     refused(Reason::Invalid, format!("invalid: {error}"))
 }

@@ -8,14 +8,15 @@ wasmtime::component::bindgen!({
     inline: "
         package weir:host;
         world host {
-            include weir:flow/guest@0.1.0-draft.1;
-            include weir:flow/guest-sync@0.1.0-draft.1;
+            include weir:flow/guest@0.1.0-draft.2;
+            include weir:flow/guest-sync@0.1.0-draft.2;
         }
     ",
     world: "weir:host/host",
     imports: {
         // The guest is blocked, the host is not. `store`: an acquire is attributed to its request by the call stack.
         "weir:flow/leases-sync.acquire": async | store | trappable,
+        "weir:flow/leases-sync.acquire-batch": async | store | trappable,
         "weir:flow/leases-sync.try-acquire": store | trappable,
         "weir:flow/leases-sync.check": store | trappable,
         default: trappable,

@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmtime_wasi_http::handler::ProxyPre;
+use weir_engine::Caller;
 
 /// A component that is compiled, linked and ready to be run.
 pub struct Component {
@@ -64,8 +65,9 @@ impl Component {
             max_waiting_in_guest.unwrap_or_else(|| (max_instances.saturating_mul(at_once) / 4 * 3).max(1));
         let outbound =
             Outbound::new(&allow_outbound).map_err(|error| LoadError::Outbound { component: name.clone(), error })?;
-        let identity = Identity::new(name.clone(), &scope, &allow_scopes, max_waiting, Arc::default())
-            .map_err(|error| LoadError::Scope { component: name.clone(), error })?;
+        let identity =
+            Identity::new((name.clone(), flow.caller(&name)), &scope, &allow_scopes, max_waiting, Arc::default())
+                .map_err(|error| LoadError::Scope { component: name.clone(), error })?;
         let name: Arc<str> = name.into();
         Ok(Arc::new(Self {
             log: Log::new(name.clone()),
@@ -93,6 +95,12 @@ impl Component {
     #[must_use]
     pub fn scope(&self) -> &str {
         self.identity.default_key.scope()
+    }
+
+    /// Who it is to the engine: between callers the caps of the host are shared out.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        self.identity.caller
     }
 
     /// Makes a runner. Make one per thread (current-thread runtime), or one in all; they share instances' limits.

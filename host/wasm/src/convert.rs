@@ -1,8 +1,12 @@
 //! Domain types and contract types, each way by exhaustive match: a new case on either side does not compile unnoticed.
 
 use crate::bindings::weir::flow::types as wit;
+use std::num::NonZeroU32;
 use std::time::Duration;
-use weir_engine::{Constraint, ConstraintKind, Reason, Refusal};
+use weir_engine::{Concurrency, Constraint, ConstraintKind, Counts, Limits, Mode, Outcome, Rate, Reason, Refusal};
+
+/// How long a counter stays closed when a guest was asked for a pause and not told how long.
+const UNSAID_PAUSE: Duration = Duration::from_secs(1);
 
 /// A length of time as the contract has it. Past 584 years it is the most that can be said.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
@@ -45,6 +49,49 @@ pub(crate) fn constraint(constraint: &Constraint) -> wit::Constraint {
         used: constraint.used,
         frees_in: constraint.frees_in.map(nanoseconds),
         estimated: constraint.estimated,
+    }
+}
+
+/// However long a pause is, the limiter cuts it to what the rule allows.
+pub(crate) fn outcome(outcome: wit::Outcome) -> Outcome {
+    match outcome {
+        wit::Outcome::Ok => Outcome::Ok,
+        wit::Outcome::Failed => Outcome::Failed,
+        wit::Outcome::PushedBack(None) => Outcome::PushedBack(UNSAID_PAUSE),
+        wit::Outcome::PushedBack(Some(pause)) => Outcome::PushedBack(Duration::from_nanos(pause)),
+    }
+}
+
+/// A number of a rate that must not be 0.
+#[derive(Debug, thiserror::Error)]
+#[error("the {0} of a rate is 0; it must be at least 1")]
+pub(crate) struct ZeroError(&'static str);
+
+/// What remains to be checked, [`Limits::validate`] does.
+pub(crate) fn flow_limits(limits: &wit::FlowLimits) -> Result<Limits, ZeroError> {
+    let concurrency = limits.concurrency.map(|given| Concurrency { limit: given.limit, counts: counts(given.counts) });
+    let rates = limits.rates.iter().map(rate).collect::<Result<_, _>>()?;
+    Ok(Limits { concurrency, rates, ..Limits::default() })
+}
+
+fn rate(rate: &wit::Rate) -> Result<Rate, ZeroError> {
+    let at_least_1 = |number, what| NonZeroU32::new(number).ok_or(ZeroError(what));
+    Ok(Rate {
+        limit: at_least_1(rate.limit, "limit")?,
+        period: Duration::from_nanos(rate.period),
+        mode: match rate.mode {
+            wit::RateMode::Window => Mode::Window,
+            wit::RateMode::Smooth => Mode::Smooth,
+        },
+        burst: rate.burst.map(|burst| at_least_1(burst, "burst")).transpose()?,
+        counts: counts(rate.counts),
+    })
+}
+
+fn counts(counts: wit::Counts) -> Counts {
+    match counts {
+        wit::Counts::Calls => Counts::Calls,
+        wit::Counts::Cost => Counts::Cost,
     }
 }
 

@@ -11,10 +11,10 @@
 
 use crate::request::RequestState;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use wasmtime::component::GuestTaskId;
-use weir_engine::{Engine, NameError, ScopedKey};
+use weir_engine::{Caller, Engine, NameError, ScopedKey};
 
 /// How many requests are remembered by task before those that have ended are forgotten: twice the requests that run at
 /// once in an instance by default.
@@ -39,6 +39,8 @@ pub struct FlowCtx {
 /// Who a component is; one for all its instances.
 pub(crate) struct Identity {
     pub(crate) name: String,
+    /// The component as the engine knows it: caps of the host are shared out between callers.
+    pub(crate) caller: Caller,
     /// The key when neither the guest nor its request names one.
     pub(crate) default_key: ScopedKey,
     allow: Allow,
@@ -64,7 +66,7 @@ impl Identity {
     /// # Errors
     /// [`NameError`] when the scope is not a name.
     pub(crate) fn new(
-        name: String,
+        (name, caller): (String, Caller),
         scope: &str,
         allow_scopes: &[String],
         max_waiting: usize,
@@ -79,7 +81,7 @@ impl Identity {
             }
             Allow::Only(allow_scopes.to_vec())
         };
-        Ok(Self { name, default_key, allow, waiting, max_waiting })
+        Ok(Self { name, caller, default_key, allow, waiting, max_waiting })
     }
 
     /// Whether the component may use `scope` by name.
@@ -111,6 +113,7 @@ impl FlowCtx {
         FlowCtxBuilder {
             engine,
             name: None,
+            caller: OnceLock::new(),
             scope: scope.into(),
             allow_scopes: Vec::new(),
             may_block: false,
@@ -189,6 +192,8 @@ impl fmt::Debug for FlowCtx {
 pub struct FlowCtxBuilder {
     engine: Engine,
     name: Option<String>,
+    /// Asked for by the first context that is built.
+    caller: OnceLock<Caller>,
     scope: String,
     allow_scopes: Vec<String>,
     may_block: bool,
@@ -197,10 +202,11 @@ pub struct FlowCtxBuilder {
 }
 
 impl FlowCtxBuilder {
-    /// The component's name, for messages. Default: its scope.
+    /// The component's name, for messages, and between which the caps of the engine are shared out. Default: its scope.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self.caller = OnceLock::new();
         self
     }
 
@@ -231,7 +237,9 @@ impl FlowCtxBuilder {
     /// [`NameError`] when the component's scope, or one it is allowed, is not a name.
     pub fn build(&self) -> Result<FlowCtx, NameError> {
         let name = self.name.clone().unwrap_or_else(|| self.scope.clone());
-        let identity = Identity::new(name, &self.scope, &self.allow_scopes, self.max_waiting, self.waiting.clone())?;
+        let caller = *self.caller.get_or_init(|| self.engine.caller(&name));
+        let identity =
+            Identity::new((name, caller), &self.scope, &self.allow_scopes, self.max_waiting, self.waiting.clone())?;
         Ok(FlowCtx::new(self.engine.clone(), Arc::new(identity), self.may_block, RequestState::background()))
     }
 }

@@ -10,7 +10,7 @@
 use crate::request::RequestState;
 use std::fmt;
 use std::sync::Arc;
-use weir_engine::{Lease, LeaseId};
+use weir_engine::{Lease, LeaseId, Outcome};
 
 /// A guest's lease handle. Dropping it gives the lease back.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -49,6 +49,12 @@ impl LeaseEntry {
         self.home.with_lease(self.place, |lease| if lease.is_lost() { None } else { Some(f(lease)) }).flatten()
     }
 
+    /// Gives the lease back and says how the work ended; does nothing when the host took it away.
+    pub(crate) fn release(self, outcome: Outcome) {
+        self.home.release(self.place, outcome);
+        // The drop of the shell finds nothing any more.
+    }
+
     /// Leaves the lease with the host until the response body of its request has ended.
     pub(crate) fn keep(self) {
         self.home.keep(self.place);
@@ -58,7 +64,7 @@ impl LeaseEntry {
 
 impl Drop for LeaseEntry {
     fn drop(&mut self) {
-        self.home.release(self.place);
+        self.home.release(self.place, Outcome::Ok);
     }
 }
 

@@ -1,50 +1,27 @@
 //! `weir:flow/leases`: the asynchronous flavour. A call that waits suspends the one guest task that made it.
 //!
 //! An acquire is decided on the spot, in the same access to the store that found its request: where there is
-//! capacity, that is all, without an await. Only one that really has to wait takes room in the waiting room of its
-//! component, which is smaller than the component's slots: a component can never wait with all of them.
+//! capacity, that is all, without an await. Only one that really has to wait takes room (see [`crate::waiting`]).
 
-use crate::acquire::{Answer, Ask, given_up, too_many_waiting};
+use crate::acquire::{Answer, Ask, given_up, told};
+use crate::batch::{BatchAnswer, BatchBegun};
 use crate::bindings::weir::flow::{leases, types as wit};
-use crate::convert::{constraint, nanoseconds, refusal, refused};
-use crate::ctx::WaitingRoom;
+use crate::convert::{self, constraint, nanoseconds, refused};
 use crate::lease::LeaseEntry;
 use crate::options::OptionsEntry;
 use crate::request::RequestState;
 use crate::view::{Flow, FlowCtxView, request_of};
-use std::pin::pin;
+use crate::waiting::Waiting;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::{Accessor, Resource};
-use weir_engine::{Acquire, Lease, Reason, Refusal, Started};
+use weir_engine::{Acquire, Reason, Started};
 
 type Constraints = Result<Vec<wit::Constraint>, wit::Refusal>;
 
 enum First {
     Answer(Answer),
-    Wait(Box<Waiting>),
-}
-
-/// An acquire that waits, with its room.
-struct Waiting {
-    home: Arc<RequestState>,
-    acquire: Acquire,
-    _room: WaitingRoom,
-}
-
-impl Waiting {
-    /// Waits for the outcome; there is none when the request is given up first.
-    ///
-    /// # Cancel safety
-    /// As the acquire: it leaves no trace.
-    async fn outcome(self: Box<Self>) -> (Arc<RequestState>, Option<Result<Lease, Refusal>>) {
-        let Self { home, acquire, _room } = *self;
-        let outcome = match futures::future::select(acquire, pin!(home.cancelled())).await {
-            futures::future::Either::Left((outcome, _)) => Some(outcome),
-            futures::future::Either::Right(((), _)) => None,
-        };
-        (home, outcome)
-    }
+    Wait(Box<Waiting<Acquire>>),
 }
 
 impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
@@ -65,9 +42,9 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
             };
             match view.ctx.engine.acquire_now(&request) {
                 Ok(Started::Granted(lease)) => Ok(First::Answer(view.answer(home, Ok(lease))?)),
-                Ok(Started::Waiting(acquire)) => match view.ctx.identity.wait() {
-                    Some(_room) => Ok(First::Wait(Box::new(Waiting { home, acquire, _room }))),
-                    None => Ok(First::Answer(Err(too_many_waiting(view.ctx.identity.max_waiting())))),
+                Ok(Started::Waiting(acquire)) => match Waiting::new(view.ctx, home, acquire) {
+                    Ok(waiting) => Ok(First::Wait(Box::new(waiting))),
+                    Err(refusal) => Ok(First::Answer(Err(refusal))),
                 },
                 Err(refusal) => Ok(First::Answer(view.answer(home, Err(refusal))?)),
             }
@@ -95,6 +72,29 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
         })
     }
 
+    // Cancel safety: as `acquire`.
+    async fn acquire_batch(
+        accessor: &Accessor<T, Self>,
+        scope: Option<String>,
+        limit_key: Option<String>,
+        cost: u32,
+        count: u32,
+        least: u32,
+        more: Option<Resource<OptionsEntry>>,
+    ) -> wasmtime::Result<BatchAnswer> {
+        let begun = accessor.with(|mut access| {
+            let home = request_of(&mut access)?;
+            access.get().begin_batch(home, Ask { scope, limit_key, cost, more }, (count, least), false)
+        })?;
+        match begun {
+            BatchBegun::Answer(answer) => Ok(answer),
+            BatchBegun::Wait(waiting) => match waiting.outcome().await {
+                (home, Some(outcome)) => accessor.with(|mut access| access.get().answer_batch(&home, outcome)),
+                (_, None) => Ok(Err(given_up())),
+            },
+        }
+    }
+
     async fn check(
         accessor: &Accessor<T, Self>,
         scope: Option<String>,
@@ -114,6 +114,14 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
         lease_time: u64,
     ) -> wasmtime::Result<Result<Option<u64>, wit::Refusal>> {
         accessor.with(|mut access| access.get().extend(&lease, lease_time))
+    }
+
+    async fn settle(
+        accessor: &Accessor<T, Self>,
+        lease: Resource<LeaseEntry>,
+        cost: u32,
+    ) -> wasmtime::Result<Result<wit::Settled, wit::Refusal>> {
+        accessor.with(|mut access| access.get().settle(&lease, cost))
     }
 }
 
@@ -143,7 +151,7 @@ impl FlowCtxView<'_> {
         Ok(match self.request(home, ask)? {
             Ok(request) => match self.ctx.engine.check(&request) {
                 Ok(binding) => Ok(binding.iter().map(constraint).collect()),
-                Err(why) => Err(refusal(&why)),
+                Err(why) => Err(told(home, &why)),
             },
             Err(refusal) => Err(refusal),
         })
@@ -160,15 +168,23 @@ impl FlowCtxView<'_> {
         }
         Ok(match self.table.get(lease)?.with(|lease| lease.extend(time)) {
             Some(Ok(remaining)) => Ok(remaining.map(nanoseconds)),
-            Some(Err(_)) | None => {
-                Err(refused(Reason::Lost, "lost: the lease is gone: it expired, or the host took it back"))
-            }
+            Some(Err(_)) | None => Err(lost()),
         })
     }
 
-    /// The outcome is for later: nothing learns from it yet.
-    pub(crate) fn release(&mut self, lease: Resource<LeaseEntry>, _outcome: wit::Outcome) -> wasmtime::Result<()> {
-        self.table.delete(lease)?;
+    pub(crate) fn settle(
+        &mut self,
+        lease: &Resource<LeaseEntry>,
+        cost: u32,
+    ) -> wasmtime::Result<Result<wit::Settled, wit::Refusal>> {
+        Ok(match self.table.get(lease)?.with(|lease| lease.settle(cost)) {
+            Some(Ok(settled)) => Ok(wit::Settled { refunded: settled.refunded, overrun: settled.overrun }),
+            Some(Err(_)) | None => Err(lost()),
+        })
+    }
+
+    pub(crate) fn release(&mut self, lease: Resource<LeaseEntry>, outcome: wit::Outcome) -> wasmtime::Result<()> {
+        self.table.delete(lease)?.release(convert::outcome(outcome));
         Ok(())
     }
 
@@ -176,4 +192,8 @@ impl FlowCtxView<'_> {
         self.table.delete(lease)?.keep();
         Ok(())
     }
+}
+
+fn lost() -> wit::Refusal {
+    refused(Reason::Lost, "lost: the lease is gone: it expired, or the host took it back")
 }

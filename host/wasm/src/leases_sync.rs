@@ -4,17 +4,17 @@
 //! the instance serves one request at a time (every WASI 0.2 component, and those with `isolate`), and answers
 //! `would-block` where it would stall neighbours.
 
-use crate::acquire::{Answer, Ask, given_up, too_many_waiting};
+use crate::acquire::{Answer, Ask, given_up};
+use crate::batch::{BatchAnswer, BatchBegun, would_block};
 use crate::bindings::weir::flow::{leases_sync, types as wit};
-use crate::convert::refused;
 use crate::lease::LeaseEntry;
 use crate::options::OptionsEntry;
 use crate::view::{Flow, FlowCtxView, request_of};
+use crate::waiting::Waiting;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use wasmtime::component::{Access, Resource};
-use weir_engine::Reason;
 
 impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
     // Cancel safety: as `leases.acquire`.
@@ -31,23 +31,40 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
             Ok(request) => request,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut acquire = pin!(view.ctx.engine.acquire(request));
-        if let Poll::Ready(outcome) = acquire.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        let mut acquire = view.ctx.engine.acquire(request);
+        if let Poll::Ready(outcome) = Pin::new(&mut acquire).poll(&mut Context::from_waker(Waker::noop())) {
             return view.answer(home, outcome);
         }
         if !view.ctx.may_block {
-            return Ok(Err(refused(
-                Reason::WouldBlock,
-                "would-block: a wait here would stall other requests of this instance; use the interface `leases`",
-            )));
+            return Ok(Err(would_block()));
         }
-        let Some(_room) = view.ctx.identity.wait() else {
-            return Ok(Err(too_many_waiting(view.ctx.identity.max_waiting())));
+        let waiting = match Waiting::new(view.ctx, home, acquire) {
+            Ok(waiting) => waiting,
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let cancelled = pin!(home.cancelled());
-        match futures::future::select(acquire, cancelled).await {
-            futures::future::Either::Left((outcome, _)) => access.get().answer(home.clone(), outcome),
-            futures::future::Either::Right(((), _)) => Ok(Err(given_up())),
+        match waiting.outcome().await {
+            (home, Some(outcome)) => access.get().answer(home, outcome),
+            (_, None) => Ok(Err(given_up())),
+        }
+    }
+
+    // Cancel safety: as `leases.acquire`.
+    async fn acquire_batch(
+        mut access: Access<'_, T, Self>,
+        scope: Option<String>,
+        limit_key: Option<String>,
+        cost: u32,
+        count: u32,
+        least: u32,
+        more: Option<Resource<OptionsEntry>>,
+    ) -> wasmtime::Result<BatchAnswer> {
+        let home = request_of(&mut access)?;
+        match access.get().begin_batch(home, Ask { scope, limit_key, cost, more }, (count, least), true)? {
+            BatchBegun::Answer(answer) => Ok(answer),
+            BatchBegun::Wait(waiting) => match waiting.outcome().await {
+                (home, Some(outcome)) => access.get().answer_batch(&home, outcome),
+                (_, None) => Ok(Err(given_up())),
+            },
         }
     }
 
@@ -81,6 +98,14 @@ impl leases_sync::Host for FlowCtxView<'_> {
         lease_time: u64,
     ) -> wasmtime::Result<Result<Option<u64>, wit::Refusal>> {
         self.extend(&lease, lease_time)
+    }
+
+    fn settle(
+        &mut self,
+        lease: Resource<LeaseEntry>,
+        cost: u32,
+    ) -> wasmtime::Result<Result<wit::Settled, wit::Refusal>> {
+        self.settle(&lease, cost)
     }
 
     fn release(&mut self, lease: Resource<LeaseEntry>, outcome: wit::Outcome) -> wasmtime::Result<()> {

@@ -49,7 +49,7 @@
 //!
 //! | What happens | What the guest's leases do |
 //! |---|---|
-//! | the guest drops or releases one | it ends |
+//! | the guest drops or releases one | it ends, and a release says how the work ended |
 //! | the guest hands it over with `keep` | it ends with the response body of its request |
 //! | the response body ends | all leases of the request end; a later use answers `lost` |
 //! | the guest traps, or uses up its CPU time or memory | all leases of the instance end, once its store is gone |
@@ -76,6 +76,7 @@
 //! hold beyond its request are timed leases, over the HTTP API.
 
 mod acquire;
+mod batch;
 mod bindings;
 mod body;
 mod component;
@@ -91,6 +92,7 @@ mod leases_sync;
 mod limits;
 mod load;
 mod options;
+mod outcome;
 mod output;
 mod request;
 mod runner;
@@ -98,6 +100,7 @@ mod runtime;
 mod store;
 mod types;
 mod view;
+mod waiting;
 mod worker;
 
 pub use component::Component;

@@ -237,7 +237,7 @@ mod tests {
         let names: Vec<_> = compatible_names("wasi:http/types@0.2.3").collect();
         assert_eq!(names[0], "wasi:http/types@0.2.3");
         assert!(names.contains(&"wasi:http/types@0.2.12".to_owned()));
-        assert_eq!(compatible_names("weir:flow/types@0.1.0-draft.1").count(), 1);
+        assert_eq!(compatible_names("weir:flow/types@0.1.0-draft.2").count(), 1);
         assert_eq!(compatible_names("plain").count(), 1);
     }
 }

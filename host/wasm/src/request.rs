@@ -14,6 +14,10 @@
 //! never earlier: **capacity is handed on when the work has really stopped**. An abandoned request still runs; only its
 //! waits end at once, because a wait is no work.
 //!
+//! The lease that ingress took says how the request ended: `failed` when the guest trapped, was late or answered 5xx,
+//! `pushed-back` when it answered 429 or 503 with `Retry-After`, which closes the counter for as long. A guest that only
+//! passes a refusal of this host on pushes nothing back: else a limit in the guest would close the scope it was called by.
+//!
 //! A lease that is acquired after the end (post-return work), or outside of any request, lies with the *background* of
 //! its instance, which is emptied when the instance is idle or gone. In somebody else's store there is only background,
 //! and leases end by drop.
@@ -26,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::{Notify, OwnedMutexGuard};
-use weir_engine::{Lease, LeaseRef, ScopedKey};
+use weir_engine::{Lease, LeaseRef, Outcome, ScopedKey};
 
 /// The most leases that one request can hold at once: a quarter of an instance's resources by default, so that there is
 /// room left to answer with.
@@ -43,6 +47,8 @@ pub(crate) struct RequestState {
     failed: AtomicBool,
     /// Its instance is gone.
     gone: AtomicBool,
+    /// The host refused it something.
+    refused: AtomicBool,
     /// Wakes whoever waits for one of these.
     changed: Notify,
     inner: Mutex<Inner>,
@@ -60,6 +66,8 @@ enum Phase {
 struct Inner {
     phase: Phase,
     leases: Leases,
+    /// How the work under the call's lease ended, as far as it is known.
+    outcome: Outcome,
     instance: Option<Arc<InstanceState>>,
     /// The head of the queue for an instance; handed on when the request has found one.
     turn: Option<OwnedMutexGuard<()>>,
@@ -70,8 +78,16 @@ struct Inner {
 struct Leases {
     held: Slab<Held>,
     serial: u64,
-    #[expect(dead_code, reason = "held for its drop")]
     call: Option<Lease>,
+}
+
+impl Leases {
+    fn end(self, outcome: Outcome) {
+        drop(self.held);
+        if let Some(call) = self.call {
+            call.release(outcome);
+        }
+    }
 }
 
 struct Held {
@@ -113,8 +129,9 @@ impl RequestState {
             cancelled: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             changed: Notify::new(),
-            inner: Mutex::new(Inner { phase, leases, instance: None, turn: None }),
+            inner: Mutex::new(Inner { phase, leases, outcome: Outcome::Ok, instance: None, turn: None }),
         }
     }
 
@@ -192,14 +209,21 @@ impl RequestState {
         inner.leases.held.get(place.slot).filter(|held| held.serial == place.serial).map(|held| f(&held.lease))
     }
 
+    /// How many more leases it may hold.
+    pub(crate) fn room(&self) -> usize {
+        MAX_LEASES.saturating_sub(self.inner.lock().leases.held.len())
+    }
+
     /// Gives back what the guest holds there. Does nothing for a lease that is kept, or gone.
-    pub(crate) fn release(&self, place: Place) {
+    pub(crate) fn release(&self, place: Place, outcome: Outcome) {
         let mut inner = self.inner.lock();
         let held = inner.leases.held.get(place.slot).is_some_and(|held| held.serial == place.serial && !held.kept);
         let lease = if held { Some(inner.leases.held.remove(place.slot)) } else { None };
         // Giving back wakes waiters: not under this lock.
         drop(inner);
-        drop(lease);
+        if let Some(held) = lease {
+            held.lease.release(outcome);
+        }
     }
 
     pub(crate) fn keep(&self, place: Place) {
@@ -304,9 +328,27 @@ impl RequestState {
         }
     }
 
-    /// Its instance failed.
+    /// The host has refused its guest something.
+    pub(crate) fn note_refusal(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// What its response says of the work, or its want of one.
+    pub(crate) fn say(&self, outcome: Outcome) {
+        self.inner.lock().outcome = outcome;
+    }
+
+    /// Its instance failed, or it is late. An abandoned one has not failed: nobody waited for it.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
+        let mut inner = self.inner.lock();
+        if inner.phase != Phase::Abandoned && inner.outcome == Outcome::Ok {
+            inner.outcome = Outcome::Failed;
+        }
     }
 
     /// Its instance is gone, and with it all work.
@@ -329,10 +371,11 @@ impl RequestState {
         }
         inner.phase = Phase::Ended;
         let leases = std::mem::take(&mut inner.leases);
+        let outcome = inner.outcome;
         let instance = inner.instance.take();
         let turn = inner.turn.take();
         drop(inner);
-        drop(leases);
+        leases.end(outcome);
         drop(turn);
         if let Some(instance) = instance {
             instance.request_ended(self, was == Phase::Abandoned);

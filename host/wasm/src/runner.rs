@@ -8,6 +8,7 @@
 
 use crate::body::ResponseBody;
 use crate::component::Component;
+use crate::outcome;
 use crate::request::RequestState;
 use crate::worker::{Handler, is_out_of_room};
 use http::{Method, StatusCode, header};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler, TrapOrPanicError};
 use wasmtime_wasi_http::{p2, p3};
-use weir_engine::{Lease, ScopedKey};
+use weir_engine::{Lease, Outcome, ScopedKey};
 
 /// Past this a deadline is none: a hundred years.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 100);
@@ -31,7 +32,8 @@ const INSTANCE_ENDS: Duration = Duration::from_secs(1);
 pub struct Call {
     /// The scope and limit key under which it came, if it came scoped: the default of the guest's acquires.
     pub key: Option<ScopedKey>,
-    /// The lease taken for it. Held until its work has stopped, and lent to the guest.
+    /// The lease taken for it. Held until its work has stopped, and lent to the guest. It ends as failed when the component
+    /// trapped, was late or answered 5xx, and as pushed back when that was 429 or 503 with `Retry-After` in seconds.
     pub lease: Option<Lease>,
 }
 
@@ -108,7 +110,11 @@ impl Runner {
                 client.waits = false;
                 Err(why)
             }
-            Err(_elapsed) => Err(if state.is_queued() { HandleError::Overloaded } else { HandleError::Deadline }),
+            Err(_elapsed) if state.is_queued() => Err(HandleError::Overloaded),
+            Err(_elapsed) => {
+                state.say(Outcome::Failed);
+                Err(HandleError::Deadline)
+            }
         }
     }
 
@@ -183,6 +189,9 @@ impl Runner {
                 HandleError::NoResponse
             }
         };
+        if why != HandleError::Overloaded {
+            state.say(Outcome::Failed);
+        }
         // A failed instance gives back what the request holds once it is gone, not before.
         let failed = error.is::<TrapOrPanicError>() || why == HandleError::Trapped;
         if !failed || state.is_queued() {
@@ -226,6 +235,10 @@ impl Drop for Client<'_> {
 
 fn wrap(response: http::Response<WasiBody>, state: Arc<RequestState>, no_body: bool) -> http::Response<WasiBody> {
     let (head, body) = response.into_parts();
+    match outcome::of(&head, state.was_refused()) {
+        Outcome::Ok => {}
+        outcome => state.say(outcome),
+    }
     let empty = no_body
         || head.status.is_informational()
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -55,7 +55,27 @@ impl types::HostRequestOptions for FlowCtxView<'_> {
         scope: String,
         limit_key: Option<String>,
     ) -> wasmtime::Result<()> {
-        self.table.get_mut(&options)?.add_target(scope, limit_key);
+        self.table.get_mut(&options)?.add_target(&scope, limit_key.as_deref());
+        Ok(())
+    }
+
+    fn set_priority(&mut self, options: Resource<OptionsEntry>, priority: u8) -> wasmtime::Result<()> {
+        self.table.get_mut(&options)?.priority = Some(priority);
+        Ok(())
+    }
+
+    fn set_fairness(&mut self, options: Resource<OptionsEntry>, key: String, weight: u16) -> wasmtime::Result<()> {
+        self.table.get_mut(&options)?.set_fairness(&key, weight);
+        Ok(())
+    }
+
+    fn add_flow_control(
+        &mut self,
+        options: Resource<OptionsEntry>,
+        key: String,
+        limits: types::FlowLimits,
+    ) -> wasmtime::Result<()> {
+        self.table.get_mut(&options)?.add_flow_control(key, &limits);
         Ok(())
     }
 

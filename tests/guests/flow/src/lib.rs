@@ -2,6 +2,8 @@
 
 include!("../../support.rs");
 
+mod terms;
+
 use std::cell::RefCell;
 use wasip3::http::{client, types::Scheme};
 
@@ -53,27 +55,10 @@ impl wasip3::exports::http::handler::Guest for Guest {
             }
             "/check" => {
                 respond(match leases::check(asked.text("scope"), asked.text("key"), 1, asked.options()).await {
-                    Ok(binding) => format!(
-                        "would be granted|{}",
-                        binding
-                            .iter()
-                            .map(|constraint| format!(
-                                "{} {}/{}",
-                                constraint.counter, constraint.used, constraint.limit
-                            ))
-                            .collect::<Vec<_>>()
-                            .join(",")
-                    ),
+                    Ok(binding) => format!("would be granted|{}", shown(&binding)),
                     Err(refusal) => refused(&refusal),
                 })
             }
-            "/release" => respond(match asked.acquire().await {
-                Ok(lease) => {
-                    leases::release(lease, weir::flow::types::Outcome::Ok);
-                    "released".to_owned()
-                }
-                Err(refusal) => refused(&refusal),
-            }),
             // Acquires with a lease time, extends, lets it run out.
             "/timed" => respond(match asked.acquire().await {
                 Ok(lease) => {
@@ -154,7 +139,7 @@ impl wasip3::exports::http::handler::Guest for Guest {
                     second.map_or_else(|refusal| reason(refusal.reason), |_| "granted")
                 ))
             }
-            _ => respond("no such path"),
+            _ => terms::answer(&asked).await,
         })
     }
 }

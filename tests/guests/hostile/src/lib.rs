@@ -79,6 +79,9 @@ impl wasip3::exports::http::handler::Guest for Guest {
                 for target in 0..asked.number("targets").unwrap_or(0) {
                     options.add_target(&format!("s{target}"), None);
                 }
+                for key in 0..asked.number("keys").unwrap_or(0) {
+                    options.add_flow_control(&format!("k{key}"), &flow_limits("c:9;w:9/1000"));
+                }
                 respond(match leases::acquire(None, None, 1, Some(options)).await {
                     Ok(_) => "granted".to_owned(),
                     Err(refusal) => refused(&refusal),

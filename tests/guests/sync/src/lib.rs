@@ -11,6 +11,7 @@ spin_sdk::wit_bindgen::generate!({
 });
 
 use weir::flow::leases_sync;
+use weir::flow::types::{FlowLimits, Outcome, RequestOptions};
 
 wasip2::http::proxy::export!(Guest);
 
@@ -37,6 +38,34 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
                 },
                 Err(refusal) => format!("{:?}|{}", refusal.reason, refusal.message),
             },
+            // Reserves 10, settles 4, then 12, and says that it was pushed back.
+            "/settle" => match leases_sync::acquire(None, None, 10, None) {
+                Ok(lease) => {
+                    let settled = [4, 12].map(|cost| leases_sync::settle(&lease, cost));
+                    leases_sync::release(lease, Outcome::PushedBack(None));
+                    settled
+                        .map(|settled| {
+                            settled
+                                .map_or_else(|refusal| refusal.message, |s| format!("-{} +{}", s.refunded, s.overrun))
+                        })
+                        .join("|")
+                }
+                Err(refusal) => format!("{:?}|{}", refusal.reason, refusal.message),
+            },
+            "/batch" => match leases_sync::acquire_batch(None, None, 1, 5, 2, None) {
+                Ok(batch) => batch.len().to_string(),
+                Err(refusal) => format!("{:?}|{}", refusal.reason, refusal.message),
+            },
+            "/options" => {
+                let options = RequestOptions::new();
+                options.set_priority(0);
+                options.set_fairness("f", 1000);
+                options.add_flow_control("k", &FlowLimits { concurrency: None, rates: Vec::new() });
+                match leases_sync::check(None, None, 1, Some(options)) {
+                    Ok(binding) => format!("{} bind", binding.len()),
+                    Err(refusal) => format!("{:?}|{}", refusal.reason, refusal.message),
+                }
+            }
             "/error" => return ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as asked".into())))),
             "/silent" => return drop(out),
             _ => "plain".to_owned(),
