@@ -37,6 +37,8 @@ pub use clock::{Clock, ManualClock};
 pub use engine::{CounterQuery, Engine, EngineConfig, MetricsSnapshot, OperateError};
 pub use keys::{AcquireTimed, AcquireTimedBatch, KEPT, MAX_KEYS};
 pub use lease::{Lease, LeaseError};
+#[doc(hidden)]
+pub use weir_limiter::planted;
 pub use weir_limiter::{
     Caller, Change, Concurrency, Constraint, ConstraintKind, CounterKind, CounterName, CounterSnapshot, Counts,
     DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Difference, DifferenceKind, DurationError, Ended,

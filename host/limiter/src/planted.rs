@@ -38,11 +38,11 @@ pub enum Bug {
     KeysPileUp,
     ExtendRevives,
     BatchLosesRest,
-    TrapKeepsLease,
+    DropKeepsLease,
     EndedRequestKeepsLeases,
     KeptEndsWithHead,
-    LentTwice,
-    LostAnswersAsHeld,
+    NeverLent,
+    StaleHandleEndsAnother,
     LeavingWaiterStays,
 }
 

@@ -10,6 +10,7 @@
 use crate::request::RequestState;
 use std::fmt;
 use std::sync::Arc;
+use weir_engine::planted::{self, Bug};
 use weir_engine::{Lease, LeaseId, Outcome};
 
 /// A guest's lease handle. Dropping it gives the lease back.
@@ -57,6 +58,9 @@ impl LeaseEntry {
 
     /// Leaves the lease with the host until the response body of its request has ended.
     pub(crate) fn keep(self) {
+        if planted::is(Bug::KeptEndsWithHead) {
+            return;
+        }
         self.home.keep(self.place);
         // The drop of the shell gives nothing back: what it names is kept, and so no longer the guest's.
     }
@@ -64,6 +68,9 @@ impl LeaseEntry {
 
 impl Drop for LeaseEntry {
     fn drop(&mut self) {
+        if planted::is(Bug::DropKeepsLease) {
+            return;
+        }
         self.home.release(self.place, Outcome::Ok);
     }
 }

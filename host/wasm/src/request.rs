@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::{Notify, OwnedMutexGuard};
+use weir_engine::planted::{self, Bug};
 use weir_engine::{Lease, LeaseRef, Outcome, ScopedKey};
 
 /// The most leases that one request can hold at once: a quarter of an instance's resources by default, so that there is
@@ -142,7 +143,7 @@ impl RequestState {
 
     /// The lease that a nested acquire may ride on. A stale one finds nothing, so it needs no guard.
     pub(crate) fn lend(&self) -> Option<LeaseRef> {
-        self.lend
+        self.lend.filter(|_| !planted::is(Bug::NeverLent))
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -218,6 +219,7 @@ impl RequestState {
     pub(crate) fn release(&self, place: Place, outcome: Outcome) {
         let mut inner = self.inner.lock();
         let held = inner.leases.held.get(place.slot).is_some_and(|held| held.serial == place.serial && !held.kept);
+        let held = held || planted::is(Bug::StaleHandleEndsAnother) && inner.leases.held.contains(place.slot);
         let lease = if held { Some(inner.leases.held.remove(place.slot)) } else { None };
         // Giving back wakes waiters: not under this lock.
         drop(inner);
@@ -313,7 +315,7 @@ impl RequestState {
                 };
                 inner.phase = Phase::Abandoned;
                 drop(inner);
-                self.cancelled.store(true, Ordering::Release);
+                self.cancelled.store(!planted::is(Bug::LeavingWaiterStays), Ordering::Release);
                 self.changed.notify_waiters();
                 instance.request_abandoned();
             }
@@ -370,7 +372,10 @@ impl RequestState {
             return;
         }
         inner.phase = Phase::Ended;
-        let leases = std::mem::take(&mut inner.leases);
+        let mut leases = std::mem::take(&mut inner.leases);
+        if planted::is(Bug::EndedRequestKeepsLeases) {
+            let _never_given_back = Box::leak(Box::new(std::mem::take(&mut leases.held)));
+        }
         let outcome = inner.outcome;
         let instance = inner.instance.take();
         let turn = inner.turn.take();
