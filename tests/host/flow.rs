@@ -16,6 +16,14 @@ async fn it_acquires_and_drops() {
     assert_eq!(host.flow.metrics().granted, 3);
 }
 
+/// What a guest drops is free at once, not only when its request has ended.
+#[tokio::test]
+async fn what_is_dropped_can_be_had_again_by_the_same_request() {
+    let host = Host::new(&[("app", "1")]);
+    let app = host.run(guests::FLOW, |_| {});
+    assert_eq!(get(&app, "/turns?scope=app&key=a").await.unwrap(), "3");
+}
+
 #[tokio::test]
 async fn fencing_numbers_grow() {
     let host = Host::new(&[]);

@@ -47,6 +47,15 @@ impl wasip3::exports::http::handler::Guest for Guest {
                 Ok(lease) => format!("granted|{}|{}", lease.id(), lease.fence()),
                 Err(refusal) => refused(&refusal),
             }),
+            // Acquires and drops, again and again, within one request.
+            "/turns" => {
+                let mut granted = 0;
+                for _ in 0..3 {
+                    let lease = leases::try_acquire(asked.text("scope"), asked.text("key"), 1, None).await;
+                    granted += u32::from(lease.is_ok());
+                }
+                respond(granted.to_string())
+            }
             "/try" => {
                 respond(match leases::try_acquire(asked.text("scope"), asked.text("key"), 1, asked.options()).await {
                     Ok(_) => "granted".to_owned(),
