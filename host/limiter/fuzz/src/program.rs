@@ -182,6 +182,7 @@ impl RuleChange {
                     rates: rates.iter().map(AnyRate::rate).collect(),
                     max_waiters: max_waiters.map(u32::from),
                     max_wait: max_wait.map(|millis| Duration::from_millis(millis.into())),
+                    max_pushback: None,
                 };
                 Change::Put { pattern, spec: RuleSpec { limits, ..RuleSpec::default() }, when }
             }

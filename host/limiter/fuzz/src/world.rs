@@ -5,8 +5,8 @@ use crate::program::{Ask, Op, Program, Time, period};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    CounterSnapshot, Effect, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Outcome, Output, Reason, Request, RuleBook,
-    ScopedKey, Shard, WaiterId,
+    CounterSnapshot, Effect, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Outcome, Output, Reason, Request,
+    RuleBook, ScopedKey, Shard, WaiterId,
 };
 
 const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000_000_000;
@@ -211,7 +211,11 @@ impl World {
         let lease = self.model.end(index);
         for part in &lease.parts {
             assert_eq!(self.step(Input::Release { lease: *part, outcome: Outcome::Ok }), Output::Done);
-            assert_eq!(self.step(Input::Release { lease: *part, outcome: Outcome::Ok }), Output::Gone, "released twice");
+            assert_eq!(
+                self.step(Input::Release { lease: *part, outcome: Outcome::Ok }),
+                Output::Gone,
+                "released twice"
+            );
         }
         self.bury(lease);
     }
