@@ -293,7 +293,7 @@ impl Request {
     /// Sets between whom waiting is shared fairly, and the weight of this one.
     ///
     /// # Errors
-    /// [`RequestError::FairnessKey`] when it is not a name; [`RequestError::Weight`] above [`MAX_WEIGHT`].
+    /// [`RequestError::Name`] when it is not a name; [`RequestError::Weight`] above [`MAX_WEIGHT`].
     pub fn fairness(mut self, key: &str, weight: NonZeroU16) -> Result<Self, RequestError> {
         check_part(Part::FairnessKey, key)?;
         self.fairness_key = Some(key.into());
