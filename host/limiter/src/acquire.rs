@@ -15,7 +15,7 @@ use crate::limits::{Concurrency, Counts, MAX_WAIT};
 use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
-use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
+use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Line, Request, WaiterId};
 use crate::shard::{Shard, Timer, Waiter, may_have};
 use crate::step::{Effect, ShardSet};
 use smallvec::SmallVec;
@@ -203,7 +203,7 @@ impl ShardSet<'_, '_> {
             (_, Some((_, site))) if !(planted::is(Bug::LineOvertaken) && answer == Answer::Fits) => (*site, None),
             (Answer::Blocked { site, until }, _) => (site, until),
             (Answer::Fits, _) => {
-                let grant = self.commit(now, request, &mut sites, secrets, now);
+                let grant = self.commit(now, request, &mut sites, secrets, (now, None));
                 self.count_passes(&sites, None, now, effects);
                 return Arrival::Granted(grant);
             }
@@ -315,7 +315,10 @@ impl ShardSet<'_, '_> {
             return Placed::Blocked { site: 0, until: None };
         }
         match self.ask(now, sites, &request.inline, Some(ticket)) {
-            Answer::Fits => Placed::Granted(self.commit(now, request, sites, &waiter.secrets, waiter.arrived)),
+            Answer::Fits => {
+                let since = (waiter.arrived, Some(&*waiter.line));
+                Placed::Granted(self.commit(now, request, sites, &waiter.secrets, since))
+            }
             Answer::Blocked { site, until } => Placed::Blocked { site, until },
             Answer::Never => Placed::Never,
         }
@@ -492,13 +495,22 @@ impl ShardSet<'_, '_> {
         answer
     }
 
-    /// Grants a request that fits: a lease, or as many as fit of a batch.
+    /// Grants a request that fits: a lease, or as many as fit of a batch. `since` is when it came, and the line in which
+    /// it has waited.
     ///
-    /// More than a batch is content with are granted only where nobody waits.
+    /// More than a batch is content with are granted only where nobody else waits.
     #[inline]
-    fn commit(&mut self, now: u64, request: &Request, sites: &mut Sites, secrets: &[u128], arrived: u64) -> Grant {
+    fn commit(
+        &mut self,
+        now: u64,
+        request: &Request,
+        sites: &mut Sites,
+        secrets: &[u128],
+        since: (u64, Option<&Line>),
+    ) -> Grant {
+        let (arrived, line) = since;
         if request.count.get() > 1 || request.least.get() > 1 {
-            return self.commit_batch(now, request, sites, secrets, arrived);
+            return self.commit_batch(now, request, sites, secrets, (arrived, line));
         }
         self.commit_one(now, request, sites, secrets.first().copied(), arrived)
     }
@@ -510,7 +522,7 @@ impl ShardSet<'_, '_> {
         request: &Request,
         sites: &mut Sites,
         secrets: &[u128],
-        arrived: u64,
+        (arrived, line): (u64, Option<&Line>),
     ) -> Grant {
         for site in sites.iter_mut() {
             site.hold = Hold { leaf: site.hold.leaf, ..Hold::new(site.hold.counter, 1, request.cost.get()) };
@@ -518,7 +530,8 @@ impl ShardSet<'_, '_> {
         let mut first = self.commit_one(now, request, sites, secrets.first().copied(), arrived);
         let alone = sites.iter().all(|site| {
             let shard = &self.shards[site.at];
-            shard.counters[site.hold.counter as usize].waitlist.is_empty()
+            let waitlist = &shard.counters[site.hold.counter as usize].waitlist;
+            waitlist.len() == usize::from(line.is_some_and(|line| waitlist.get(line).is_some()))
         });
         for unit in 1..request.count.get() {
             let more = unit < request.least.get()

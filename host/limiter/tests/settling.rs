@@ -173,6 +173,17 @@ fn a_batch_waits_until_its_minimum_fits_at_once() {
 }
 
 #[test]
+fn a_batch_that_waits_alone_takes_what_there_is_when_its_turn_comes() {
+    let mut bench = Bench::new(&[("s", "2", &[])]);
+    let held = bench.take("s");
+    let waiter = bench.wait(&batch("s", 5, 2));
+    bench.set(&[("s", "5", &[])]);
+    let [Effect::Granted { waiter: granted, grant }] = bench.effects.as_slice() else { panic!("{:?}", bench.effects) };
+    assert_eq!((*granted, 1 + grant.more.len()), (waiter, 4));
+    bench.release(&held);
+}
+
+#[test]
 fn a_batch_is_charged_by_unit_at_every_limit() {
     let mut bench = Bench::new(&[("s", "100:cost", &["7/1m"]), ("s/a", "", &["20/1m:smooth:burst=4"])]);
     let grant = bench.try_acquire(&batch("s/a", 10, 1).cost(NonZeroU32::new(3).unwrap())).unwrap();
