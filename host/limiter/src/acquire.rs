@@ -4,19 +4,18 @@
 //! the counters of a request (*sites*), asks each, and either commits at all of them or says which one is in the way.
 //! A newcomer then waits or is refused; nothing of the question stays behind.
 //!
-//! A batch asks for as many as it is content with, as one request of so many calls; once those fit it is committed lease
-//! by lease, and takes more as long as more fit and nobody waits for them.
+//! A batch asks for as many as it is content with, as one request of so many calls. Usage grows in [`crate::commit`].
 
 use crate::counter::Counter;
 use crate::describe::{Which, cap, reason_of, too_many_kinds};
 use crate::history::RateVerdict;
-use crate::lease::{Hold, LeasePart, Rest};
+use crate::lease::Hold;
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
 use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
-use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Line, Request, WaiterId};
-use crate::shard::{Shard, Timer, Waiter, may_have};
+use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
+use crate::shard::{Waiter, may_have};
 use crate::step::{Effect, ShardSet};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -64,7 +63,7 @@ pub(crate) enum Standing {
 
 /// How all counters together stand towards a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     Fits,
     /// The first site that is in the way, and when time alone may clear it.
     Blocked {
@@ -449,7 +448,7 @@ impl ShardSet<'_, '_> {
     }
 
     /// The named cap that this request would exceed.
-    fn full(&self, sites: &[Site], request: &Request, now: u64) -> Option<Constraint> {
+    pub(crate) fn full(&self, sites: &[Site], request: &Request, now: u64) -> Option<Constraint> {
         sites.iter().find_map(|site| {
             let shard = &self.shards[site.at];
             let counter = &shard.counters[site.hold.counter as usize];
@@ -474,7 +473,7 @@ impl ShardSet<'_, '_> {
     }
 
     /// The lease that may lend, if it lives in this set and lends to nobody yet.
-    fn lender(&self, lease: LeaseRef) -> Option<(usize, u32)> {
+    pub(crate) fn lender(&self, lease: LeaseRef) -> Option<(usize, u32)> {
         let at = self.shards.iter().position(|shard| shard.index == lease.shard)?;
         let part = self.shards[at].leases.get(lease.slot as usize).filter(|part| part.fence == lease.fence)?;
         part.loan().is_none().then_some((at, lease.slot))
@@ -482,7 +481,7 @@ impl ShardSet<'_, '_> {
 
     /// Asks every site, without effect.
     #[inline]
-    fn ask(&mut self, now: u64, sites: &[Site], inline: &[Arc<Inline>], ticket: Option<u64>) -> Answer {
+    pub(crate) fn ask(&mut self, now: u64, sites: &[Site], inline: &[Arc<Inline>], ticket: Option<u64>) -> Answer {
         let mut answer = Answer::Fits;
         for (index, site) in sites.iter().enumerate() {
             let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
@@ -493,116 +492,6 @@ impl ShardSet<'_, '_> {
             }
         }
         answer
-    }
-
-    /// Grants a request that fits: a lease, or as many as fit of a batch. `since` is when it came, and the line in which
-    /// it has waited.
-    ///
-    /// More than a batch is content with are granted only where nobody else waits.
-    #[inline]
-    fn commit(
-        &mut self,
-        now: u64,
-        request: &Request,
-        sites: &mut Sites,
-        secrets: &[u128],
-        since: (u64, Option<&Line>),
-    ) -> Grant {
-        let (arrived, line) = since;
-        if request.count.get() > 1 || request.least.get() > 1 {
-            return self.commit_batch(now, request, sites, secrets, (arrived, line));
-        }
-        self.commit_one(now, request, sites, secrets.first().copied(), arrived)
-    }
-
-    #[cold]
-    fn commit_batch(
-        &mut self,
-        now: u64,
-        request: &Request,
-        sites: &mut Sites,
-        secrets: &[u128],
-        (arrived, line): (u64, Option<&Line>),
-    ) -> Grant {
-        for site in sites.iter_mut() {
-            site.hold = Hold { leaf: site.hold.leaf, ..Hold::new(site.hold.counter, 1, request.cost.get()) };
-        }
-        let mut first = self.commit_one(now, request, sites, secrets.first().copied(), arrived);
-        let alone = sites.iter().all(|site| {
-            let shard = &self.shards[site.at];
-            let waitlist = &shard.counters[site.hold.counter as usize].waitlist;
-            waitlist.len() == usize::from(line.is_some_and(|line| waitlist.get(line).is_some()))
-        });
-        for unit in 1..request.count.get() {
-            let more = unit < request.least.get()
-                || alone
-                    && self.full(sites, request, now).is_none()
-                    && self.ask(now, sites, &request.inline, None) == Answer::Fits;
-            if !more {
-                break;
-            }
-            let secret = secrets.get(unit as usize).copied();
-            first.more.push(self.commit_one(now, request, sites, secret, arrived));
-        }
-        first
-    }
-
-    /// The only place where usage grows. Every site has been asked, at this very instant.
-    #[inline]
-    fn commit_one(&mut self, now: u64, request: &Request, sites: &[Site], secret: Option<u128>, arrived: u64) -> Grant {
-        let fence = self.next_number(now);
-        let ends_at = request.lease_time.map(|time| now.saturating_add(nanos(time)));
-        let waited = now - arrived;
-        let lender = request.lend_from.and_then(|lease| self.lender(lease));
-        let mut parts: SmallVec<[LeaseRef; 1]> = SmallVec::new();
-        for &Site { at, .. } in sites {
-            if parts.iter().any(|part| part.shard == self.shards[at].index) {
-                continue;
-            }
-            let mut part = LeasePart::held(fence, SmallVec::new(), now, request.caller.0);
-            let shard = &mut *self.shards[at];
-            for site in sites.iter().filter(|site| site.at == at) {
-                let hold = charge(shard, &site.hold, own(&request.inline, site), now, waited, &mut part.rest);
-                part.holds.push(hold);
-            }
-            let rides = part.holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0);
-            let lender = lender.filter(|(home, _)| *home == at && rides);
-            let lender = lender.map(|(_, slot)| (slot, shard.leases[slot as usize].fence));
-            part.set_lender(lender);
-            part.ends_at = ends_at.unwrap_or(0);
-            shard.count_lease(request.caller.0);
-            let slot = shard.leases.insert(part) as u32;
-            if let Some((lender, _)) = lender {
-                shard.leases[lender as usize].set_loan(Some((slot, fence)));
-            }
-            if let Some(end) = ends_at {
-                shard.set_timer(end, Timer::Expiry { slot, fence });
-            }
-            parts.push(LeaseRef { shard: shard.index, slot, fence });
-        }
-        if let Some(first) = parts.first()
-            && (secret.is_some() || parts.len() > 1)
-        {
-            let at = self.position(first.shard);
-            let shard = &mut *self.shards[at];
-            let rest = shard.leases[first.slot as usize].rest.get_or_insert_default();
-            rest.secret = secret;
-            if parts.len() > 1 {
-                rest.parts = parts.clone();
-            }
-            if let Some(secret) = secret {
-                shard.ids.insert(secret, first.slot);
-            }
-        }
-        let book_version = self.shards.first().map_or(0, |shard| shard.book.version());
-        if let Some(first) = sites.first() {
-            let metrics = &mut self.shards[first.at].metrics;
-            metrics.granted += 1;
-            if waited > 0 {
-                metrics.waits.record(waited);
-            }
-        }
-        Grant { parts, fence, book_version, ends_at, waited, more: Vec::new() }
     }
 
     /// How long a request may wait, in nanoseconds: its own wish, cut by the shortest `max-wait` that binds it.
@@ -634,56 +523,4 @@ impl ShardSet<'_, '_> {
             }
         }
     }
-}
-
-/// Charges one counter for a grant, and answers what is held there. What may be settled later is noted in `rest`.
-#[inline]
-pub(crate) fn charge(
-    shard: &mut Shard,
-    hold: &Hold,
-    own: Option<&Arc<Inline>>,
-    now: u64,
-    waited: u64,
-    rest: &mut Option<Box<Rest>>,
-) -> Hold {
-    let mut hold = *hold;
-    let counter = &mut shard.counters[hold.counter as usize];
-    if let Some(rare) = &mut counter.rare {
-        hold.shadowed = rare.shadow.grant(&hold, (counter.calls, counter.cost), now);
-        shard.metrics.shadow_refused += u64::from(hold.shadowed);
-    }
-    counter.calls += u64::from(hold.calls);
-    counter.cost += u64::from(hold.cost);
-    counter.granted += 1;
-    counter.last_used = now;
-    if waited > 0 {
-        counter.waits.get_or_insert_default().record(waited);
-    }
-    let rule = counter.rule.take();
-    let mut logs = counter.rare.is_some();
-    if let Some(inline) = own.filter(|own| own.limits.rates.iter().any(|rate| rate.counts == Counts::Cost)) {
-        rest.get_or_insert_default().inline.push((hold.counter, Arc::clone(inline)));
-    }
-    if let Some(limits) = Counter::limits(rule.as_ref(), own) {
-        if counter.kind == CounterKind::Inline {
-            let mut starts = Vec::new();
-            counter.histories.start_beside(limits, now, hold.calls, hold.cost, &mut starts);
-            if !starts.is_empty() {
-                let starts = starts.into_iter().map(|start| (hold.counter, start));
-                rest.get_or_insert_default().starts.extend(starts);
-            }
-        }
-        logs |= !limits.rates.is_empty();
-        for rate in &limits.rates {
-            let start = counter.histories.start(rate, now, units(rate.counts, hold.calls, hold.cost));
-            if let (Counts::Cost, Some(start)) = (rate.counts, start) {
-                rest.get_or_insert_default().starts.push((hold.counter, start));
-            }
-        }
-    }
-    counter.rule = rule;
-    if logs {
-        shard.book_log(hold.counter);
-    }
-    hold
 }

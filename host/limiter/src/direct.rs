@@ -5,7 +5,8 @@
 //! ordinary (a counter that is not there yet, a limit in the way, a timer that is due, a cap) is no answer: the caller
 //! then goes the whole way, by [`crate::ShardSet::step`], which decides the same from the start.
 
-use crate::acquire::{Standing, charge, stand};
+use crate::acquire::{Standing, stand};
+use crate::commit::charge;
 use crate::lease::{Hold, LeasePart};
 use crate::name::ScopedKey;
 use crate::request::{Caller, Grant, LeaseRef, Request};

@@ -11,7 +11,8 @@
 //! operator's question must not hold up everybody else's.
 
 use crate::acquire::{Arrival, Sites, nanos};
-use crate::book::{Rule, RuleStanding};
+use crate::binding::RuleStanding;
+use crate::book::Rule;
 use crate::describe::Which;
 use crate::lease::LeasePart;
 use crate::name::CounterKind;

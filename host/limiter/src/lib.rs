@@ -26,7 +26,9 @@
 //! Clocks, locks, tasks and waking are in `weir-engine`; JSON, files and the wire are in `weir-http` and `weir`.
 
 mod acquire;
+mod binding;
 mod book;
+mod commit;
 mod counter;
 mod describe;
 mod direct;
@@ -53,9 +55,10 @@ mod step;
 mod waiting;
 mod window;
 
+pub use binding::{Binding, RuleStanding};
 pub use book::{
-    Binding, Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule,
-    RuleBook, RuleError, RulePatch, RuleSpec, RuleStanding,
+    Change, Difference, DifferenceKind, MAX_CHANGES, MAX_DESCRIPTION_BYTES, MAX_RULES, Precondition, Rule, RuleBook,
+    RuleError, RulePatch, RuleSpec,
 };
 pub use direct::Taken;
 pub use duration::{DurationError, parse_duration};
