@@ -335,7 +335,7 @@ impl World {
             let ends_at = request.lease_time.map(|time| at.saturating_add(nanos(time)));
             self.leases += 1;
             let id = self.leases;
-            self.say(|| format!("granted {id}, fence {fence}"));
+            self.say(|| format!("granted {id}, fence {fence}, rides {}", needs.iter().any(|need| need.lent != (0, 0))));
             let lender = request
                 .lend_from
                 .and_then(|lease| self.owned.iter().find(|owned| owned.got.reference() == Some(lease)));
@@ -396,16 +396,12 @@ impl World {
 
     pub(crate) fn crash(&mut self) -> Result<()> {
         self.visits.note(Class::Crashed);
-        let mut held: Vec<Owned> = Vec::new();
-        let mut index = 0;
-        while index < self.owned.len() {
-            if self.owned[index].got.timed().is_none() {
-                held.push(self.owned.swap_remove(index));
-            } else {
-                index += 1;
-            }
+        // One after the other: what is not given back yet is still owned, and may be ridden on.
+        while let Some(index) = self.owned.iter().position(|owned| owned.got.timed().is_none()) {
+            let owned = self.owned.swap_remove(index);
+            self.end(owned, Outcome::Ok)?;
         }
-        held.into_iter().try_for_each(|owned| self.end(owned, Outcome::Ok))
+        Ok(())
     }
 
     pub(crate) fn cancel(&mut self) -> Result<()> {
