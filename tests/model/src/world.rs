@@ -195,7 +195,8 @@ impl World {
     }
 
     pub(crate) fn barred(&self, needs: &[Need], ticket: Option<u64>) -> bool {
-        needs.iter().any(|need| {
+        // Who rides on a lease needs nothing there.
+        needs.iter().filter(|need| need.calls + need.cost > 0).any(|need| {
             let barrier = self.counters.get(&need.counter).and_then(|counter| counter.barrier);
             barrier.is_some_and(|barrier| ticket.is_none_or(|ticket| barrier < ticket))
         })
