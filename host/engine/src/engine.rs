@@ -1,4 +1,6 @@
 //! The engine: one handle on all shards.
+//!
+//! Over 600 lines, because the handle has many doors; behind each is a step of the limiter and little else.
 
 use crate::acquire::{Acquire, AcquireBatch, Begun, Leases, Pending, Secrets, Started, TimedLease, only};
 use crate::cell::{Cell, NEVER, Wait};

@@ -48,13 +48,13 @@ pub(crate) fn hold_is_measured(fence: u64) -> bool {
 /// Named bounds of one shard. Past them new work is refused as `overloaded`, and nothing present is touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardLimits {
-    /// Counters, about 200 bytes each.
+    /// Counters, about 300 bytes each; see docs/benchmarks.md.
     pub max_counters: usize,
     /// Waiters, about 300 bytes each.
     pub max_waiters: usize,
     /// Entries of all window logs, 16 bytes each. Past it no *new* counter starts a log.
     pub max_log_entries: usize,
-    /// Lease parts, about 150 bytes each.
+    /// Lease parts, about 170 bytes each.
     pub max_leases: usize,
 }
 

@@ -4,7 +4,7 @@ use crate::classes::Class;
 use crate::client::{Flag, Future, Got, Owned};
 use crate::naive::{Need, Verdict, nanos};
 use crate::plan::{self, one_in_hundred};
-use crate::world::{Cause, Key, Waiter, World, line_of, naive_holds, times};
+use crate::world::{Cause, Key, Waiter, World, line_of, naive_holds};
 use anyhow::{Result, bail, ensure};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +94,7 @@ impl World {
                     self.visits.note(Class::Lent);
                 }
                 if !whole && self.waiters.is_empty() && !self.mix.small_caps {
-                    let needs = times(&self.needs(&request.clone().batch(1.try_into()?, 1.try_into()?)?), 1);
+                    let needs = self.needs(&request.clone().batch(1.try_into()?, 1.try_into()?)?);
                     let more = self.naive.verdict(&needs, true, self.now);
                     ensure!(more != Some(Verdict::Fits), "a batch got less than fits");
                 }
@@ -102,7 +102,7 @@ impl World {
                     self.note_key(&name, &request);
                 }
             }
-            Some(Err(refusal)) => self.refused(&request, &needs, &refusal, verdict, free, max_wait)?,
+            Some(Err(refusal)) => self.refused(&needs, &refusal, verdict, free, max_wait)?,
             None => {
                 ensure!(!free, "waits though it fits");
                 ensure!(verdict != Some(Verdict::Never), "waits for what never comes");
@@ -178,7 +178,6 @@ impl World {
 
     pub(crate) fn refused(
         &mut self,
-        request: &Request,
         needs: &[Need],
         refusal: &Refusal,
         verdict: Option<Verdict>,
@@ -214,7 +213,7 @@ impl World {
                     Reason::PushedBack => Class::PushedBack,
                     _ => Class::Limited,
                 });
-                self.try_retry_after(request, needs, refusal)?;
+                self.try_retry_after(needs, refusal)?;
             }
             other => bail!("refused as {other}: {refusal}"),
         }
@@ -222,7 +221,7 @@ impl World {
     }
 
     /// A rate's retry-after is exact: refused at every instant before, granted at it, if nothing else happens.
-    pub(crate) fn try_retry_after(&mut self, _: &Request, needs: &[Need], refusal: &Refusal) -> Result<()> {
+    pub(crate) fn try_retry_after(&mut self, needs: &[Need], refusal: &Refusal) -> Result<()> {
         let exact = refusal.blocked_on.iter().all(|constraint| {
             constraint.kind == ConstraintKind::Rate && !constraint.estimated && constraint.frees_in.is_some()
         });

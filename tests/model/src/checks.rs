@@ -43,13 +43,14 @@ impl World {
         let mut index = 0;
         while index < self.waiters.len() {
             let waiter = &mut self.waiters[index];
-            let mut outcome = None;
+            let mut outcome: Option<Result<Vec<Got>, Refusal>> = None;
             for (future, flag) in &mut waiter.futures {
                 let woken = flag.take();
                 if let Some(ready) = future.poll(flag) {
                     ensure!(woken, "ready, and nobody woke it: {ready:?}");
-                    if let (Some(Ok(_)), Ok(again)) = (&outcome, &ready) {
-                        again.iter().for_each(ensure_timed);
+                    if let (Some(Ok(first)), Ok(again)) = (&outcome, &ready) {
+                        let ids = |got: &[Got]| got.iter().map(Got::timed).collect::<Vec<_>>();
+                        ensure!(ids(first) == ids(again), "two that waited under one key got other leases");
                     }
                     outcome = outcome.or(Some(ready));
                 }
@@ -233,9 +234,4 @@ impl World {
         );
         Ok(())
     }
-}
-
-/// A second answer under a key is of leases that are owned already.
-fn ensure_timed(got: &Got) {
-    debug_assert!(got.timed().is_some());
 }

@@ -83,10 +83,6 @@ pub(crate) fn line_of(request: &Request) -> String {
     format!("{targets:?}{:?}{}{share:?}{}", request.inline, request.priority, request.weight)
 }
 
-pub(crate) fn times(needs: &[Need], units: u64) -> Vec<Need> {
-    needs.iter().map(|need| Need { calls: need.calls * units, cost: need.cost * units, ..need.clone() }).collect()
-}
-
 impl World {
     pub(crate) fn new(seed: u64, log: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
