@@ -215,7 +215,7 @@ impl ShardSet<'_, '_> {
             self.no_place(request, &sites[site])
         };
         if let Some(reason) = refusal {
-            let counter = &mut self.shards[at].counters[hold.counter as usize];
+            let counter = &mut self.shards[at].counters[hold.counter];
             counter.refused = counter.refused.saturating_add(1);
             if planted::is(Bug::RefusalChargesRate)
                 && let Some(rule) = counter.rule.clone()
@@ -247,14 +247,14 @@ impl ShardSet<'_, '_> {
     /// Whether an operator lets nobody new in.
     fn is_draining(&self, sites: &[Site]) -> bool {
         sites.iter().any(|site| {
-            let rare = &self.shards[site.at].counters[site.hold.counter as usize].rare;
+            let rare = &self.shards[site.at].counters[site.hold.counter].rare;
             rare.as_ref().is_some_and(|rare| rare.hand.draining && (site.hold.calls > 0 || site.hold.cost > 0))
         })
     }
 
     /// Why nobody more can wait at a counter.
     fn no_place(&self, request: &Request, site: &Site) -> Option<Reason> {
-        let counter = &self.shards[site.at].counters[site.hold.counter as usize];
+        let counter = &self.shards[site.at].counters[site.hold.counter];
         let limits = Counter::limits(counter.rule.as_ref(), own(&request.inline, site));
         let max_waiters = limits.and_then(|limits| limits.max_waiters).unwrap_or(DEFAULT_MAX_WAITERS);
         let origin = self.at(self.shards[0].placement.home_of(request)).unwrap_or(site.at);
@@ -262,7 +262,7 @@ impl ShardSet<'_, '_> {
         let caller = request.caller.0;
         if max_waiters == 0 {
             Some(Reason::Limited)
-        } else if counter.waitlist.len() >= max_waiters as usize
+        } else if counter.waiting() >= max_waiters as usize
             || !may_have(
                 origin.limits.max_waiters,
                 origin.waiters.len(),
@@ -361,7 +361,7 @@ impl ShardSet<'_, '_> {
                 let leaf = depth == key.depth();
                 let name = key.prefix(depth);
                 let counter = self.site(request, (at, name, CounterKind::Named), newcomer, lender, leaf, sites)?;
-                let rare = &self.shards[at].counters[counter as usize].rare;
+                let rare = &self.shards[at].counters[counter].rare;
                 if let Some(rare) = rare.as_ref().filter(|rare| !rare.totals.is_empty())
                     && (newcomer || !planted::is(Bug::PoolForgottenByWaiters))
                 {
@@ -410,7 +410,7 @@ impl ShardSet<'_, '_> {
         if let Some((home, slot)) = lender
             && home == at
             && request.count.get() == 1
-            && let Some(lent) = shard.leases[slot as usize].holds.iter().find(|lent| lent.counter == counter)
+            && let Some(lent) = shard.leases[slot].holds.iter().find(|lent| lent.counter == counter)
         {
             hold.lent_calls = lent.calls.min(hold.calls);
             hold.lent_cost = lent.cost.min(hold.cost);
@@ -431,7 +431,7 @@ impl ShardSet<'_, '_> {
             if !sites.iter().any(|site: &Site| site.at == at && site.hold.counter == counter) {
                 sites.push(Site { at, hold: Hold::new(counter, calls, cost), own });
             }
-            self.shards[at].counters[counter as usize].rare.as_ref()
+            self.shards[at].counters[counter].rare.as_ref()
         };
         for key in &request.targets {
             for depth in 1..=key.depth() {
@@ -451,11 +451,11 @@ impl ShardSet<'_, '_> {
     pub(crate) fn full(&self, sites: &[Site], request: &Request, now: u64) -> Option<Constraint> {
         sites.iter().find_map(|site| {
             let shard = &self.shards[site.at];
-            let counter = &shard.counters[site.hold.counter as usize];
+            let counter = &shard.counters[site.hold.counter];
             let (caller, count) = (request.caller.0, request.least.get() as usize);
             let own = own(&request.inline, site);
-            let logs =
-                counter.starts_a_log() || counter.logged == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
+            let logs = counter.starts_a_log()
+                || counter.histories.logged() == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
             let leases = shard.leases.len();
             // Who rides on a lease starts nothing here.
             let starts = site.hold.calls > 0 || site.hold.cost > 0;
@@ -475,7 +475,7 @@ impl ShardSet<'_, '_> {
     /// The lease that may lend, if it lives in this set and lends to nobody yet.
     pub(crate) fn lender(&self, lease: LeaseRef) -> Option<(usize, u32)> {
         let at = self.shards.iter().position(|shard| shard.index == lease.shard)?;
-        let part = self.shards[at].leases.get(lease.slot as usize).filter(|part| part.fence == lease.fence)?;
+        let part = self.shards[at].leases.get(lease.slot).filter(|part| part.fence == lease.fence)?;
         part.loan().is_none().then_some((at, lease.slot))
     }
 
@@ -484,7 +484,7 @@ impl ShardSet<'_, '_> {
     pub(crate) fn ask(&mut self, now: u64, sites: &[Site], inline: &[Arc<Inline>], ticket: Option<u64>) -> Answer {
         let mut answer = Answer::Fits;
         for (index, site) in sites.iter().enumerate() {
-            let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
+            let counter = &mut self.shards[site.at].counters[site.hold.counter];
             match (stand(counter, &site.hold, own(inline, site), ticket, now), answer) {
                 (Standing::Never, _) => return Answer::Never,
                 (Standing::Blocked(until), Answer::Fits) => answer = Answer::Blocked { site: index, until },
@@ -497,7 +497,7 @@ impl ShardSet<'_, '_> {
     /// How long a request may wait, in nanoseconds: its own wish, cut by the shortest `max-wait` that binds it.
     fn max_wait(&self, sites: &[Site], request: &Request) -> u64 {
         let limits = sites.iter().filter_map(|site| {
-            let counter = &self.shards[site.at].counters[site.hold.counter as usize];
+            let counter = &self.shards[site.at].counters[site.hold.counter];
             Counter::limits(counter.rule.as_ref(), own(&request.inline, site))
         });
         let shortest = limits.filter_map(|limits| limits.max_wait).min();
@@ -513,7 +513,7 @@ impl ShardSet<'_, '_> {
     pub(crate) fn leave_no_trace(&mut self, sites: &[Site], now: u64) {
         for Site { at, hold, .. } in sites {
             let shard = &mut *self.shards[*at];
-            let counter = &shard.counters[hold.counter as usize];
+            let counter = &shard.counters[hold.counter];
             if counter.is_idle() && !counter.swept_later {
                 if counter.last_used == 0 && counter.refused == 0 && counter.history_ends_at() <= now {
                     shard.drop_counter(hold.counter);

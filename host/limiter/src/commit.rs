@@ -50,8 +50,8 @@ impl ShardSet<'_, '_> {
         let mut first = self.commit_one(now, request, sites, secrets.first().copied(), arrived);
         let alone = sites.iter().all(|site| {
             let shard = &self.shards[site.at];
-            let waitlist = &shard.counters[site.hold.counter as usize].waitlist;
-            waitlist.len() == usize::from(line.is_some_and(|line| waitlist.get(line).is_some()))
+            let counter = &shard.counters[site.hold.counter];
+            counter.waiting() == usize::from(line.is_some_and(|line| counter.parked(line).is_some()))
         });
         for unit in 1..request.count.get() {
             let more = unit < request.least.get()
@@ -87,13 +87,13 @@ impl ShardSet<'_, '_> {
             }
             let rides = part.holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0);
             let lender = lender.filter(|(home, _)| *home == at && rides);
-            let lender = lender.map(|(_, slot)| (slot, shard.leases[slot as usize].fence));
+            let lender = lender.map(|(_, slot)| (slot, shard.leases[slot].fence));
             part.set_lender(lender);
             part.ends_at = ends_at.unwrap_or(0);
             shard.count_lease(request.caller.0);
-            let slot = shard.leases.insert(part) as u32;
+            let slot = shard.leases.insert(part);
             if let Some((lender, _)) = lender {
-                shard.leases[lender as usize].set_loan(Some((slot, fence)));
+                shard.leases[lender].set_loan(Some((slot, fence)));
             }
             if let Some(end) = ends_at {
                 shard.set_timer(end, Timer::Expiry { slot, fence });
@@ -105,7 +105,7 @@ impl ShardSet<'_, '_> {
         {
             let at = self.position(first.shard);
             let shard = &mut *self.shards[at];
-            let rest = shard.leases[first.slot as usize].rest.get_or_insert_default();
+            let rest = shard.leases[first.slot].rest.get_or_insert_default();
             rest.secret = secret;
             if parts.len() > 1 {
                 rest.parts = parts.clone();
@@ -137,7 +137,7 @@ pub(crate) fn charge(
     rest: &mut Option<Box<Rest>>,
 ) -> Hold {
     let mut hold = *hold;
-    let counter = &mut shard.counters[hold.counter as usize];
+    let counter = &mut shard.counters[hold.counter];
     if let Some(rare) = &mut counter.rare {
         hold.shadowed = rare.shadow.grant(&hold, (counter.calls, counter.cost), now);
         shard.metrics.shadow_refused += u64::from(hold.shadowed);
@@ -147,7 +147,7 @@ pub(crate) fn charge(
     counter.granted += 1;
     counter.last_used = now;
     if waited > 0 {
-        counter.waits.get_or_insert_default().record(waited);
+        counter.queue().waits.record(waited);
     }
     let rule = counter.rule.take();
     let mut logs = counter.rare.is_some();

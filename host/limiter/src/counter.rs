@@ -5,7 +5,8 @@
 //! up when the book changed since, not at every acquire.
 //!
 //! Most counters have a rule and nothing else. What is rare (a shadow rule, pools, an operator's word) is behind one
-//! pointer, [`Rare`], so that the usual counter pays a look at it and eight bytes.
+//! pointer, [`Rare`], and what waiting takes behind another, [`Queue`], so that the usual counter pays a look at each and
+//! eight bytes. Its name lies in it, if it has up to 24 bytes: finding it costs no look elsewhere.
 //!
 //! A counter that equals a fresh one is dropped by its shard's sweep; until its rate history has aged out it does not
 //! equal one, so dropping never forgives quota.
@@ -17,10 +18,12 @@ use crate::lease::Hold;
 use crate::limits::{Counts, Limits};
 use crate::name::CounterKind;
 use crate::operator::Hand;
-use crate::order::Waitlist;
+use crate::order::{Parked, Waitlist};
 use crate::planted::{self, Bug};
-use crate::request::{Inline, WaiterId};
+use crate::request::{Inline, Line, WaiterId};
 use crate::shadow::Shadow;
+use crate::sweeps;
+use compact_str::CompactString;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -28,7 +31,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub(crate) struct Counter {
     /// `scope[/l1[/l2]]`, the pattern of a pool, or `scope#key`.
-    pub(crate) name: Box<str>,
+    pub(crate) name: CompactString,
     pub(crate) kind: CounterKind,
     /// Who made it, of those who share the host; 0: nobody in particular.
     pub(crate) caller: u32,
@@ -40,26 +43,32 @@ pub(crate) struct Counter {
     pub(crate) rule: Option<Arc<Rule>>,
     pub(crate) book_version: u64,
     pub(crate) histories: Histories,
-    /// The log entries that its shard has booked for it.
-    pub(crate) logged: usize,
-    pub(crate) waitlist: Waitlist,
-    /// Whose barriers stand here; see `order`.
-    pub(crate) barriers: BTreeSet<WaiterId>,
     /// Mean time that a lease is held, of those that are measured, in nanoseconds; 0: none was yet.
-    pub(crate) mean_hold: u64,
+    mean_hold: f32,
     /// When it was last charged or given back to.
     pub(crate) last_used: u64,
     pub(crate) granted: u64,
     pub(crate) refused: u32,
     /// Leases that ended with a failure or a pushback.
     pub(crate) failed: u32,
-    /// Waits of those who had to; there is none for a counter where nobody ever waited.
-    pub(crate) waits: Option<Box<Histogram>>,
+    /// There is none where nobody ever waited.
+    pub(crate) queue: Option<Box<Queue>>,
     pub(crate) rare: Option<Box<Rare>>,
-    /// Whether a sweep is due that will look at it; see `shard`.
+    /// Whether a sweep is due that will look at it, and the next in its chain; see `sweeps`.
     pub(crate) swept_later: bool,
-    /// When a refill is due that will look at its waitlist; 0: none.
+    pub(crate) next_swept: u32,
+}
+
+/// Who waits at a counter, and what waiting leaves behind. Once there, it stays until its counter goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Queue {
+    pub(crate) waitlist: Waitlist,
+    /// Whose barriers stand here; see `order`.
+    pub(crate) barriers: BTreeSet<WaiterId>,
+    /// When a refill is due that will look at the waitlist; 0: none.
     pub(crate) refill_at: u64,
+    /// Waits of those who had to.
+    pub(crate) waits: Histogram,
 }
 
 /// What few counters have.
@@ -82,18 +91,15 @@ impl Counter {
             rule: None,
             book_version: 0,
             histories: Histories::default(),
-            logged: 0,
-            waitlist: Waitlist::default(),
-            barriers: BTreeSet::new(),
-            mean_hold: 0,
+            mean_hold: 0.0,
             last_used: 0,
             granted: 0,
             refused: 0,
             failed: 0,
-            waits: None,
+            queue: None,
             rare: None,
             swept_later: false,
-            refill_at: 0,
+            next_swept: sweeps::NONE,
         };
         counter.refresh(book, 0);
         counter
@@ -162,7 +168,7 @@ impl Counter {
     /// Whether its next start opens a log that it does not have yet.
     #[inline]
     pub(crate) fn starts_a_log(&self) -> bool {
-        self.logged == 0 && self.rule.as_ref().is_some_and(|rule| !rule.spec.limits.rates.is_empty())
+        self.histories.logged() == 0 && self.rule.as_ref().is_some_and(|rule| !rule.spec.limits.rates.is_empty())
     }
 
     /// Log entries of all its windows.
@@ -203,7 +209,35 @@ impl Counter {
     #[inline]
     pub(crate) fn bars(&self, ticket: Option<u64>) -> bool {
         !planted::is(Bug::BarrierIgnored)
-            && self.barriers.first().is_some_and(|barrier| ticket.is_none_or(|ticket| barrier.ticket < ticket))
+            && self.first_barrier().is_some_and(|barrier| ticket.is_none_or(|ticket| barrier < ticket))
+    }
+
+    /// The lowest ticket that has a barrier here.
+    #[inline]
+    pub(crate) fn first_barrier(&self) -> Option<u64> {
+        self.queue.as_ref()?.barriers.first().map(|owner| owner.ticket)
+    }
+
+    /// Who waits here; `None`: nobody ever did.
+    #[inline]
+    pub(crate) fn waitlist(&self) -> Option<&Waitlist> {
+        self.queue.as_ref().map(|queue| &queue.waitlist)
+    }
+
+    /// A line, if it is parked here.
+    pub(crate) fn parked(&self, line: &Line) -> Option<&Parked> {
+        self.waitlist()?.get(line)
+    }
+
+    /// How many wait here.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waitlist().map_or(0, Waitlist::len)
+    }
+
+    /// What was made to wait here, now that somebody does.
+    pub(crate) fn queue(&mut self) -> &mut Queue {
+        self.queue.get_or_insert_default()
     }
 
     /// Nothing is held, nobody waits, no barrier stands here, and no operator has said anything that lasts.
@@ -211,14 +245,13 @@ impl Counter {
     pub(crate) fn is_idle(&self) -> bool {
         self.calls == 0
             && self.cost == 0
-            && self.waitlist.is_empty()
-            && self.barriers.is_empty()
+            && self.queue.as_ref().is_none_or(|queue| queue.waitlist.is_empty() && queue.barriers.is_empty())
             && self.rare.as_ref().is_none_or(|rare| rare.hand.is_open())
     }
 
     /// Whether a drain has come to its end.
     pub(crate) fn is_drained(&self) -> bool {
-        self.calls == 0 && self.cost == 0 && self.waitlist.is_empty()
+        self.calls == 0 && self.cost == 0 && self.waiting() == 0
     }
 
     /// When what it remembers has aged out. In the past: it has.
@@ -230,7 +263,12 @@ impl Counter {
     /// Takes the end of a hold into the mean: an exponential average that forgets after about eight.
     #[inline]
     pub(crate) fn held_for(&mut self, nanos: u64) {
-        self.mean_hold =
-            if self.mean_hold == 0 { nanos.max(1) } else { self.mean_hold - self.mean_hold / 8 + nanos / 8 };
+        let nanos = nanos.max(1) as f32;
+        self.mean_hold += if self.mean_hold == 0.0 { nanos } else { (nanos - self.mean_hold) / 8.0 };
+    }
+
+    /// How long a lease is held on the mean, in nanoseconds; 0: not known.
+    pub(crate) fn mean_hold(&self) -> u64 {
+        self.mean_hold as u64
     }
 }

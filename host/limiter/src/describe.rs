@@ -73,7 +73,7 @@ impl ShardSet<'_, '_> {
     ) -> Vec<Constraint> {
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
-            let counter = &mut self.shards[*at].counters[hold.counter as usize];
+            let counter = &mut self.shards[*at].counters[hold.counter];
             constraints_of(counter, hold, own(inline, site), waiter, now, which, &mut constraints);
         }
         constraints
@@ -173,16 +173,16 @@ fn constraints_of(
     {
         named.push((too_many_kinds(counter, now, until), true, false));
     }
-    let line = waiter.map(|(_, line)| line).filter(|line| counter.waitlist.get(line).is_some());
+    let line = waiter.map(|(_, line)| line).filter(|line| counter.parked(line).is_some());
     let stopped = line.is_some() || counter.bars(waiter.map(|(ticket, _)| ticket));
     let blocked = named.iter().any(|(_, blocks, _)| *blocks);
     // Where a rate blocks, those who wait take what it frees first.
-    let behind = newcomer && !counter.waitlist.is_empty();
+    let behind = newcomer && counter.waiting() > 0;
     // What a rate frees, those who wait take first, each a unit at least.
     let rate = named.iter().filter_map(|(found, ..)| Some((found.frees_in?, found.rate.as_ref()?.spacing()))).max();
     if needs && (stopped && !blocked || behind && rate.is_some()) {
         let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
-        let before = counter.waitlist.before(line, newcomer, now);
+        let before = counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, now));
         let mut constraint = constraint(ConstraintKind::Waitlist, u64::from(max_waiters), before as u64);
         constraint.frees_in = Some(match rate {
             Some((frees_in, spacing)) => {
@@ -205,8 +205,8 @@ fn constraints_of(
 
 /// When a slot frees up if holders last as long as they did, and those who wait go first.
 fn estimate(counter: &Counter, limit: u64) -> Duration {
-    let turns = 1 + counter.waitlist.len() as u64 / limit.max(1);
-    Duration::from_nanos(counter.mean_hold.saturating_mul(turns).clamp(*ESTIMATE.start(), *ESTIMATE.end()))
+    let turns = 1 + counter.waiting() as u64 / limit.max(1);
+    Duration::from_nanos(counter.mean_hold().saturating_mul(turns).clamp(*ESTIMATE.start(), *ESTIMATE.end()))
 }
 
 #[cfg(test)]

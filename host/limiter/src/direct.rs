@@ -80,8 +80,8 @@ impl Shard {
             let hash = if depth == 1 { scope_hash } else { self.placement.hash(name) };
             let counter = self.present(hash, name)?;
             let hold = Hold { leaf: depth == key.depth(), ..Hold::new(counter, 1, cost.get()) };
-            let found = &mut self.counters[counter as usize];
-            if !found.waitlist.is_empty()
+            let found = &mut self.counters[counter];
+            if found.waiting() > 0
                 || found.rare.is_some()
                 || found.starts_a_log() && self.log_entries >= self.limits.max_log_entries
                 || stand(found, &hold, None, None, now) != Standing::Fits
@@ -100,7 +100,7 @@ impl Shard {
         self.metrics.granted += 1;
         self.count_lease(caller.0);
         let book_version = self.book.version();
-        let slot = self.leases.insert(part) as u32;
+        let slot = self.leases.insert(part);
         Some(Taken { lease: LeaseRef { shard: self.index, slot, fence }, fence, book_version })
     }
 
@@ -112,15 +112,15 @@ impl Shard {
         if self.parked > 0 || hold_is_measured(lease.fence) {
             return false;
         }
-        match self.leases.get(lease.slot as usize) {
+        match self.leases.get(lease.slot) {
             Some(part) if part.fence == lease.fence && part.is_plain() => {}
             _ => return false,
         }
-        let part = self.leases.remove(lease.slot as usize);
+        let part = self.leases.remove(lease.slot);
         self.uncount_lease(part.caller);
         let now = self.now;
         for hold in &part.holds {
-            self.counters[hold.counter as usize].give_back(hold, now);
+            self.counters[hold.counter].give_back(hold, now);
             self.sweep_later(hold.counter, now);
         }
         true

@@ -81,7 +81,7 @@ impl ShardSet<'_, '_> {
             let one = Sites::from_slice(&[*site]);
             let constraints = self.describe(now, &one, &request.inline, None, Which::Binding);
             let shard = &mut *self.shards[site.at];
-            let counter = &mut shard.counters[site.hold.counter as usize];
+            let counter = &mut shard.counters[site.hold.counter];
             let rules = match counter.kind {
                 CounterKind::Named => shard.book.matching(&counter.name),
                 CounterKind::Pool => shard
@@ -103,9 +103,9 @@ impl ShardSet<'_, '_> {
     fn position_of(&self, request: &Request, sites: &Sites, now: u64) -> usize {
         let line = self.line_of(request, sites).map(|(line, _)| line);
         let before = sites.iter().map(|site| {
-            let counter = &self.shards[site.at].counters[site.hold.counter as usize];
-            let line = line.as_deref().filter(|line| counter.waitlist.get(line).is_some());
-            counter.waitlist.before(line, true, now)
+            let counter = &self.shards[site.at].counters[site.hold.counter];
+            let line = line.as_deref().filter(|line| counter.parked(line).is_some());
+            counter.waitlist().map_or(0, |waitlist| waitlist.before(line, true, now))
         });
         before.max().unwrap_or(0)
     }
@@ -182,8 +182,8 @@ impl ShardSet<'_, '_> {
     fn expected_ends(&self, now: u64) -> BinaryHeap<Reverse<(u64, u16, u32, u64)>> {
         let mut ends = BinaryHeap::new();
         for shard in self.shards.iter() {
-            for (slot, part) in &shard.leases {
-                let lease = LeaseRef { shard: shard.index, slot: slot as u32, fence: part.fence };
+            for (slot, part) in shard.leases.iter() {
+                let lease = LeaseRef { shard: shard.index, slot, fence: part.fence };
                 ends.push(self.expected_end(lease, now));
             }
         }
@@ -192,14 +192,14 @@ impl ShardSet<'_, '_> {
 
     fn expected_end(&self, lease: LeaseRef, now: u64) -> Reverse<(u64, u16, u32, u64)> {
         let shard = self.at(lease.shard).map(|at| &*self.shards[at]);
-        let part = shard.and_then(|shard| Some((shard, shard.leases.get(lease.slot as usize)?)));
+        let part = shard.and_then(|shard| Some((shard, shard.leases.get(lease.slot)?)));
         let at = part.map_or(now, |(shard, part)| now.max(expected_end(shard, part, now)));
         Reverse((at, lease.shard, lease.slot, lease.fence))
     }
 }
 
 fn expected_end(shard: &Shard, part: &LeasePart, now: u64) -> u64 {
-    let means = part.holds.iter().map(|hold| shard.counters[hold.counter as usize].mean_hold);
+    let means = part.holds.iter().map(|hold| shard.counters[hold.counter].mean_hold());
     let mean = means.max().filter(|mean| *mean > 0).unwrap_or(UNKNOWN_HOLD);
     let expected = part.granted_at.saturating_add(mean);
     // Who has held for longer than the mean has as long again before it.

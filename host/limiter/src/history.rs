@@ -77,6 +77,8 @@ pub(crate) struct Start {
 pub(crate) struct Histories {
     all: SmallVec<[History; 1]>,
     next_id: u32,
+    /// The log entries that the shard has booked for them.
+    logged: u32,
 }
 
 impl Histories {
@@ -125,7 +127,7 @@ impl Histories {
                 self.all.retain(|history| history.ends_at() > now);
                 let starts = match rate.mode {
                     Mode::Window => Starts::Window(Box::default()),
-                    Mode::Smooth => Starts::Smooth(Arrival { interval: rate.interval_nanos(), ..Arrival::default() }),
+                    Mode::Smooth => Starts::Smooth(Arrival::new(rate.interval_nanos())),
                 };
                 self.next_id = self.next_id.wrapping_add(1);
                 self.all.push(History { id: self.next_id, period: rate.period_nanos(), counts: rate.counts, starts });
@@ -245,6 +247,16 @@ impl Histories {
                 *arrival = arrival.at_pace(rate.interval_nanos(), changed);
             }
         }
+    }
+
+    /// The log entries that the shard has booked for them.
+    #[inline]
+    pub(crate) fn logged(&self) -> usize {
+        self.logged as usize
+    }
+
+    pub(crate) fn set_logged(&mut self, entries: usize) {
+        self.logged = u32::try_from(entries).unwrap_or(u32::MAX);
     }
 
     /// Entries of all its logs.

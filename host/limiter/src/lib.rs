@@ -42,6 +42,7 @@ mod limits;
 mod name;
 mod operator;
 mod order;
+mod pages;
 mod pattern;
 #[doc(hidden)]
 pub mod planted;
@@ -52,6 +53,7 @@ mod shard;
 mod smooth;
 mod snapshot;
 mod step;
+mod sweeps;
 mod waiting;
 mod window;
 

@@ -8,7 +8,7 @@
 
 use crate::duration::parse_duration;
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -170,12 +170,12 @@ impl Rate {
             (Mode::Smooth, None) if self.counts == Counts::Cost => Err(LimitError::BurstMissing),
             (Mode::Smooth, burst) => {
                 let period = self.period.as_nanos();
-                let spread = u128::from(self.interval_nanos()) * u128::from(self.limit.get());
+                let spread = u128::from(self.interval_nanos().get()) * u128::from(self.limit.get());
                 if (spread - period) * 1000 > period {
                     return Err(LimitError::Rounding { limit: self.limit, period: self.period });
                 }
                 let burst = burst.unwrap_or(NonZeroU32::MIN);
-                if u128::from(self.interval_nanos()) * u128::from(burst.get()) > MAX_REFILL_NANOS {
+                if u128::from(self.interval_nanos().get()) * u128::from(burst.get()) > MAX_REFILL_NANOS {
                     return Err(LimitError::BurstTooLong { burst });
                 }
                 Ok(())
@@ -191,8 +191,9 @@ impl Rate {
 
     /// Nanoseconds from one unit to the next of a smooth rate, rounded up: never more than `limit` a period.
     #[must_use]
-    pub(crate) fn interval_nanos(&self) -> u64 {
-        self.period_nanos().div_ceil(u64::from(self.limit.get()))
+    pub(crate) fn interval_nanos(&self) -> NonZeroU64 {
+        let nanos = self.period_nanos().div_ceil(u64::from(self.limit.get()));
+        NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN)
     }
 
     /// The mean time between two units.
@@ -423,7 +424,7 @@ mod tests {
         #[test]
         fn rounding_never_allows_more_than_the_limit(limit in 1u32.., nanos in 1_000_000u64..31_622_400_000_000_000) {
             let rate = Rate { mode: Mode::Smooth, ..Rate::window(NonZeroU32::new(limit).unwrap(), Duration::from_nanos(nanos)) };
-            let spread = u128::from(rate.interval_nanos()) * u128::from(limit);
+            let spread = u128::from(rate.interval_nanos().get()) * u128::from(limit);
             prop_assert!(spread >= u128::from(nanos));
             let off_by_a_thousandth = (spread - u128::from(nanos)) * 1000 > u128::from(nanos);
             prop_assert_eq!(matches!(rate.validate(), Err(LimitError::Rounding { .. })), off_by_a_thousandth);

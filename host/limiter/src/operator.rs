@@ -93,7 +93,7 @@ impl ShardSet<'_, '_> {
             return Output::Refused(self.refuse(Reason::Overloaded, vec![cap]));
         };
         let book = Arc::clone(&shard.book);
-        let counter = &mut shard.counters[slot as usize];
+        let counter = &mut shard.counters[slot];
         let hand = &mut counter.rare.get_or_insert_default().hand;
         match verb {
             Verb::Pause => hand.paused = true,
@@ -119,7 +119,7 @@ impl ShardSet<'_, '_> {
             let mut fresh = Counter::new(name.as_str(), name.kind(), 0, &book);
             return Output::Operated(Box::new(CounterSnapshot::of(&mut fresh, now)));
         };
-        let snapshot = CounterSnapshot::of(&mut shard.counters[slot as usize], now);
+        let snapshot = CounterSnapshot::of(&mut shard.counters[slot], now);
         shard.sweep_later(slot, now);
         Output::Operated(Box::new(snapshot))
     }
@@ -129,7 +129,7 @@ impl Shard {
     /// Closes the counters of a lease part for as long as was asked for, within what their rules allow: where a rule
     /// says so, and at the last part of what the request had named.
     pub(crate) fn push_back(&mut self, slot: u32, leaf: bool, asked: Duration, now: u64) {
-        let counter = &mut self.counters[slot as usize];
+        let counter = &mut self.counters[slot];
         let rule = counter.rule.as_ref().and_then(|rule| rule.spec.limits.max_pushback);
         let Some(most) = rule.or(leaf.then_some(DEFAULT_MAX_PUSHBACK)) else { return };
         let until = now.saturating_add(u64::try_from(asked.min(most).as_nanos()).unwrap_or(u64::MAX));

@@ -65,14 +65,9 @@ pub(crate) struct Parked {
     pub(crate) own: Option<Arc<Inline>>,
 }
 
-/// The lines parked at one counter. Empty, it takes no memory of its own.
+/// The lines parked at one counter. Empty, it takes no memory but its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Waitlist {
-    inner: Option<Box<Inner>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inner {
     /// By priority, highest first.
     classes: BTreeMap<Reverse<u8>, Class>,
     /// Where each line stands: its class, its key, and its head's ticket.
@@ -116,27 +111,25 @@ impl Share {
 impl Waitlist {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.inner.is_none()
+        self.places.is_empty()
     }
 
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.inner.as_ref().map_or(0, |inner| inner.waiters)
+        self.waiters
     }
 
     /// The least that any line needs here: calls and cost. Who cannot admit that admits nobody.
     pub(crate) fn least(&self) -> Option<(u32, u32)> {
-        let inner = self.inner.as_ref()?;
-        let (cost, _) = inner.costs.first_key_value()?;
-        Some((u32::from(inner.riding == 0), *cost))
+        let (cost, _) = self.costs.first_key_value()?;
+        Some((u32::from(self.riding == 0), *cost))
     }
 
     /// Parks a line.
     pub(crate) fn park(&mut self, parked: Parked, now: u64) {
-        let inner = self.inner.get_or_insert_default();
-        inner.count(&parked);
-        inner.places.insert(Arc::clone(&parked.line), parked.head);
-        let class = inner.classes.entry(Reverse(parked.line.priority)).or_default();
+        self.count(&parked);
+        self.places.insert(Arc::clone(&parked.line), parked.head);
+        let class = self.classes.entry(Reverse(parked.line.priority)).or_default();
         if class.shares.is_empty() {
             class.passed_since = now;
         }
@@ -145,31 +138,28 @@ impl Waitlist {
 
     /// Takes a line away, wherever it stands.
     pub(crate) fn take(&mut self, line: &Line) -> Option<Parked> {
-        let inner = self.inner.as_mut()?;
-        let head = inner.places.remove(line)?;
-        let class = inner.classes.get_mut(&Reverse(line.priority))?;
+        let head = self.places.remove(line)?;
+        let class = self.classes.get_mut(&Reverse(line.priority))?;
         let parked = class.take(line, head)?;
         if class.shares.is_empty() {
-            inner.classes.remove(&Reverse(line.priority));
+            self.classes.remove(&Reverse(line.priority));
         }
-        inner.uncount(&parked);
-        if inner.places.is_empty() {
-            self.inner = None;
+        self.uncount(&parked);
+        if self.places.is_empty() && self.places.capacity() > 64 {
+            self.places.shrink_to_fit();
         }
         Some(parked)
     }
 
     /// A line, as it is parked here.
     pub(crate) fn get(&self, line: &Line) -> Option<&Parked> {
-        let inner = self.inner.as_ref()?;
-        let head = inner.places.get(line)?;
-        inner.classes.get(&Reverse(line.priority))?.shares.get(&line.share)?.lines.get(head)
+        let head = self.places.get(line)?;
+        self.classes.get(&Reverse(line.priority))?.shares.get(&line.share)?.lines.get(head)
     }
 
     fn get_mut(&mut self, line: &Line) -> Option<&mut Parked> {
-        let inner = self.inner.as_mut()?;
-        let head = inner.places.get(line)?;
-        inner.classes.get_mut(&Reverse(line.priority))?.shares.get_mut(&line.share)?.lines.get_mut(head)
+        let head = self.places.get(line)?;
+        self.classes.get_mut(&Reverse(line.priority))?.shares.get_mut(&line.share)?.lines.get_mut(head)
     }
 
     /// One more waits in a line that is parked here, behind its head.
@@ -177,9 +167,7 @@ impl Waitlist {
         if let Some(parked) = self.get_mut(line) {
             parked.waiters += 1;
         }
-        if let Some(inner) = &mut self.inner {
-            inner.waiters += 1;
-        }
+        self.waiters += 1;
     }
 
     /// One less waits in a line that is parked here; its head stays.
@@ -187,32 +175,24 @@ impl Waitlist {
         if let Some(parked) = self.get_mut(line) {
             parked.waiters -= 1;
         }
-        if let Some(inner) = &mut self.inner {
-            inner.waiters -= 1;
-        }
+        self.waiters -= 1;
     }
 
     /// Moves the key of a line on, because its head was served here.
     pub(crate) fn served(&mut self, line: &Line, units: u32, now: u64) {
-        let Some(class) = self.inner.as_mut().and_then(|inner| inner.classes.get_mut(&Reverse(line.priority))) else {
-            return;
-        };
+        let Some(class) = self.classes.get_mut(&Reverse(line.priority)) else { return };
         class.passed_since = now;
         class.served(line, units);
     }
 
     /// Everybody, in the order in which they are to be looked at.
     pub(crate) fn in_order(&self, now: u64) -> impl Iterator<Item = &Parked> {
-        let inner = self.inner.as_deref();
         let overdue = |class: &Class| now.saturating_sub(class.passed_since) >= PATIENCE;
         // The one that is overdue the longest, once; then all by priority.
-        let first = inner
-            .filter(|inner| inner.classes.len() > 1)
-            .and_then(|inner| {
-                inner.classes.values().filter(|class| overdue(class)).min_by_key(|class| class.passed_since)
-            })
-            .and_then(|class| class.in_order().next());
-        let rest = inner.into_iter().flat_map(|inner| inner.classes.values().flat_map(Class::in_order));
+        let several = self.classes.len() > 1;
+        let overdue = self.classes.values().filter(|class| several && overdue(class));
+        let first = overdue.min_by_key(|class| class.passed_since).and_then(|class| class.in_order().next());
+        let rest = self.classes.values().flat_map(Class::in_order);
         first.into_iter().chain(rest.filter(move |parked| first.is_none_or(|first| first.head != parked.head)))
     }
 
@@ -236,9 +216,7 @@ impl Waitlist {
         let earlier = self.in_order(now).take_while(|parked| parked.line != own.line).map(|parked| parked.waiters);
         earlier.sum::<usize>() + if newcomer { own.waiters } else { 0 }
     }
-}
 
-impl Inner {
     fn count(&mut self, parked: &Parked) {
         self.waiters += parked.waiters;
         self.riding += usize::from(parked.calls == 0);

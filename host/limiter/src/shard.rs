@@ -10,26 +10,27 @@
 //! long as the clock does, without one number that all processors write.
 //!
 //! Timers are kept in a tree by their instant. Each kind has at most one timer for its owner: a lease that ends, a waiter
-//! that gives up, a counter whose head waits for a refill, a counter that the sweep will look at.
+//! that gives up, a counter whose head waits for a refill, a counter that the sweep will look at late (soon: `sweeps`).
 
 use crate::book::RuleBook;
 use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::lease::LeasePart;
 use crate::name::CounterKind;
+use crate::pages::Pages;
 use crate::planted::{self, Bug};
 use crate::refusal::Reason;
 use crate::request::{Caller, LeaseRef, Line, Request};
+use crate::sweeps::Sweeps;
 use crate::waiting::LineState;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::{HashMap, HashTable};
-use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// How long an idle counter is kept in case it is used again. Making one costs about ten times a use; a second would
+/// How long an idle counter is kept in case it is used again, in nanoseconds; up to 8.4 ms more. Making one costs about ten times a use; a second would
 /// spend a timer a second on every busy counter.
 pub const IDLE_KEEP: u64 = 10_000_000_000;
 
@@ -48,13 +49,13 @@ pub(crate) fn hold_is_measured(fence: u64) -> bool {
 /// Named bounds of one shard. Past them new work is refused as `overloaded`, and nothing present is touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardLimits {
-    /// Counters, about 300 bytes each; see docs/benchmarks.md.
+    /// Counters, about 180 bytes each; see docs/benchmarks.md.
     pub max_counters: usize,
     /// Waiters, about 300 bytes each.
     pub max_waiters: usize,
     /// Entries of all window logs, 16 bytes each. Past it no *new* counter starts a log.
     pub max_log_entries: usize,
-    /// Lease parts, about 170 bytes each.
+    /// Lease parts, about 160 bytes each.
     pub max_leases: usize,
 }
 
@@ -226,8 +227,8 @@ pub struct Shard {
     changes: VecDeque<(u64, u64)>,
     pub(crate) closed: bool,
     table: HashTable<u32>,
-    pub(crate) counters: Slab<Counter>,
-    pub(crate) leases: Slab<LeasePart>,
+    pub(crate) counters: Pages<Counter>,
+    pub(crate) leases: Pages<LeasePart>,
     /// Timed leases by their secret.
     pub(crate) ids: HashMap<u128, u32>,
     pub(crate) waiters: HashMap<u64, Waiter>,
@@ -235,7 +236,8 @@ pub struct Shard {
     /// Lines in the waitlists of its counters.
     pub(crate) parked: usize,
     timers: BTreeSet<(u64, Timer)>,
-    /// The instant of the first timer; the end of time when there is none.
+    sweeps: Sweeps,
+    /// The instant of the first timer or sweep; the end of time when there is none.
     pub(crate) next_due: u64,
     pub(crate) log_entries: usize,
     /// By the number of the caller; as long as the largest that ever came.
@@ -257,13 +259,14 @@ impl Shard {
             changes: VecDeque::new(),
             closed: false,
             table: HashTable::new(),
-            counters: Slab::new(),
-            leases: Slab::new(),
+            counters: Pages::new(),
+            leases: Pages::new(),
             ids: HashMap::new(),
             waiters: HashMap::new(),
             lines: HashMap::new(),
             parked: 0,
             timers: BTreeSet::new(),
+            sweeps: Sweeps::default(),
             next_due: u64::MAX,
             log_entries: 0,
             callers: Vec::new(),
@@ -300,6 +303,7 @@ impl Shard {
             && self.lines.is_empty()
             && self.parked == 0
             && self.timers.is_empty()
+            && self.sweeps.is_empty()
             && self.log_entries == 0
     }
 
@@ -321,7 +325,7 @@ impl Shard {
     #[inline]
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         let hash = self.placement.hasher.hash_one(name);
-        self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name).copied()
+        self.table.find(hash, |slot| self.counters[*slot].name == name).copied()
     }
 
     /// The counter of this name, made for `caller` if need be. `None`: there are as many as `limit` allows it already.
@@ -363,7 +367,7 @@ impl Shard {
     /// The counter of this name, if there is one, under the rule that binds it now.
     #[inline]
     pub(crate) fn present(&mut self, hash: u64, name: &str) -> Option<u32> {
-        let slot = *self.table.find(hash, |slot| &*self.counters[*slot as usize].name == name)?;
+        let slot = *self.table.find(hash, |slot| self.counters[*slot].name == name)?;
         self.refresh(slot);
         Some(slot)
     }
@@ -371,7 +375,7 @@ impl Shard {
     /// Puts a counter under the book in force.
     #[inline]
     pub(crate) fn refresh(&mut self, slot: u32) {
-        let counter = &mut self.counters[slot as usize];
+        let counter = &mut self.counters[slot];
         if counter.book_version != self.book.version() {
             let seen = counter.book_version;
             // The first change that it has not seen; of those that are no longer known, the earliest that is.
@@ -396,34 +400,32 @@ impl Shard {
         if caller != 0 {
             self.used_by(caller).counters += 1;
         }
-        let slot = u32::try_from(self.counters.insert(Counter::new(name, kind, caller, &self.book))).ok()?;
+        let slot = self.counters.insert(Counter::new(name, kind, caller, &self.book));
         let (counters, hasher) = (&self.counters, &self.placement.hasher);
-        self.table.insert_unique(hash, slot, |slot| hasher.hash_one(&*counters[*slot as usize].name));
+        self.table.insert_unique(hash, slot, |slot| hasher.hash_one(counters[*slot].name.as_str()));
         Some(slot)
     }
 
     /// Takes a counter off that equals a fresh one.
     pub(crate) fn drop_counter(&mut self, slot: u32) {
-        let counter = self.counters.remove(slot as usize);
+        let counter = self.counters.remove(slot);
         if counter.caller != 0 {
             self.used_by(counter.caller).counters -= 1;
         }
-        let hash = self.placement.hasher.hash_one(&*counter.name);
+        let hash = self.placement.hash(&counter.name);
         if let Ok(entry) = self.table.find_entry(hash, |other| *other == slot) {
             entry.remove();
         }
-        if counter.refill_at != 0 {
-            self.clear_timer(counter.refill_at, Timer::Refill { counter: slot });
+        if let Some(queue) = counter.queue.filter(|queue| queue.refill_at != 0) {
+            self.clear_timer(queue.refill_at, Timer::Refill { counter: slot });
         }
-        self.log_entries -= counter.logged;
+        self.log_entries -= counter.histories.logged();
         // Memory returns to the floor in halves: shrinking on every drop would copy the table again and again.
         if self.counters.is_empty() {
-            self.counters = Slab::new();
             self.table = HashTable::new();
         } else if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 4 {
             let (counters, hasher) = (&self.counters, &self.placement.hasher);
-            self.table.shrink_to(self.table.len() * 2, |slot| hasher.hash_one(&*counters[*slot as usize].name));
-            self.counters.shrink_to_fit();
+            self.table.shrink_to(self.table.len() * 2, |slot| hasher.hash_one(counters[*slot].name.as_str()));
         }
     }
 
@@ -438,17 +440,18 @@ impl Shard {
     }
 
     fn note_first(&mut self) {
-        self.next_due = self.timers.first().map_or(u64::MAX, |(at, _)| *at);
+        let timer = self.timers.first().map_or(u64::MAX, |(at, _)| *at);
+        self.next_due = timer.min(self.sweeps.first().unwrap_or(u64::MAX));
     }
 
     /// Sees to it that the waitlist of a counter is looked at by this instant.
     pub(crate) fn refill_by(&mut self, counter: u32, until: u64) {
-        let found = &mut self.counters[counter as usize];
-        let before = found.refill_at;
+        let queue = self.counters[counter].queue();
+        let before = queue.refill_at;
         if before != 0 && (before <= until || planted::is(Bug::SoonerRefillLost)) {
             return;
         }
-        found.refill_at = until;
+        queue.refill_at = until;
         if before != 0 {
             self.clear_timer(before, Timer::Refill { counter });
         }
@@ -461,7 +464,11 @@ impl Shard {
         if self.next_due > now {
             return None;
         }
-        let first = self.timers.pop_first().map(|(_, timer)| timer);
+        let first = if self.timers.first().is_some_and(|(at, _)| *at == self.next_due) {
+            self.timers.pop_first().map(|(_, timer)| timer)
+        } else {
+            self.sweeps.pop(&self.counters).map(|counter| Timer::Sweep { counter })
+        };
         self.note_first();
         first
     }
@@ -469,31 +476,39 @@ impl Shard {
     /// Books what the logs of a counter hold now.
     #[inline]
     pub(crate) fn book_log(&mut self, slot: u32) {
-        let counter = &mut self.counters[slot as usize];
+        let counter = &mut self.counters[slot];
         let entries = counter.log_entries();
-        self.log_entries = self.log_entries - counter.logged + entries;
-        counter.logged = entries;
+        self.log_entries = self.log_entries - counter.histories.logged() + entries;
+        counter.histories.set_logged(entries);
     }
 
     /// Sees to it that the sweep will look at a counter that has become idle.
     #[inline]
     pub(crate) fn sweep_later(&mut self, slot: u32, now: u64) {
-        let counter = &mut self.counters[slot as usize];
+        let counter = &mut self.counters[slot];
         if !counter.swept_later && counter.is_idle() {
-            counter.swept_later = true;
             let history = if planted::is(Bug::EvictionForgivesQuota) { 0 } else { counter.history_ends_at() };
-            let at = now.saturating_add(IDLE_KEEP).max(history);
+            self.sweep_at(slot, now.saturating_add(IDLE_KEEP).max(history), now);
+        }
+    }
+
+    fn sweep_at(&mut self, slot: u32, at: u64, now: u64) {
+        self.counters[slot].swept_later = true;
+        if at <= now.saturating_add(IDLE_KEEP) {
+            let due = self.sweeps.add(&mut self.counters, slot, at);
+            self.next_due = self.next_due.min(due);
+        } else {
             self.set_timer(at, Timer::Sweep { counter: slot });
         }
     }
 
     /// Looks at a counter whose sweep is due: drops it, looks again later, or leaves it to its next release.
     pub(crate) fn sweep(&mut self, slot: u32, now: u64) {
-        let counter = &mut self.counters[slot as usize];
+        let counter = &mut self.counters[slot];
         counter.swept_later = false;
         counter.forget(now);
         self.book_log(slot);
-        let counter = &mut self.counters[slot as usize];
+        let counter = &mut self.counters[slot];
         if !counter.is_idle() {
             return;
         }
@@ -501,8 +516,7 @@ impl Shard {
         if at <= now || planted::is(Bug::EvictionForgivesQuota) {
             self.drop_counter(slot);
         } else {
-            counter.swept_later = true;
-            self.set_timer(at, Timer::Sweep { counter: slot });
+            self.sweep_at(slot, at, now);
         }
     }
 

@@ -15,7 +15,7 @@ use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 use std::cell::Cell;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 /// What a smooth rate says to `units` more.
@@ -30,19 +30,24 @@ pub(crate) enum Verdict {
 }
 
 /// What a smooth rate remembers: when its next unit would be on time, at so many nanoseconds a unit.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     /// 0 when it was never used.
     pub(crate) at: u64,
-    pub(crate) interval: u64,
+    pub(crate) interval: NonZeroU64,
     /// Units ever started.
     pub(crate) started: u64,
 }
 
 impl Arrival {
+    /// Of a rate that was never used.
+    pub(crate) fn new(interval: NonZeroU64) -> Self {
+        Self { at: 0, interval, started: 0 }
+    }
+
     /// Adds units that nobody asked about, so that the next ones come later.
     pub(crate) fn push(&mut self, units: u64, now: u64) {
-        let time = u128::from(units) * u128::from(self.interval);
+        let time = u128::from(units) * u128::from(self.interval.get());
         self.at = u64::try_from(u128::from(self.at.max(now)) + time).unwrap_or(u64::MAX);
         self.started += units;
     }
@@ -54,24 +59,24 @@ impl Arrival {
     /// the backlog reach further back than that says: a refund is never too much, and at most that much too little.
     pub(crate) fn refund(&mut self, number: u64, units: u64, now: u64) -> u64 {
         let ahead = self.at.saturating_sub(now);
-        if self.interval == 0 || ahead == 0 {
+        if ahead == 0 {
             return 0;
         }
         // Whole units that have not begun to drain.
         let backlog = ahead / self.interval;
         let undrained = number.saturating_sub(self.started.saturating_sub(backlog));
         let refunded = units.min(undrained);
-        self.at -= refunded * self.interval;
+        self.at -= refunded * self.interval.get();
         refunded
     }
 
     /// What it is at another pace from `now` on: the units that are still to drain stay, and drain at that pace.
-    pub(crate) fn at_pace(self, interval: u64, now: u64) -> Self {
+    pub(crate) fn at_pace(self, interval: NonZeroU64, now: u64) -> Self {
         let ahead = u128::from(self.at.saturating_sub(now));
-        if ahead == 0 || self.interval == 0 || self.interval == interval {
+        if ahead == 0 || self.interval == interval {
             return Self { interval, ..self };
         }
-        let ahead = (ahead * u128::from(interval)).div_ceil(u128::from(self.interval));
+        let ahead = (ahead * u128::from(interval.get())).div_ceil(u128::from(self.interval.get()));
         Self { at: now.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX)), interval, ..self }
     }
 }
@@ -113,7 +118,7 @@ pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Ver
         // Asked here: `governor` multiplies before it compares, and a large cost would overflow.
         return Verdict::Never;
     }
-    let interval = Duration::from_nanos(rate.interval_nanos());
+    let interval = Duration::from_nanos(rate.interval_nanos().get());
     let Some(quota) = Quota::with_period(interval) else { return Verdict::Never };
     let quota = quota.allow_burst(burst);
     let limiter: RateLimiter<NotKeyed, Lent, Now, NoOpMiddleware<Nanos>> =
@@ -128,7 +133,7 @@ pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Ver
 
 /// How many units of the burst are in use at `now`, rounded up.
 pub(crate) fn used(rate: &Rate, arrival: u64, now: u64) -> u64 {
-    arrival.saturating_sub(now).div_ceil(rate.interval_nanos().max(1))
+    arrival.saturating_sub(now).div_ceil(rate.interval_nanos().get())
 }
 
 #[cfg(test)]

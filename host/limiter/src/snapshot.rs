@@ -89,7 +89,7 @@ impl CounterSnapshot {
             })
             .collect();
         let quantile = |share| {
-            Duration::from_nanos(counter.waits.as_ref().map_or(0, |waits| waits.quantile(share, counter.granted)))
+            Duration::from_nanos(counter.queue.as_ref().map_or(0, |queue| queue.waits.quantile(share, counter.granted)))
         };
         let hand = counter.rare.as_ref().map(|rare| &rare.hand);
         let pinned = hand.and_then(|hand| hand.pinned.as_ref()).map(|rule| rule.spec.limits.clone());
@@ -115,8 +115,8 @@ impl CounterSnapshot {
             cost: counter.cost,
             concurrency: rule.as_ref().and_then(|rule| rule.spec.limits.concurrency),
             rates,
-            waiting: counter.waitlist.len(),
-            barrier: counter.barriers.first().map(|owner| owner.ticket),
+            waiting: counter.waiting(),
+            barrier: counter.first_barrier(),
             granted: counter.granted,
             refused: u64::from(counter.refused),
             failed: u64::from(counter.failed),

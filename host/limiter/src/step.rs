@@ -281,7 +281,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
                 }
             }
             Timer::Refill { counter } => {
-                self.shards[at].counters[counter as usize].refill_at = 0;
+                self.shards[at].counters[counter].queue().refill_at = 0;
                 self.serve(at, counter, now, effects);
             }
             Timer::Deadline { ticket } => self.deadline(ticket, at, now, effects),
@@ -309,16 +309,15 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             shard.lines.clear();
             shard.parked = 0;
             let (now, index) = (shard.now, shard.index);
-            let mut emptied: SmallVec<[u32; 8]> = SmallVec::new();
-            for (slot, counter) in &mut shard.counters {
-                if !counter.waitlist.is_empty() || !counter.barriers.is_empty() {
-                    counter.waitlist = Waitlist::default();
-                    counter.barriers.clear();
-                    emptied.push(slot as u32);
+            let mut emptied: SmallVec<[(u32, u64); 8]> = SmallVec::new();
+            for (slot, counter) in shard.counters.iter_mut() {
+                if let Some(queue) = &mut counter.queue {
+                    queue.waitlist = Waitlist::default();
+                    queue.barriers.clear();
+                    emptied.push((slot, std::mem::take(&mut queue.refill_at)));
                 }
             }
-            for counter in emptied {
-                let refill = std::mem::take(&mut shard.counters[counter as usize].refill_at);
+            for (counter, refill) in emptied {
                 if refill != 0 {
                     shard.clear_timer(refill, Timer::Refill { counter });
                 }
@@ -343,11 +342,11 @@ impl<'s, 'a> ShardSet<'s, 'a> {
                 .counters
                 .iter()
                 .filter(|(_, counter)| counter.name.starts_with(prefix))
-                .map(|(slot, _)| slot as u32)
+                .map(|(slot, _)| slot)
                 .collect();
             for slot in found {
                 shard.refresh(slot);
-                snapshots.push(CounterSnapshot::of(&mut shard.counters[slot as usize], now));
+                snapshots.push(CounterSnapshot::of(&mut shard.counters[slot], now));
             }
         }
         Output::Counters(snapshots)

@@ -14,7 +14,7 @@ use crate::describe::Which;
 use crate::lease::Hold;
 use crate::limits::Counts;
 use crate::name::CounterKind;
-use crate::order::{MAX_PASSES, Parked};
+use crate::order::{MAX_PASSES, Parked, Waitlist};
 use crate::planted::{self, Bug};
 use crate::refusal::Reason;
 use crate::request::{Inline, Line, Request, WaiterId};
@@ -61,7 +61,7 @@ impl ShardSet<'_, '_> {
 
     /// The counter where the line of a newcomer waits, if it does. Looked for only where anybody waits.
     pub(crate) fn line_of(&self, request: &Request, sites: &Sites) -> Option<(Arc<Line>, usize)> {
-        let nobody = |site: &Site| self.shards[site.at].counters[site.hold.counter as usize].waitlist.is_empty();
+        let nobody = |site: &Site| self.shards[site.at].counters[site.hold.counter].waiting() == 0;
         if request.lend_from.is_some() || sites.iter().all(nobody) {
             return None;
         }
@@ -92,7 +92,7 @@ impl ShardSet<'_, '_> {
             state.tickets.insert(ticket);
             let (parked, counter) = state.spot;
             if let Some(at) = self.at(parked) {
-                self.shards[at].counters[counter as usize].waitlist.joined(&line);
+                self.shards[at].counters[counter].queue().waitlist.joined(&line);
             }
             return id;
         }
@@ -107,7 +107,7 @@ impl ShardSet<'_, '_> {
         let Some(at) = self.at(spot.0) else { return };
         let shard = &mut *self.shards[at];
         shard.parked += 1;
-        shard.counters[spot.1 as usize].waitlist.park(parked, now);
+        shard.counters[spot.1].queue().waitlist.park(parked, now);
         if let Some(until) = until {
             shard.refill_by(spot.1, until);
         }
@@ -117,11 +117,11 @@ impl ShardSet<'_, '_> {
         let at = self.at(spot.0)?;
         let shard = &mut *self.shards[at];
         // A shard that has been closed has let go of it.
-        let counter = shard.counters.get_mut(spot.1 as usize)?;
-        let parked = counter.waitlist.take(line)?;
+        let queue = shard.counters.get_mut(spot.1)?.queue.as_mut()?;
+        let parked = queue.waitlist.take(line)?;
         shard.parked -= 1;
-        if counter.waitlist.is_empty() && counter.refill_at != 0 {
-            let at = std::mem::take(&mut counter.refill_at);
+        if queue.waitlist.is_empty() && queue.refill_at != 0 {
+            let at = std::mem::take(&mut queue.refill_at);
             shard.clear_timer(at, Timer::Refill { counter: spot.1 });
         }
         shard.sweep_later(spot.1, now);
@@ -165,21 +165,21 @@ impl ShardSet<'_, '_> {
             }
         }
         // It may have been dropped as unused only by a sweep, never here.
-        if self.shards[at].counters.contains(counter as usize) {
+        if self.shards[at].counters.contains(counter) {
             self.shards[at].sweep_later(counter, now);
         }
     }
 
     /// The first line in the order of a counter that fits there; or when time alone may let one fit.
     fn next(&mut self, at: usize, counter: u32, tried: &[WaiterId], now: u64) -> (Option<Parked>, Option<u64>) {
-        let Some(found) = self.shards[at].counters.get_mut(counter as usize) else { return (None, None) };
-        let Some((calls, cost)) = found.waitlist.least() else { return (None, None) };
+        let Some(found) = self.shards[at].counters.get_mut(counter) else { return (None, None) };
+        let Some((calls, cost)) = found.waitlist().and_then(Waitlist::least) else { return (None, None) };
         let least = Hold::new(counter, calls, cost);
         if let Standing::Blocked(until) = stand(found, &least, None, Some(0), now) {
             return (None, until);
         }
         // Taken out while its counter is asked.
-        let waitlist = std::mem::take(&mut found.waitlist);
+        let waitlist = std::mem::take(&mut found.queue().waitlist);
         let mut soonest: Option<u64> = None;
         let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head)).find(|parked| {
             let hold = Hold::new(counter, parked.calls, parked.cost);
@@ -193,7 +193,7 @@ impl ShardSet<'_, '_> {
             }
         });
         let next = next.cloned();
-        found.waitlist = waitlist;
+        found.queue().waitlist = waitlist;
         (next, soonest)
     }
 
@@ -208,8 +208,8 @@ impl ShardSet<'_, '_> {
         let Some(waiter) = self.shards[origin].waiters.remove(&ticket) else {
             // Its origin has been closed.
             let spot = self.shards.iter().enumerate().find_map(|(at, shard)| {
-                let counter = shard.counters.iter().find(|(_, counter)| counter.waitlist.get(&parked.line).is_some());
-                counter.map(|(counter, _)| (self.shards[at].index, counter as u32))
+                let counter = shard.counters.iter().find(|(_, counter)| counter.parked(&parked.line).is_some());
+                counter.map(|(counter, _)| (self.shards[at].index, counter))
             });
             if let Some(spot) = spot {
                 self.unpark(&parked.line, spot, now);
@@ -279,14 +279,14 @@ impl ShardSet<'_, '_> {
     /// Moves the share of a line on at the counter that it was parked at.
     fn charge_share(&mut self, line: &Arc<Line>, request: &Request, units: u32, now: u64) {
         let Some((at, counter)) = self.place_of(line) else { return };
-        let counter = &mut self.shards[at].counters[counter as usize];
-        let own = counter.waitlist.get(line).and_then(|parked| parked.own.as_ref());
+        let counter = &mut self.shards[at].counters[counter];
+        let own = counter.parked(line).and_then(|parked| parked.own.as_ref());
         let counts_cost = Counter::limits(counter.rule.as_ref(), own).is_some_and(|limits| {
             limits.concurrency.is_some_and(|concurrency| concurrency.counts == Counts::Cost)
                 || limits.rates.iter().any(|rate| rate.counts == Counts::Cost)
         });
         let cost = if counts_cost { request.cost.get() } else { 1 };
-        counter.waitlist.served(line, cost.saturating_mul(units), now);
+        counter.queue().waitlist.served(line, cost.saturating_mul(units), now);
     }
 
     fn place_of(&self, line: &Line) -> Option<(usize, u32)> {
@@ -313,9 +313,9 @@ impl ShardSet<'_, '_> {
         let next = state.tickets.first().copied();
         if !was_head {
             if let Some(at) = self.at(spot.0)
-                && let Some(counter) = self.shards[at].counters.get_mut(spot.1 as usize)
+                && let Some(counter) = self.shards[at].counters.get_mut(spot.1)
             {
-                counter.waitlist.left(&waiter.line);
+                counter.queue().waitlist.left(&waiter.line);
             }
             return;
         }
@@ -341,8 +341,8 @@ impl ShardSet<'_, '_> {
 
     fn lower(&mut self, owner: WaiterId, spot: Spot, now: u64, work: &mut Work) {
         let Some(at) = self.at(spot.0) else { return };
-        let Some(counter) = self.shards[at].counters.get_mut(spot.1 as usize) else { return };
-        counter.barriers.remove(&owner);
+        let Some(counter) = self.shards[at].counters.get_mut(spot.1) else { return };
+        counter.queue().barriers.remove(&owner);
         self.shards[at].sweep_later(spot.1, now);
         work.push(spot);
     }
@@ -363,14 +363,14 @@ impl ShardSet<'_, '_> {
         let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
         let (mut rate, mut closed) = (false, false);
         for site in sites {
-            let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
+            let counter = &mut self.shards[site.at].counters[site.hold.counter];
             let standing = stand(counter, &site.hold, own(inline, site), Some(ticket), now);
             closed |= standing != Standing::Fits && counter.is_closed();
             rate |= matches!(standing, Standing::Blocked(Some(_)));
         }
         if !closed {
             for site in sites {
-                let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
+                let counter = &mut self.shards[site.at].counters[site.hold.counter];
                 if !rate || stand(counter, &site.hold, own(inline, site), Some(ticket), now) != Standing::Fits {
                     wanted.push(self.spot(site));
                 }
@@ -381,7 +381,7 @@ impl ShardSet<'_, '_> {
         let before = std::mem::replace(&mut state.barrier, wanted.clone());
         for spot in &wanted {
             if let Some(at) = self.at(spot.0) {
-                self.shards[at].counters[spot.1 as usize].barriers.insert(owner);
+                self.shards[at].counters[spot.1].queue().barriers.insert(owner);
             }
         }
         for spot in before.into_iter().filter(|spot| !wanted.contains(spot)) {
@@ -392,11 +392,9 @@ impl ShardSet<'_, '_> {
     /// Counts a grant at each of its counters against who is first in order there and came earlier.
     pub(crate) fn count_passes(&mut self, sites: &Sites, ticket: Option<u64>, now: u64, effects: &mut Vec<Effect>) {
         for site in sites {
-            let counter = &mut self.shards[site.at].counters[site.hold.counter as usize];
-            if counter.waitlist.is_empty() {
-                continue;
-            }
-            if let Some(parked) = counter.waitlist.passed(ticket.unwrap_or(u64::MAX), now) {
+            let counter = &mut self.shards[site.at].counters[site.hold.counter];
+            let Some(queue) = &mut counter.queue else { continue };
+            if let Some(parked) = queue.waitlist.passed(ticket.unwrap_or(u64::MAX), now) {
                 let shards = self.shards_of_line(&parked.line);
                 effects.push(retry(&parked, shards));
             }
@@ -425,7 +423,7 @@ impl ShardSet<'_, '_> {
             return Output::Done;
         }
         let Some((at, counter)) = self.place_of(&line) else { return Output::Gone };
-        let parked = self.shards[at].counters[counter as usize].waitlist.get(&line).cloned();
+        let parked = self.shards[at].counters[counter].parked(&line).cloned();
         let mut work = Work::new();
         // Looked at first, fitting or not: it may be about to raise its barrier.
         if let Some(parked) = parked.filter(|parked| parked.head == waiter && parked.passes >= MAX_PASSES) {
@@ -462,7 +460,7 @@ impl ShardSet<'_, '_> {
         let inline = &found.request.inline;
         let constraints = self.describe(now, &sites, inline, Some((waiter.ticket, &found.line)), which);
         if let Some((at, counter)) = self.place_of(&found.line) {
-            let counter = &mut self.shards[at].counters[counter as usize];
+            let counter = &mut self.shards[at].counters[counter];
             counter.refused = counter.refused.saturating_add(1);
         }
         let refusal = self.refuse(reason, constraints);
@@ -500,7 +498,7 @@ impl ShardSet<'_, '_> {
             for (_, line) in barred {
                 let parked = self
                     .place_of(&line)
-                    .and_then(|(at, counter)| self.shards[at].counters[counter as usize].waitlist.get(&line).cloned());
+                    .and_then(|(at, counter)| self.shards[at].counters[counter].parked(&line).cloned());
                 if let Some(parked) = parked {
                     self.look(&parked, now, effects, &mut work);
                 }
@@ -509,18 +507,18 @@ impl ShardSet<'_, '_> {
         }
         // Whose pool is no longer one may be parked at a counter that is none of its own.
         for (shard, counter) in spots.iter().copied().collect::<Vec<_>>() {
-            let Some(at) = self.at(shard).filter(|at| self.shards[*at].counters.contains(counter as usize)) else {
+            let Some(at) = self.at(shard).filter(|at| self.shards[*at].counters.contains(counter)) else {
                 continue;
             };
             self.shards[at].refresh(counter);
-            let found = &self.shards[at].counters[counter as usize];
+            let found = &self.shards[at].counters[counter];
             if found.kind != CounterKind::Pool || found.rule.is_some() {
                 continue;
             }
             // Each look ends a head or moves its line to a counter that is its own.
-            for _ in 0..found.waitlist.len() {
-                let waitlist = &self.shards[at].counters[counter as usize].waitlist;
-                let Some(parked) = waitlist.in_order(now).next().cloned() else { break };
+            for _ in 0..found.waiting() {
+                let waitlist = self.shards[at].counters[counter].waitlist();
+                let Some(parked) = waitlist.and_then(|waitlist| waitlist.in_order(now).next()).cloned() else { break };
                 self.look(&parked, now, effects, &mut work);
             }
         }

@@ -489,6 +489,6 @@ fn counters_stay_until_the_last_lease_at_them_has_ended() {
     let kept: Vec<&str> = scopes.into_iter().filter(|scope| bench.counter(scope).is_some()).collect();
     assert!(!held.is_empty() && held == kept, "{held:?} of {kept:?}");
     bench.step(Input::Release { lease: *last, outcome: Outcome::Ok });
-    bench.at(bench.now + IDLE_KEEP);
+    bench.at(bench.now + 2 * IDLE_KEEP);
     assert!(bench.limiter.shards().iter().all(Shard::is_empty), "{:?}", bench.limiter);
 }
