@@ -2,7 +2,7 @@
 //!
 //! Over 600 lines, because the handle has many doors; behind each is a step of the limiter and little else.
 
-use crate::acquire::{Acquire, AcquireBatch, Begun, Leases, Pending, Secrets, Started, TimedLease, only};
+use crate::acquire::{Acquire, AcquireBatch, Begun, Pending, Secrets, Started, TimedLease, only};
 use crate::cell::{Cell, NEVER, Wait};
 use crate::clock::Clock;
 use crate::keys::{AcquireTimed, AcquireTimedBatch, Keys};
@@ -203,6 +203,7 @@ impl Engine {
             return Err(Refusal::new(Reason::Invalid));
         }
         match self.begin(request, true, &[]) {
+            Begun::Granted(lease) => Ok(Started::Granted(lease)),
             Begun::Ended(outcome) => only(outcome).map(Started::Granted),
             Begun::Waiting { waiter, shards, wait } => {
                 Ok(Started::Waiting(Acquire::waiting(self.clone(), waiter, shards, wait)))
@@ -219,7 +220,12 @@ impl Engine {
         if request.count.get() > 1 {
             return Err(Refusal::new(Reason::Invalid));
         }
-        only(self.try_all(request))
+        match self.begin(request, false, &[]) {
+            Begun::Granted(lease) => Ok(lease),
+            Begun::Ended(outcome) => only(outcome),
+            // Never: it was not to wait.
+            Begun::Waiting { .. } => Err(Refusal::new(Reason::Limited)),
+        }
     }
 
     /// As [`Self::try_acquire`] for a batch.
@@ -227,13 +233,9 @@ impl Engine {
     /// # Errors
     /// A [`Refusal`].
     pub fn try_acquire_batch(&self, request: &Request) -> Result<Vec<Lease>, Refusal> {
-        self.try_all(request).map(SmallVec::into_vec)
-    }
-
-    #[inline]
-    fn try_all(&self, request: &Request) -> Result<Leases, Refusal> {
         match self.begin(request, false, &[]) {
-            Begun::Ended(outcome) => outcome,
+            Begun::Granted(lease) => Ok(vec![lease]),
+            Begun::Ended(outcome) => outcome.map(SmallVec::into_vec),
             // Never: it was not to wait.
             Begun::Waiting { .. } => Err(Refusal::new(Reason::Limited)),
         }
@@ -519,7 +521,9 @@ impl Engine {
     /// Decides a request: at once, or by writing it down to wait.
     #[inline]
     pub(crate) fn begin(&self, request: &Request, wait: bool, secrets: &[u128]) -> Begun {
-        if request.validate().is_err() || request.idempotency_key.is_some() && secrets.is_empty() {
+        let direct = if secrets.is_empty() { request.direct() } else { None };
+        if direct.is_none() && (request.validate().is_err() || request.idempotency_key.is_some() && secrets.is_empty())
+        {
             return Begun::Ended(Err(Refusal::new(Reason::Invalid)));
         }
         let input = Input::Acquire { request, wait, secrets };
@@ -533,12 +537,11 @@ impl Engine {
             let cell = &self.core.cells[usize::from(index)];
             let mut shard = cell.lock();
             let now = self.core.clock.now();
-            if secrets.is_empty()
-                && let Some((key, cost)) = request.direct()
+            if let Some((key, cost)) = direct
                 && let Some(taken) = shard.take(now, key, hash, cost, request.caller)
             {
                 drop(shard);
-                return Begun::Ended(Ok(Leases::from_buf([Lease::taken(Arc::clone(cell), taken)])));
+                return Begun::Granted(Lease::taken(Arc::clone(cell), taken));
             }
             let output = cell.step_locked(shard, now, input.clone(), |cell, output| {
                 if let Output::Waiting(waiter) = output {
@@ -549,7 +552,7 @@ impl Engine {
             });
             return match (output, waiting) {
                 (Output::Granted(grant), _) if grant.more.is_empty() => {
-                    Begun::Ended(Ok(Leases::from_buf([Lease::in_cell(Some(Arc::clone(cell)), grant)])))
+                    Begun::Granted(Lease::in_cell(Some(Arc::clone(cell)), grant))
                 }
                 (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::all(&self.core, grant))),
                 (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards: SmallVec::from_slice(&[index]), wait },

@@ -9,7 +9,7 @@ use crate::acquire::{Standing, stand};
 use crate::commit::charge;
 use crate::lease::{Hold, LeasePart};
 use crate::name::ScopedKey;
-use crate::request::{Caller, Grant, LeaseRef, Request};
+use crate::request::{Caller, Grant, LeaseRef, MAX_WEIGHT, Request};
 use crate::shard::{Shard, hold_is_measured};
 use smallvec::SmallVec;
 use std::num::NonZeroU32;
@@ -39,7 +39,7 @@ impl From<Taken> for Grant {
 }
 
 impl Request {
-    /// The key and cost of a request that can go the short way: one scope, no loan, no end, no batch.
+    /// The key and cost of a valid request that can go the short way: one scope, no loan, no end, no batch.
     #[inline]
     #[must_use]
     pub fn direct(&self) -> Option<(&ScopedKey, NonZeroU32)> {
@@ -48,7 +48,10 @@ impl Request {
                 if self.inline.is_empty()
                     && self.lend_from.is_none()
                     && self.lease_time.is_none()
-                    && self.count == NonZeroU32::MIN =>
+                    && self.idempotency_key.is_none()
+                    && self.count == NonZeroU32::MIN
+                    && self.least == NonZeroU32::MIN
+                    && self.weight.get() <= MAX_WEIGHT =>
             {
                 Some((key, self.cost))
             }
@@ -100,7 +103,7 @@ impl Shard {
         self.metrics.granted += 1;
         self.count_lease(caller.0);
         let book_version = self.book.version();
-        let slot = self.leases.insert(part);
+        let slot = self.leases.insert(part) as u32;
         Some(Taken { lease: LeaseRef { shard: self.index, slot, fence }, fence, book_version })
     }
 
@@ -112,11 +115,11 @@ impl Shard {
         if self.parked > 0 || hold_is_measured(lease.fence) {
             return false;
         }
-        match self.leases.get(lease.slot) {
+        match self.leases.get(lease.slot as usize) {
             Some(part) if part.fence == lease.fence && part.is_plain() => {}
             _ => return false,
         }
-        let part = self.leases.remove(lease.slot);
+        let part = self.leases.remove(lease.slot as usize);
         self.uncount_lease(part.caller);
         let now = self.now;
         for hold in &part.holds {

@@ -27,7 +27,7 @@ impl ShardSet<'_, '_> {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let lease = LeaseRef { shard: self.shards[at].index, slot, fence };
-        let stale = |shard: &Shard| shard.leases.contains(slot) && planted::is(Bug::StaleReleaseEndsAnother);
+        let stale = |shard: &Shard| shard.leases.contains(slot as usize) && planted::is(Bug::StaleReleaseEndsAnother);
         if self.part(lease).is_none() && !stale(self.shards[at]) {
             return false;
         }
@@ -35,7 +35,7 @@ impl ShardSet<'_, '_> {
             self.note_outcome(lease, outcome, now);
         }
         let shard = &mut *self.shards[at];
-        let part = shard.leases.remove(slot);
+        let part = shard.leases.remove(slot as usize);
         shard.uncount_lease(part.caller);
         if part.ends_at != 0 {
             shard.clear_timer(part.ends_at, Timer::Expiry { slot, fence });
@@ -45,7 +45,7 @@ impl ShardSet<'_, '_> {
         }
         let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
         if let Some((lender, fence)) = part.lender()
-            && let Some(lender) = shard.leases.get_mut(lender).filter(|lender| lender.fence == fence)
+            && let Some(lender) = shard.leases.get_mut(lender as usize).filter(|lender| lender.fence == fence)
         {
             lender.set_loan(None);
             // Who waits to ride on the lender may do so at any of its counters now.
@@ -54,7 +54,7 @@ impl ShardSet<'_, '_> {
         let loan = part.loan();
         let mut holds = part.holds;
         if let Some((borrower, fence)) = loan
-            && let Some(borrower) = shard.leases.get_mut(borrower).filter(|borrower| borrower.fence == fence)
+            && let Some(borrower) = shard.leases.get_mut(borrower as usize).filter(|borrower| borrower.fence == fence)
         {
             hand_over(&mut holds, borrower);
         }
@@ -67,6 +67,9 @@ impl ShardSet<'_, '_> {
             }
             shard.sweep_later(hold.counter, now);
         }
+        if shard.leases.is_empty() && shard.leases.capacity() > 64 {
+            shard.leases.shrink_to_fit();
+        }
         // Serving one counter can move waiters to another, never drop it: it was held a moment ago, so a sweep is due.
         if self.shards[at].parked > 0 && !planted::is(Bug::ReleaseWakesNobody) {
             for counter in freed {
@@ -78,7 +81,7 @@ impl ShardSet<'_, '_> {
 
     pub(crate) fn find(&self, id: LeaseId) -> Output {
         let Some(shard) = self.shards.iter().find(|shard| shard.index == id.shard) else { return Output::Gone };
-        let found = shard.ids.get(&id.secret).and_then(|slot| Some((*slot, shard.leases.get(*slot)?)));
+        let found = shard.ids.get(&id.secret).and_then(|slot| Some((*slot, shard.leases.get(*slot as usize)?)));
         match found {
             Some((slot, part)) => Output::Found(part.parts(LeaseRef { shard: id.shard, slot, fence: part.fence })),
             None => Output::Gone,
@@ -96,7 +99,7 @@ impl ShardSet<'_, '_> {
                 continue;
             }
             let shard = &mut *self.shards[at];
-            let found = shard.leases.get(part.slot).filter(|found| found.fence == part.fence);
+            let found = shard.leases.get(part.slot as usize).filter(|found| found.fence == part.fence);
             let Some(holds) = found.map(|found| found.holds.clone()) else { continue };
             for hold in &holds {
                 let counter = &mut shard.counters[hold.counter];
@@ -115,7 +118,7 @@ impl ShardSet<'_, '_> {
     }
 
     fn part(&self, lease: LeaseRef) -> Option<&LeasePart> {
-        let found = self.shards[self.position(lease.shard)].leases.get(lease.slot);
+        let found = self.shards[self.position(lease.shard)].leases.get(lease.slot as usize);
         found.filter(|part| part.fence == lease.fence)
     }
 
@@ -129,7 +132,7 @@ impl ShardSet<'_, '_> {
         for lease in parts {
             let at = self.position(lease.shard);
             let shard = &mut *self.shards[at];
-            let before = std::mem::replace(&mut shard.leases[lease.slot].ends_at, end);
+            let before = std::mem::replace(&mut shard.leases[lease.slot as usize].ends_at, end);
             let timer = Timer::Expiry { slot: lease.slot, fence: lease.fence };
             shard.clear_timer(before, timer);
             shard.set_timer(end, timer);
@@ -149,10 +152,10 @@ impl ShardSet<'_, '_> {
             let at = self.position(lease.shard);
             let shard = &mut *self.shards[at];
             // Taken out while its counters change.
-            let part = &mut shard.leases[lease.slot];
+            let part = &mut shard.leases[lease.slot as usize];
             let (loan, mut holds) = (part.loan(), std::mem::take(&mut part.holds));
             let mut rest = part.rest.take();
-            let borrower = loan.and_then(|(slot, _)| shard.leases.get(slot));
+            let borrower = loan.and_then(|(slot, _)| shard.leases.get(slot as usize));
             let lent: SmallVec<[(u32, u32); 3]> = borrower.map_or_else(SmallVec::new, |borrower| {
                 borrower.holds.iter().map(|hold| (hold.counter, hold.lent_cost)).collect()
             });
@@ -166,7 +169,7 @@ impl ShardSet<'_, '_> {
                 shard.book_log(hold.counter);
                 freed.push((lease.shard, hold.counter));
             }
-            let part = &mut shard.leases[lease.slot];
+            let part = &mut shard.leases[lease.slot as usize];
             (part.holds, part.rest) = (holds, rest);
         }
         // An overrun too: whoever waits to ride on the lease may ride on more of it now.

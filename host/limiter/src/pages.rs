@@ -1,7 +1,8 @@
 //! A slab in pages: what lies in it never moves as it grows.
 //!
 //! One vector that doubles would copy everything it holds while its shard is locked, and take up to twice what it needs.
-//! Pages of [`PAGE`] cost one more look-up, copy a page at most, and give their memory back one by one as they empty.
+//! Pages of [`PAGE`] cost one more look-up, copy a page at most, and give their memory back one by one as they empty, but
+//! for the last that did: what comes and goes at the edge of a page asks nothing of the allocator.
 
 use slab::Slab;
 use std::ops::{Index, IndexMut};
@@ -15,12 +16,14 @@ pub(crate) struct Pages<T> {
     pages: Vec<Slab<T>>,
     /// Pages with room, the one to fill next at the end; among them all that are empty.
     room: Vec<u32>,
+    /// The page that emptied last: no other empty one has memory.
+    emptied: usize,
     len: usize,
 }
 
 impl<T> Pages<T> {
     pub(crate) const fn new() -> Self {
-        Self { pages: Vec::new(), room: Vec::new(), len: 0 }
+        Self { pages: Vec::new(), room: Vec::new(), emptied: 0, len: 0 }
     }
 
     #[inline]
@@ -61,12 +64,19 @@ impl<T> Pages<T> {
         if self.pages[page].len() == PAGE - 1 {
             self.room.push(page as u32);
         }
-        if self.len == 0 {
-            *self = Self::new();
-        } else if self.pages[page].is_empty() {
-            self.pages[page] = Slab::new();
+        if self.pages[page].is_empty() {
+            self.note_empty(page);
         }
         value
+    }
+
+    fn note_empty(&mut self, page: usize) {
+        let before = std::mem::replace(&mut self.emptied, page);
+        if self.len == 0 && self.pages.len() > 1 {
+            *self = Self::new();
+        } else if before != page && self.pages[before].is_empty() {
+            self.pages[before] = Slab::new();
+        }
     }
 
     #[inline]
@@ -162,9 +172,12 @@ mod tests {
         let slots: Vec<u32> = (0..3 * PAGE as u32).map(|value| pages.insert(value)).collect();
         assert_eq!(slots, (0..3 * PAGE as u32).collect::<Vec<_>>());
         slots[..2 * PAGE].iter().for_each(|slot| assert_eq!(pages.remove(*slot), *slot));
-        assert_eq!(pages.pages[0].capacity() + pages.pages[1].capacity(), 0);
+        assert_eq!(pages.pages[0].capacity(), 0);
+        assert_eq!(pages.pages[1].capacity(), PAGE, "the last to empty keeps its memory");
         // Room is filled up before a page is added.
         (0..2 * PAGE as u32).for_each(|value| assert!(pages.insert(value) < 2 * PAGE as u32));
         assert_eq!(pages.pages.len(), 3);
+        (0..3 * PAGE as u32).for_each(|slot| drop(pages.remove(slot)));
+        assert_eq!((pages.pages.capacity(), pages.room.capacity()), (0, 0));
     }
 }

@@ -25,6 +25,7 @@ use crate::sweeps::Sweeps;
 use crate::waiting::LineState;
 use foldhash::fast::SeedableRandomState;
 use hashbrown::{HashMap, HashTable};
+use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
@@ -228,7 +229,7 @@ pub struct Shard {
     pub(crate) closed: bool,
     table: HashTable<u32>,
     pub(crate) counters: Pages<Counter>,
-    pub(crate) leases: Pages<LeasePart>,
+    pub(crate) leases: Slab<LeasePart>,
     /// Timed leases by their secret.
     pub(crate) ids: HashMap<u128, u32>,
     pub(crate) waiters: HashMap<u64, Waiter>,
@@ -260,7 +261,7 @@ impl Shard {
             closed: false,
             table: HashTable::new(),
             counters: Pages::new(),
-            leases: Pages::new(),
+            leases: Slab::new(),
             ids: HashMap::new(),
             waiters: HashMap::new(),
             lines: HashMap::new(),
