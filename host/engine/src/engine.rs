@@ -396,7 +396,20 @@ impl Engine {
     /// # Complexity
     /// O(rules + waiters), with every shard locked for O(waiters).
     pub fn apply(&self, changes: &[Change]) -> Result<Arc<RuleBook>, RuleError> {
+        self.change(None, changes)
+    }
+
+    /// As [`Self::apply`], if the rule book still has this version.
+    ///
+    /// # Errors
+    /// As [`Self::apply`], and [`RuleError::BookVersionMismatch`].
+    pub fn apply_to(&self, version: u64, changes: &[Change]) -> Result<Arc<RuleBook>, RuleError> {
+        self.change(Some(version), changes)
+    }
+
+    fn change(&self, version: Option<u64>, changes: &[Change]) -> Result<Arc<RuleBook>, RuleError> {
         let mut current = self.core.book.lock();
+        version.map_or(Ok(()), |version| current.expect_version(version))?;
         let next = Arc::new(current.apply(changes, self.core.clock.unix_millis())?);
         if next.version() == current.version() {
             return Ok(next);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use weir_engine::{
     Acquire, Change, Clock, CounterQuery, Engine, EngineConfig, IDLE_KEEP, Lease, LeaseError, Outcome, Precondition,
-    Reason, Refusal, Request, RulePatch, ScopedKey,
+    Reason, Refusal, Request, RuleError, RulePatch, ScopedKey,
 };
 
 fn manual() -> Engine {
@@ -169,6 +169,18 @@ fn rules_change_live_and_a_decision_names_its_book() {
     assert_eq!(granted(&mut second).book_version(), book.version());
     assert_eq!(engine.book().version(), book.version());
     assert_eq!(engine.apply(&[rule("s", Some(2), &[])]).unwrap().version(), book.version(), "a change of nothing");
+}
+
+#[test]
+fn a_batch_for_another_book_changes_nothing() {
+    let engine = Engine::new(EngineConfig::default());
+    let book = engine.apply_to(engine.book().version(), &[rule("s", Some(1), &[])]).unwrap();
+    for version in [0, book.version() - 1, book.version() + 1, u64::MAX] {
+        let error = engine.apply_to(version, &[rule("t", Some(1), &[])]).unwrap_err();
+        assert_eq!(error, RuleError::BookVersionMismatch { expected: version, found: book.version() });
+    }
+    assert_eq!((engine.book().version(), engine.book().len()), (book.version(), 1));
+    assert_eq!(engine.apply_to(book.version(), &[rule("t", Some(1), &[])]).unwrap().len(), 2);
 }
 
 #[test]

@@ -177,6 +177,14 @@ pub enum RuleError {
         /// The version it has.
         found: u64,
     },
+    /// Somebody else changed the book first.
+    #[error("the rule book has version {found}, not {expected}: look at it again, then repeat the batch")]
+    BookVersionMismatch {
+        /// The version that was named.
+        expected: u64,
+        /// The version it has.
+        found: u64,
+    },
     /// A rule that must not exist does.
     #[error("rule `{pattern}` exists already, with version {found}")]
     AlreadyExists {
@@ -289,6 +297,15 @@ impl RuleBook {
     #[must_use]
     pub fn get(&self, pattern: &Pattern) -> Option<&Rule> {
         self.rules.get(pattern).map(AsRef::as_ref)
+    }
+
+    /// Asks for a book of this version, before a batch that was made for it.
+    ///
+    /// # Errors
+    /// [`RuleError::BookVersionMismatch`] when it has another.
+    pub fn expect_version(&self, expected: u64) -> Result<(), RuleError> {
+        let found = self.version;
+        if found == expected { Ok(()) } else { Err(RuleError::BookVersionMismatch { expected, found }) }
     }
 
     /// The book after a batch, or why there is none.

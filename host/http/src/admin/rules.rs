@@ -93,37 +93,10 @@ pub(super) async fn apply(
 ) -> Result<Response, Box<Problem>> {
     let dry_run = input::field("dry-run", input::query(query)?.dry_run.as_deref())?.unwrap_or(false);
     let batch: BatchBody = input::body(body)?;
-    let mut changes = batch
+    let changes = batch
         .changes()
         .map_err(|(index, error)| Problem::bad_request(format!("changes[{index}]"), error.to_string()))?;
-    if let Some(expected) = batch.if_book_version {
-        hold_to(&mut changes, &admin.engine.book(), expected)?;
-    }
-    applied(&admin, &changes, dry_run)
-}
-
-/// Makes changes depend on the book as it is, which must have the version that was expected.
-///
-/// The engine knows preconditions of rules alone, so each rule of the batch is held to its version of this book: whoever
-/// writes beside this thread, in a program that embeds the server, cannot come between unseen.
-fn hold_to(changes: &mut [Change], book: &RuleBook, expected: u64) -> Result<(), Box<Problem>> {
-    let found = book.version();
-    if found != expected {
-        let detail =
-            format!("the rule book has version {found}, not {expected}: look at it again, then repeat the batch");
-        let mut problem = Problem::new(StatusCode::PRECONDITION_FAILED, detail).because("version-mismatch");
-        problem.field = Some("if-book-version".to_owned());
-        return Err(problem.into());
-    }
-    for change in changes {
-        let (Change::Put { pattern, when, .. }
-        | Change::Patch { pattern, when, .. }
-        | Change::Delete { pattern, when }) = change;
-        if *when == Precondition::None {
-            *when = book.get(pattern).map_or(Precondition::MustNotExist, |rule| Precondition::Version(rule.version));
-        }
-    }
-    Ok(())
+    applied(&admin, &changes, batch.if_book_version, dry_run)
 }
 
 pub(super) async fn one(State(admin): Shared, path: Rest) -> Result<Response, Box<Problem>> {
@@ -141,17 +114,21 @@ pub(super) async fn delete(State(admin): Shared, path: Rest, headers: HeaderMap)
             Problem::bad_request("if-match", "write the version of the rule in quotes, such as \"3\"")
         })?),
     };
-    applied(&admin, &[Change::Delete { pattern, when }], false)
+    applied(&admin, &[Change::Delete { pattern, when }], None, false)
 }
 
-fn applied(admin: &Admin, changes: &[Change], dry_run: bool) -> Result<Response, Box<Problem>> {
+fn applied(admin: &Admin, changes: &[Change], expected: Option<u64>, dry_run: bool) -> Result<Response, Box<Problem>> {
     // Nothing awaits between these two, and this thread is the only one that changes rules over HTTP.
     let before = admin.engine.book();
     let (version, differences) = if dry_run {
+        expected.map_or(Ok(()), |version| before.expect_version(version))?;
         // The date of the change is not shown.
         (before.version(), before.apply(changes, 0)?.diff(&before))
     } else {
-        let after = admin.engine.apply(changes)?;
+        let after = match expected {
+            Some(version) => admin.engine.apply_to(version, changes)?,
+            None => admin.engine.apply(changes)?,
+        };
         tracing::info!(version = after.version(), changes = changes.len(), "rule book changed");
         (after.version(), after.diff(&before))
     };
@@ -173,6 +150,9 @@ impl From<RuleError> for Box<Problem> {
         let (status, reason, field) = match &error {
             RuleError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found", "pattern"),
             RuleError::VersionMismatch { .. } => (StatusCode::PRECONDITION_FAILED, "version-mismatch", "if-version"),
+            RuleError::BookVersionMismatch { .. } => {
+                (StatusCode::PRECONDITION_FAILED, "version-mismatch", "if-book-version")
+            }
             RuleError::AlreadyExists { .. } => (StatusCode::PRECONDITION_FAILED, "already-exists", "if-absent"),
             _ => (StatusCode::BAD_REQUEST, "invalid", "changes"),
         };
