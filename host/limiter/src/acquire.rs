@@ -124,7 +124,7 @@ pub(crate) fn stand(
     ticket: Option<u64>,
     now: u64,
 ) -> Standing {
-    if hold.calls == 0 && hold.cost == 0 {
+    if !hold.takes_any() {
         return Standing::Fits;
     }
     let mut standing = if counter.bars(ticket) { Standing::Blocked(None) } else { Standing::Fits };
@@ -248,7 +248,7 @@ impl ShardSet<'_, '_> {
     fn is_draining(&self, sites: &[Site]) -> bool {
         sites.iter().any(|site| {
             let rare = &self.shards[site.at].counters[site.hold.counter].rare;
-            rare.as_ref().is_some_and(|rare| rare.hand.draining && (site.hold.calls > 0 || site.hold.cost > 0))
+            rare.as_ref().is_some_and(|rare| rare.hand.draining && site.hold.takes_any())
         })
     }
 
@@ -458,7 +458,7 @@ impl ShardSet<'_, '_> {
                 || counter.histories.logged() == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
             let leases = shard.leases.len();
             // Who rides on a lease starts nothing here.
-            let starts = site.hold.calls > 0 || site.hold.cost > 0;
+            let starts = site.hold.takes_any();
             if starts && logs && shard.log_entries >= shard.limits.max_log_entries {
                 Some(cap(&counter.name, shard.limits.max_log_entries, shard.log_entries))
             } else if !may_have(shard.limits.max_leases, leases, request.caller, shard.use_of(caller).leases, count) {

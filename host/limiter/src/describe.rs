@@ -133,7 +133,7 @@ fn constraints_of(
     let nothing = Limits::default();
     let limits = Counter::limits(rule.as_ref(), own).unwrap_or(&nothing);
     let newcomer = waiter.is_none_or(|(ticket, _)| ticket == u64::MAX);
-    let needs = hold.calls > 0 || hold.cost > 0;
+    let needs = hold.takes_any();
     let mut named = Vec::new();
     let ticket = waiter.map(|(ticket, _)| ticket).filter(|_| !newcomer);
     if needs && let Some((kind, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(ticket, now)) {
@@ -147,13 +147,14 @@ fn constraints_of(
         let whole = units(counts, hold.calls + hold.lent_calls, hold.cost.saturating_add(hold.lent_cost));
         let held = counter.held(counts);
         let blocks = need > 0 && held + u64::from(need) > u64::from(limit);
+        let never = need > 0 && limit > 0 && whole > limit;
         let kind = if limit == 0 { ConstraintKind::Closed } else { ConstraintKind::Concurrency };
         let mut constraint = constraint(kind, u64::from(limit), held);
-        if blocks && limit > 0 {
+        if blocks && limit > 0 && !never {
             constraint.frees_in = Some(estimate(counter, u64::from(limit)));
             constraint.estimated = true;
         }
-        named.push((constraint, blocks, need > 0 && limit > 0 && whole > limit));
+        named.push((constraint, blocks, never));
     }
     for rate in &limits.rates {
         let need = units(rate.counts, hold.calls, hold.cost);

@@ -38,6 +38,12 @@ impl Hold {
     pub(crate) fn new(counter: u32, calls: u32, cost: u32) -> Self {
         Self { counter, calls, cost, lent_calls: 0, lent_cost: 0, leaf: false, shadowed: false }
     }
+
+    /// Whether it takes anything for itself; else it rides on another lease whole.
+    #[inline]
+    pub(crate) fn takes_any(&self) -> bool {
+        self.calls > 0 || self.cost > 0
+    }
 }
 
 /// One shard's share of a lease.

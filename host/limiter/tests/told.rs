@@ -1,0 +1,248 @@
+//! What refusals, snapshots and metrics say: numbers that let nobody in, and that people act on.
+
+mod bench;
+
+use bench::{Bench, S, costing, limits, request, total};
+use std::num::NonZeroU32;
+use std::time::Duration;
+use weir_limiter::{ConstraintKind, Effect, Input, Limits, Output, Reason, Refusal, Request, RuleSpec, Settled, Verb};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn kinds(refusal: &Refusal) -> Vec<(ConstraintKind, &str, Option<Duration>)> {
+    let constraints = refusal.blocked_on.iter();
+    constraints.map(|found| (found.kind, found.counter.as_str(), found.frees_in)).collect()
+}
+
+fn refused(bench: &mut Bench, request: &Request) -> Refusal {
+    bench.try_acquire(request).unwrap_err()
+}
+
+/// So many wait for `s`.
+fn wait(bench: &mut Bench, many: usize) {
+    for _ in 0..many {
+        bench.wait(&request("s"));
+    }
+}
+
+/// Holds `s` for so long, at an instant whose fencing number is one of those that are measured.
+fn hold(bench: &mut Bench, nanos: u64) {
+    bench.now = (bench.now + 8).next_multiple_of(8);
+    let grant = bench.take("s");
+    assert_eq!(grant.fence % 8, 0);
+    bench.at(bench.now + nanos);
+    bench.release(&grant);
+}
+
+#[test]
+fn an_estimate_is_the_mean_hold_times_the_turns_before() {
+    // Of such lengths the mean is exact.
+    const HOLD: u64 = 1 << 33;
+    let mean = Duration::from_nanos(HOLD / 8 * 9);
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    hold(&mut bench, HOLD);
+    hold(&mut bench, 2 * HOLD);
+    // Its own hold is none of those that are measured.
+    bench.now += 1;
+    let holder = bench.take("s");
+    assert_eq!(refused(&mut bench, &request("s")).retry_after, Some(mean));
+    // Each who waits is a turn.
+    wait(&mut bench, 2);
+    assert_eq!(refused(&mut bench, &request("s")).retry_after, Some(3 * mean));
+    wait(&mut bench, 4);
+    assert_eq!(refused(&mut bench, &request("s")).retry_after, Some(60 * SECOND), "no more than a minute");
+    // Where two are served at a time, four who wait are two turns.
+    let mut bench = Bench::new(&[("s", "2", &[])]);
+    hold(&mut bench, HOLD);
+    for _ in 0..2 {
+        bench.now += 1;
+        bench.take("s");
+    }
+    wait(&mut bench, 4);
+    assert_eq!(refused(&mut bench, &request("s")).retry_after, Some(3 * Duration::from_nanos(HOLD)));
+}
+
+#[test]
+fn an_estimate_of_next_to_nothing_is_a_second() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    hold(&mut bench, 16);
+    bench.take("s");
+    let refusal = refused(&mut bench, &request("s"));
+    assert_eq!(kinds(&refusal), [(ConstraintKind::Concurrency, "s", Some(SECOND))]);
+    assert!(refusal.blocked_on[0].estimated);
+}
+
+#[test]
+fn what_is_closed_has_no_end_to_name() {
+    let mut bench = Bench::new(&[("s", "0", &[])]);
+    let refusal = refused(&mut bench, &request("s"));
+    assert_eq!((kinds(&refusal), refusal.retry_after), (vec![(ConstraintKind::Closed, "s", None)], None));
+    assert!(!refusal.blocked_on[0].estimated);
+}
+
+#[test]
+fn what_is_too_large_names_only_what_it_is_too_large_for() {
+    let mut bench = Bench::new(&[("a", "3:cost", &[]), ("b", "2:cost", &[]), ("c", "9", &["2/1m:cost"])]);
+    let holder = bench.try_acquire(&costing("b", 2)).unwrap();
+    let all = |cost| costing("a", cost).also("b".parse().unwrap()).unwrap().also("c".parse().unwrap()).unwrap();
+    let refusal = refused(&mut bench, &all(3));
+    assert_eq!((refusal.reason, refusal.retry_after), (Reason::TooLarge, None));
+    let named: Vec<_> = refusal.blocked_on.iter().map(|found| (found.kind, found.counter.as_str())).collect();
+    assert_eq!(named, [(ConstraintKind::Concurrency, "b"), (ConstraintKind::Rate, "c")]);
+    bench.release(&holder);
+    bench.try_acquire(&all(2)).unwrap();
+}
+
+#[test]
+fn who_rides_is_not_told_of_what_it_rides_on() {
+    let mut bench = Bench::new(&[("s", "5:cost", &[]), ("t", "5:cost", &[])]);
+    let outer = bench.try_acquire(&costing("s", 5)).unwrap();
+    bench.set(&[("s", "3:cost", &[]), ("t", "3:cost", &[])]);
+    let nested = costing("s", 5).also("t".parse().unwrap()).unwrap().lend_from(outer.parts[0]);
+    assert_eq!(kinds(&refused(&mut bench, &nested)), [(ConstraintKind::Concurrency, "t", None)], "too large");
+    bench.set(&[("t", "5:cost", &[])]);
+    let holder = bench.try_acquire(&costing("t", 1)).unwrap();
+    let refusal = refused(&mut bench, &nested);
+    assert_eq!(kinds(&refusal), [(ConstraintKind::Concurrency, "t", Some(SECOND))], "full");
+    bench.release(&holder);
+    bench.try_acquire(&nested).unwrap();
+}
+
+#[test]
+fn a_lease_that_lends_nothing_can_still_lend() {
+    // A pool over scopes lies where both scopes' counters may: here all is one shard.
+    let mut bench = Bench::new(&[("s", "1", &[]), ("t", "9", &[])]);
+    bench.limiter = weir_limiter::Limiter::new(1, weir_limiter::ShardLimits::default());
+    bench.set(&[("s", "1", &[]), ("t", "9", &[])]);
+    let outer = bench.take("s");
+    bench.try_acquire(&request("t").lend_from(outer.parts[0])).unwrap();
+    bench.try_acquire(&request("s").lend_from(outer.parts[0])).unwrap();
+}
+
+#[test]
+fn only_those_who_waited_are_among_the_waits() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    let first = bench.take("s");
+    bench.wait(&request("s"));
+    bench.at(bench.now + 2 * S);
+    bench.release(&first);
+    let Effect::Granted { grant, .. } = bench.effects[0].clone() else { panic!() };
+    bench.release(&grant);
+    for _ in 0..2 {
+        let grant = bench.take("s");
+        bench.release(&grant);
+    }
+    let seen = bench.counter("s").unwrap();
+    assert_eq!((seen.granted, seen.wait_p50), (4, Duration::ZERO));
+    assert!(seen.wait_p99 >= 2 * SECOND && seen.wait_p99 < 3 * SECOND, "{:?}", seen.wait_p99);
+    let all: Vec<_> = bench.limiter.shards().iter().map(weir_limiter::Shard::metrics).collect();
+    let sum = |of: fn(&weir_limiter::ShardMetrics) -> u64| all.iter().map(of).sum::<u64>();
+    assert_eq!((sum(|m| m.granted), sum(|m| m.waited), sum(|m| m.waits.count())), (4, 1, 1));
+}
+
+#[test]
+fn a_counter_is_drained_when_nothing_is_held_and_nobody_waits() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    let holder = bench.take("s");
+    let waiter = bench.wait(&request("s"));
+    let seen = bench.operate("s", &Verb::Drain);
+    assert_eq!((seen.draining, seen.drained, seen.waiting), (true, false, 1));
+    assert_eq!(bench.step(Input::Cancel { waiter }), Output::Done);
+    assert!(!bench.counter("s").unwrap().drained, "a lease is held");
+    bench.release(&holder);
+    assert!(bench.counter("s").unwrap().drained);
+    bench.operate("s", &Verb::Resume);
+    let holder = bench.take("s");
+    bench.operate("s", &Verb::Pause);
+    bench.wait(&request("s"));
+    bench.release(&holder);
+    bench.operate("s", &Verb::Drain);
+    assert!(!bench.counter("s").unwrap().drained, "somebody waits");
+}
+
+#[test]
+fn a_pool_has_shadow_limits_too() {
+    let mut bench = Bench::new(&[]);
+    let spec = RuleSpec { shadow_limits: Some(limits("1", &[])), ..total("3", &[]) };
+    bench.put(&[("s/*", spec)]);
+    for key in ["s/a", "s/b", "s/c"] {
+        bench.take(key);
+    }
+    assert_eq!(bench.counter("s/*").unwrap().shadow.unwrap().would_refuse, 2);
+}
+
+#[test]
+fn a_sweep_forgets_what_has_left_the_windows_of_a_counter_in_use() {
+    let mut bench = Bench::new(&[("s", "9", &["5/1s"])]);
+    let entries = |bench: &Bench| bench.limiter.shards().iter().map(|shard| shard.metrics().log_entries).sum::<u64>();
+    let first = bench.take("s");
+    bench.release(&first);
+    bench.take("s");
+    assert_eq!(entries(&bench), 1, "two starts at one instant");
+    bench.at(bench.now + 11 * S);
+    assert_eq!(entries(&bench), 0);
+}
+
+#[test]
+fn a_batch_takes_no_more_than_its_least_while_somebody_waits() {
+    let mut bench = Bench::new(&[("s", "4:cost", &[])]);
+    bench.take("s");
+    bench.wait(&costing("s", 4));
+    let (two, one) = (NonZeroU32::new(3).unwrap(), NonZeroU32::MIN);
+    let taken = bench.try_acquire(&request("s").priority(0).batch(two, one).unwrap()).unwrap();
+    assert_eq!(taken.more.len(), 0, "what is left is for those who wait");
+}
+
+#[test]
+fn an_overrun_at_an_inline_key_is_charged_to_the_rates_it_came_with() {
+    let of = |rate: &str| {
+        let own: Limits = limits("", &[rate]);
+        Request::unscoped().inline("s", "k", own).unwrap().cost(NonZeroU32::new(4).unwrap())
+    };
+    let (minute, hour) = (of("9/1m:cost"), of("19/1h:cost"));
+    let mut bench = Bench::new(&[]);
+    let lease = bench.try_acquire(&minute).unwrap();
+    assert_eq!(bench.settle(&lease, 6), Settled { refunded: 0, overrun: 2 });
+    // 6 of 9 are used: 4 more do not fit.
+    assert_eq!(kinds(&refused(&mut bench, &minute))[0].0, ConstraintKind::Rate);
+    // A lease under other numbers is a start under these too, and so is what it gives back.
+    bench.at(bench.now + 60 * S);
+    let first = bench.try_acquire(&minute).unwrap();
+    let other = bench.try_acquire(&hour).unwrap();
+    refused(&mut bench, &minute);
+    assert_eq!(bench.settle(&other, 0), Settled { refunded: 4, overrun: 0 });
+    bench.try_acquire(&minute).unwrap();
+    bench.release(&first);
+}
+
+/// A line that has been passed as often as it may be, before two counters of which one was always taken: parked at `s`,
+/// whose holder it answers, while `t` is free.
+fn passed_over(bench: &mut Bench) -> weir_limiter::Grant {
+    let mut holder = bench.take("s");
+    bench.wait(&request("s").also("t".parse().unwrap()).unwrap());
+    for _ in 0..weir_limiter::MAX_PASSES / 2 {
+        for next in ["t", "s"] {
+            let taken = bench.take(next);
+            bench.release(&holder);
+            holder = taken;
+        }
+    }
+    holder
+}
+
+#[test]
+fn a_closed_counter_raises_no_barrier_elsewhere() {
+    let close: [fn(&mut Bench); 3] =
+        [|_| (), |bench| drop(bench.operate("s", &Verb::Pause)), |bench| bench.set(&[("s", "0", &[])])];
+    for (case, close) in close.into_iter().enumerate() {
+        let mut bench = Bench::new(&[("s", "1", &[]), ("t", "1", &[])]);
+        let holder = passed_over(&mut bench);
+        let other = bench.take("t");
+        close(&mut bench);
+        bench.release(&holder);
+        let barred = |bench: &mut Bench| ["s", "t"].map(|name| bench.counter(name).unwrap().barrier.is_some());
+        assert_eq!(barred(&mut bench), [case == 0; 2], "case {case}");
+        bench.release(&other);
+        assert_eq!(bench.let_in().len(), usize::from(case == 0));
+    }
+}
