@@ -129,3 +129,132 @@ impl Shard {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::{Change, Precondition, RuleBook, RuleSpec};
+    use crate::limits::{Concurrency, Limits};
+    use crate::shard::{Placement, ShardLimits};
+    use crate::step::{Input, Output, ShardSet};
+    use std::num::NonZeroU16;
+    use std::time::Duration;
+
+    const NOW: u64 = 1_000_000_000_000;
+
+    fn request() -> Request {
+        Request::new("s/a".parse().unwrap())
+    }
+
+    /// A shard where `s/a` may be held twice, and was used before.
+    fn shard(limits: ShardLimits, rates: &[&str]) -> Shard {
+        let mut shard = Shard::new(0, Placement::fixed(1), limits);
+        let limits = Limits {
+            concurrency: Some(Concurrency::calls(2)),
+            rates: rates.iter().map(|rate| rate.parse().unwrap()).collect(),
+            ..Limits::default()
+        };
+        let spec = RuleSpec { limits, ..RuleSpec::default() };
+        let put = Change::Put { pattern: "s/a".parse().unwrap(), spec, when: Precondition::None };
+        let book = RuleBook::default().apply(&[put], 0).unwrap().into();
+        step(&mut shard, Input::SetBook { book });
+        let lease = whole(&mut shard, &request());
+        step(&mut shard, Input::Release { lease, outcome: crate::Outcome::Ok });
+        shard
+    }
+
+    fn step(shard: &mut Shard, input: Input<'_>) -> Output {
+        ShardSet::new(&mut [shard]).step(NOW, input, &mut Vec::new())
+    }
+
+    /// The whole way.
+    fn whole(shard: &mut Shard, request: &Request) -> LeaseRef {
+        match step(shard, Input::Acquire { request, wait: false, secrets: &[] }) {
+            Output::Granted(grant) => grant.parts[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn take(shard: &mut Shard, now: u64, caller: Caller) -> Option<Taken> {
+        let request = request();
+        let (key, cost) = request.direct().unwrap();
+        let hash = shard.placement.hash(key.scope());
+        shard.take(now, key, hash, cost, caller)
+    }
+
+    #[test]
+    fn what_is_ordinary_goes_the_short_way_both_ways() {
+        let mut shard = shard(ShardLimits::default(), &["9/1m"]);
+        let before = shard.metrics().granted;
+        let taken = take(&mut shard, NOW + 1, Caller(3)).unwrap();
+        assert_eq!((taken.fence, taken.book_version), (NOW + 1, 1));
+        assert_eq!((shard.metrics().granted, shard.use_of(3).leases), (before + 1, 1));
+        // One whose hold is measured goes the whole way back.
+        let measured = hold_is_measured(taken.fence);
+        assert!(!measured && shard.give_back(taken.lease));
+        assert!(!shard.give_back(taken.lease), "it has ended");
+        assert_eq!((shard.leases.len(), shard.use_of(3).leases), (0, 0));
+        let fences = (2..10).map(|late| take(&mut shard, NOW + late, Caller(0)).map(|taken| taken.lease));
+        let kept: Vec<bool> =
+            fences.collect::<Vec<_>>().into_iter().flatten().map(|lease| shard.give_back(lease)).collect();
+        assert_eq!(kept.len(), 2, "two slots");
+    }
+
+    #[test]
+    fn what_is_out_of_the_ordinary_goes_the_whole_way() {
+        let none = |shard: &mut Shard| take(shard, NOW + 1, Caller(0)).is_none();
+        let mut fresh = Shard::new(0, Placement::fixed(1), ShardLimits::default());
+        assert!(none(&mut fresh), "a counter is to be made");
+        let mut full = shard(ShardLimits::default(), &[]);
+        assert!(!none(&mut full) && !none(&mut full) && none(&mut full), "it does not fit");
+        let request = request();
+        step(&mut full, Input::Acquire { request: &request, wait: true, secrets: &[] });
+        let lease = LeaseRef { shard: 0, slot: 0, fence: full.leases[0].fence };
+        assert!(!full.give_back(lease), "somebody waits");
+        let mut closed = shard(ShardLimits::default(), &[]);
+        step(&mut closed, Input::Close);
+        assert!(none(&mut closed), "closed");
+        let mut due = shard(ShardLimits::default(), &[]);
+        let next = due.next_due().unwrap();
+        assert!(
+            take(&mut due, next - 1, Caller(0)).is_some() && take(&mut due, next, Caller(0)).is_none(),
+            "a timer is due"
+        );
+        // From half of a cap on, callers share it out.
+        let mut half = shard(ShardLimits { max_leases: 2, ..ShardLimits::default() }, &[]);
+        assert!(!none(&mut half) && none(&mut half), "half of the leases");
+        let mut paused = shard(ShardLimits::default(), &[]);
+        step(&mut paused, Input::Operate { counter: &"s/a".parse().unwrap(), verb: &crate::Verb::Pause });
+        assert!(none(&mut paused), "an operator has a word");
+        let mut logs = shard(ShardLimits { max_log_entries: 1, ..ShardLimits::default() }, &["9/1m"]);
+        assert!(!none(&mut logs), "its log is there");
+        let slot = logs.find("s/a").unwrap();
+        logs.counters[slot].histories.clear();
+        logs.counters[slot].histories.set_logged(0);
+        assert!(none(&mut logs), "a log is to be started, and there is no room");
+    }
+
+    #[test]
+    fn only_the_plainest_of_requests_go_the_short_way() {
+        let two = NonZeroU32::new(2).unwrap();
+        let lease = LeaseRef { shard: 0, slot: 0, fence: 1 };
+        assert!(request().direct().is_some());
+        assert!(request().priority(7).cost(two).direct().is_some());
+        let others = [
+            Request::unscoped(),
+            request().also("t".parse().unwrap()).unwrap(),
+            request().inline("s", "k", Limits::default()).unwrap(),
+            request().lend_from(lease),
+            Request { lease_time: Some(Duration::from_secs(1)), ..request() },
+            Request { idempotency_key: Some("k".into()), ..request() },
+            Request { count: two, ..request() },
+            Request { least: two, ..request() },
+            Request { weight: NonZeroU16::new(MAX_WEIGHT + 1).unwrap(), ..request() },
+        ];
+        for request in others {
+            assert!(request.direct().is_none(), "{request:?}");
+        }
+        let heaviest = Request { weight: NonZeroU16::new(MAX_WEIGHT).unwrap(), ..request() };
+        assert!(heaviest.direct().is_some() && heaviest.validate().is_ok());
+    }
+}

@@ -57,4 +57,14 @@ mod tests {
         // The most that gets through.
         assert!(parse_duration(&"99999999999y".repeat(5)).is_ok());
     }
+
+    #[test]
+    fn as_many_bytes_and_digits_as_it_may_have_and_no_more() {
+        let spaced = |bytes: usize| format!("{}1s", " ".repeat(bytes - 2));
+        assert!(!matches!(parse_duration(&spaced(MAX_BYTES)), Err(DurationError::TooLong)));
+        assert!(matches!(parse_duration(&spaced(MAX_BYTES + 1)), Err(DurationError::TooLong)));
+        let digits = |count: usize| format!("{}ns", "1".repeat(count));
+        assert!(parse_duration(&digits(MAX_DIGITS)).is_ok());
+        assert!(matches!(parse_duration(&digits(MAX_DIGITS + 1)), Err(DurationError::TooLong)));
+    }
 }

@@ -135,4 +135,34 @@ mod tests {
         assert!((1_000_000..=1_300_000).contains(&histogram.quantile(0.99, 10)));
         assert_eq!(Histogram::default().quantile(0.99, 0), 0);
     }
+
+    #[test]
+    fn each_value_below_and_at_a_step_has_its_bucket() {
+        // Microseconds one by one up to 4, then four steps to each doubling.
+        for (micros, upper) in
+            [(0, 1), (1, 2), (3, 4), (4, 5), (5, 6), (7, 8), (8, 10), (9, 10), (10, 12), (15, 16), (16, 20)]
+        {
+            assert_eq!(bound(bucket(micros * UNIT)), upper * UNIT, "{micros}");
+            assert_eq!(bound(bucket(micros * UNIT + UNIT - 1)), upper * UNIT, "{micros} and a bit");
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn two_are_added_up() {
+        let (mut one, mut two) = (Histogram::default(), Histogram::default());
+        [1_000, 5_000].iter().for_each(|nanos| one.record(*nanos));
+        [5_000, 5_000, 1_000_000].iter().for_each(|nanos| two.record(*nanos));
+        one.add(&two);
+        assert_eq!((one.count(), one.total()), (5, 1_016_000));
+        let buckets: Vec<_> = one.buckets().collect();
+        assert_eq!(buckets, [(2_000, 1), (6_000, 3), (1_024_000, 1)]);
+        let up_to =
+            [1_999, 2_000, 5_999, 6_000, 1_023_999, 1_024_000].map(|nanos| one.up_to(Duration::from_nanos(nanos)));
+        assert_eq!(up_to, [0, 1, 1, 4, 4, 5]);
+        // Of ten, five did not wait: a rank of five is 0, the next the first that did.
+        let ranks = [0.0, 0.5, 0.51, 0.6, 0.9, 0.91, 1.0].map(|share| one.quantile(share, 10));
+        assert_eq!(ranks, [0, 0, 2_000, 2_000, 6_000, 1_024_000, 1_024_000]);
+        assert_eq!(one.quantile(1.0, 0), 1_024_000, "there are as many as were counted");
+    }
 }

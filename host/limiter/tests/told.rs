@@ -44,7 +44,7 @@ fn an_estimate_is_the_mean_hold_times_the_turns_before() {
     hold(&mut bench, 2 * HOLD);
     // Its own hold is none of those that are measured.
     bench.now += 1;
-    let holder = bench.take("s");
+    bench.take("s");
     assert_eq!(refused(&mut bench, &request("s")).retry_after, Some(mean));
     // Each who waits is a turn.
     wait(&mut bench, 2);
@@ -245,4 +245,63 @@ fn a_closed_counter_raises_no_barrier_elsewhere() {
         bench.release(&other);
         assert_eq!(bench.let_in().len(), usize::from(case == 0));
     }
+}
+
+#[test]
+fn a_forecast_looks_as_far_ahead_as_the_request_would_wait() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    let start = bench.now;
+    bench.take("s");
+    let asked = |seconds| request("s").max_wait(Duration::from_secs(seconds));
+    let forecast = |bench: &mut Bench, request: &Request| {
+        let forecast = bench.explain(request).forecast;
+        forecast.map(|forecast| (forecast.admitted_in, forecast.estimated))
+    };
+    // Nothing is known of holds: a second is assumed, and another when that is over.
+    assert_eq!(forecast(&mut bench, &asked(5)), Some((SECOND, true)));
+    bench.now = start + S / 4;
+    assert_eq!(forecast(&mut bench, &asked(5)), Some((SECOND * 3 / 4, true)));
+    bench.now = start + S;
+    assert_eq!(forecast(&mut bench, &asked(5)), Some((SECOND, true)), "it has held for as long as expected");
+    // Those before it take a second each; the third is past its wait.
+    bench.wait(&asked(9));
+    bench.wait(&asked(9));
+    assert_eq!(forecast(&mut bench, &asked(4)), Some((3 * SECOND, true)));
+    assert_eq!(forecast(&mut bench, &asked(3)), None, "at one instant, who gives up goes first");
+}
+
+#[test]
+fn a_forecast_counts_on_the_ends_of_leases_and_of_waits() {
+    let mut bench = Bench::new(&[("s", "1", &["3/1m"])]);
+    let mut timed = request("s");
+    timed.lease_time = Some(8 * SECOND);
+    bench.try_acquire(&timed).unwrap();
+    // Held for a second as far as is known; its lease ends in eight at the latest.
+    let forecast = bench.explain(&request("s")).forecast.unwrap();
+    assert_eq!((forecast.admitted_in, forecast.estimated), (SECOND, true));
+    // Two that give up before their turn leave the rate to those behind.
+    bench.wait(&request("s").max_wait(SECOND / 2));
+    bench.wait(&request("s").max_wait(SECOND / 2));
+    let forecast = bench.explain(&request("s").max_wait(Duration::from_secs(120))).forecast.unwrap();
+    assert_eq!(forecast.admitted_in, SECOND);
+    // Where a start is what is missing, the end of a holder does not matter.
+    let mut bench = Bench::new(&[("s", "9", &["1/1m"])]);
+    bench.take("s");
+    let forecast = bench.explain(&request("s").max_wait(Duration::from_secs(120))).forecast.unwrap();
+    assert_eq!((forecast.admitted_in, forecast.estimated), (60 * SECOND, false));
+}
+
+#[test]
+fn too_much_state_is_not_run_forward() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    bench.limiter = weir_limiter::Limiter::new(1, weir_limiter::ShardLimits::default());
+    bench.set(&[("s", "1", &[]), ("t", "", &[])]);
+    bench.take("s");
+    // 1 counter and 1 lease, then 1 counter and 4,998 leases, 4,999 waiters: exactly as much as is looked at.
+    (0..4_998).for_each(|_| drop(bench.take("t")));
+    (0..4_999).for_each(|_| assert_eq!(bench.wait(&request("s")).shard, 0));
+    assert!(bench.explain(&request("s").max_wait(Duration::from_secs(7_200))).forecast.is_some());
+    bench.take("t");
+    let explained = bench.explain(&request("s").max_wait(Duration::from_secs(7_200)));
+    assert_eq!((explained.forecast, explained.position), (None, Some(4_999)));
 }
