@@ -109,7 +109,7 @@ impl Histories {
                     _ => 0,
                 };
                 match smooth::ask(rate, arrival, now, units) {
-                    smooth::Verdict::Fits(_) => RateVerdict::Fits,
+                    smooth::Verdict::Fits => RateVerdict::Fits,
                     smooth::Verdict::NotUntil(at) => RateVerdict::NotUntil(at),
                     smooth::Verdict::Never => RateVerdict::Never,
                 }
@@ -142,13 +142,7 @@ impl Histories {
             }
             Starts::Smooth(arrival) => {
                 *arrival = arrival.at_pace(rate.interval_nanos(), now);
-                match smooth::ask(rate, arrival.at, now, need) {
-                    smooth::Verdict::Fits(next) => {
-                        arrival.at = next;
-                        arrival.started += u64::from(need.get());
-                    }
-                    _ => arrival.push(u64::from(need.get()), now),
-                }
+                arrival.push(u64::from(need.get()), now);
                 arrival.started
             }
         };

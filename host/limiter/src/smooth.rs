@@ -1,8 +1,9 @@
 //! Smooth rates: GCRA, computed by the `governor` crate over a plain number.
 //!
-//! The generic cell rate algorithm keeps one number: the theoretical arrival time of the next unit. `governor` owns the
-//! arithmetic but has no peek: asking is taking. So it gets a [`StateStore`] that lends it the counter's number and
-//! catches what it would write; the caller writes it into the counter once every other constraint has passed too.
+//! The generic cell rate algorithm keeps one number: the theoretical arrival time of the next unit. Whether more fit is
+//! for `governor` to say, but it has no peek: asking is taking. So it gets a [`StateStore`] that lends it the counter's
+//! number and drops what it would write; what starts is written by [`Arrival::push`] once every other constraint has
+//! passed too.
 //!
 //! At most `burst` units start at once, and at most `burst + limit x t / period` in any window of length t. The interval
 //! between units is rounded up to a whole nanosecond: never over, and under by at most 0.1 %, else the rate is refused.
@@ -21,8 +22,7 @@ use std::time::Duration;
 /// What a smooth rate says to `units` more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// They fit: this is the arrival time to write down.
-    Fits(u64),
+    Fits,
     /// Not before this instant.
     NotUntil(u64),
     /// Never: more than the burst.
@@ -45,7 +45,7 @@ impl Arrival {
         Self { at: 0, interval, started: 0 }
     }
 
-    /// Adds units that nobody asked about, so that the next ones come later.
+    /// Adds units that start now, asked about or not: the next ones come later.
     pub(crate) fn push(&mut self, units: u64, now: u64) {
         let time = u128::from(units) * u128::from(self.interval.get());
         self.at = u64::try_from(u128::from(self.at.max(now)) + time).unwrap_or(u64::MAX);
@@ -81,11 +81,8 @@ impl Arrival {
     }
 }
 
-/// Lends one arrival time to `governor` and catches the next. 0 is a rate that was never used.
-struct Lent {
-    arrival: u64,
-    next: Cell<u64>,
-}
+/// Lends one arrival time to `governor`. 0 is a rate that was never used.
+struct Lent(u64);
 
 impl StateStore for Lent {
     type Key = NotKeyed;
@@ -94,9 +91,7 @@ impl StateStore for Lent {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let (outcome, next) = decide((self.arrival != 0).then(|| Nanos::new(self.arrival)))?;
-        self.next.set(next.as_u64());
-        Ok(outcome)
+        decide((self.0 != 0).then(|| Nanos::new(self.0))).map(|(outcome, _)| outcome)
     }
 }
 
@@ -122,10 +117,10 @@ pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Ver
     let Some(quota) = Quota::with_period(interval) else { return Verdict::Never };
     let quota = quota.allow_burst(burst);
     let limiter: RateLimiter<NotKeyed, Lent, Now, NoOpMiddleware<Nanos>> =
-        RateLimiter::new(quota, Lent { arrival, next: Cell::new(arrival) }, Now(Cell::new(0)));
+        RateLimiter::new(quota, Lent(arrival), Now(Cell::new(0)));
     limiter.clock().0.set(now);
     match limiter.check_n(units) {
-        Ok(Ok(())) => Verdict::Fits(limiter.into_state_store().next.get()),
+        Ok(Ok(())) => Verdict::Fits,
         Ok(Err(not_until)) => Verdict::NotUntil(not_until.earliest_possible().as_u64()),
         Err(_) => Verdict::Never,
     }
@@ -153,17 +148,17 @@ mod tests {
     #[test]
     fn spreads_evenly_after_its_burst() {
         let rate = rate(10, 1_000, 2);
-        let mut arrival = 0;
+        let mut arrival = Arrival::new(rate.interval_nanos());
         let mut starts = Vec::new();
         for now in 5_000..5_500 {
-            if let Verdict::Fits(next) = ask(&rate, arrival, now, NonZeroU32::MIN) {
-                arrival = next;
+            if ask(&rate, arrival.at, now, NonZeroU32::MIN) == Verdict::Fits {
+                arrival.push(1, now);
                 starts.push(now);
             }
         }
         assert_eq!(starts, [5_000, 5_001, 5_100, 5_200, 5_300, 5_400]);
-        assert_eq!(used(&rate, arrival, 5_400), 2);
-        assert_eq!(ask(&rate, arrival, 5_400, NonZeroU32::new(3).unwrap()), Verdict::Never);
+        assert_eq!(used(&rate, arrival.at, 5_400), 2);
+        assert_eq!(ask(&rate, arrival.at, 5_400, NonZeroU32::new(3).unwrap()), Verdict::Never);
     }
 
     proptest! {
@@ -174,21 +169,21 @@ mod tests {
         ) {
             let rate = rate(limit, period, burst);
             let interval = u128::from(period.div_ceil(u64::from(limit)));
-            let (mut arrival, mut now) = (0u64, 1_000_000_000_000u64);
+            let (mut arrival, mut now) = (Arrival::new(rate.interval_nanos()), 1_000_000_000_000u64);
             let mut starts: Vec<(u64, u32)> = Vec::new();
             for (gap, units) in steps {
                 now += gap;
                 let units = NonZeroU32::new(units).unwrap();
-                match ask(&rate, arrival, now, units) {
+                match ask(&rate, arrival.at, now, units) {
                     Verdict::Never => prop_assert!(units.get() > burst),
-                    Verdict::Fits(next) => {
-                        arrival = next;
+                    Verdict::Fits => {
+                        arrival.push(u64::from(units.get()), now);
                         starts.push((now, units.get()));
                     }
                     Verdict::NotUntil(at) => {
                         prop_assert!(at > now);
-                        prop_assert!(matches!(ask(&rate, arrival, at, units), Verdict::Fits(_)), "admitted at");
-                        prop_assert!(matches!(ask(&rate, arrival, at - 1, units), Verdict::NotUntil(_)), "denied until");
+                        prop_assert!(ask(&rate, arrival.at, at, units) == Verdict::Fits, "admitted at");
+                        prop_assert!(matches!(ask(&rate, arrival.at, at - 1, units), Verdict::NotUntil(_)), "denied until");
                     }
                 }
             }

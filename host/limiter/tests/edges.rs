@@ -94,9 +94,7 @@ fn who_times_out_learns_of_each_counter_in_its_way_once() {
     bench.take("s/b");
     let held: Vec<_> = ["s/a", "s"].into_iter().map(|key| bench.take(key)).collect();
     let both = request("s/a").also("s/b".parse().unwrap()).unwrap();
-    let mut asked = both.clone();
-    asked.max_wait = Some(std::time::Duration::from_secs(1));
-    bench.wait(&asked);
+    bench.wait(&both.max_wait(std::time::Duration::from_secs(1)));
     bench.at(bench.now + 2 * S);
     let [Effect::Refused { refusal, .. }] = bench.effects.as_slice() else { panic!("{:?}", bench.effects) };
     assert_eq!(refusal.reason, Reason::TimedOut);
@@ -163,7 +161,8 @@ fn every_rule_that_matches_is_shown_with_how_it_stands() {
     let shadow = |spec: RuleSpec| RuleSpec { shadow_limits: Some(limits("9", &[])), ..spec };
     let only_shadow = || shadow(RuleSpec::default());
     let off = |spec| RuleSpec { disabled: true, ..spec };
-    let cases: [(&[(&str, RuleSpec)], &[RuleStanding]); 6] = [
+    type Case<'a> = (&'a [(&'a str, RuleSpec)], &'a [RuleStanding]);
+    let cases: [Case<'_>; 6] = [
         (&[("s/a", rule("1", &[])), ("s/*", rule("2", &[])), ("*/a", only_shadow())], &[Binds, Outranked, Shadow]),
         (&[("s/a", shadow(rule("1", &[]))), ("s/*", only_shadow())], &[Binds, Outranked]),
         (&[("s/a", off(shadow(rule("1", &[])))), ("s/*", only_shadow())], &[Disabled, Shadow]),

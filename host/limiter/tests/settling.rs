@@ -280,3 +280,46 @@ fn an_explanation_shows_pools_inline_keys_and_pins() {
     assert_eq!(explanation.counters[2].rules[0].1.as_str(), "binds-pool");
     assert_eq!(explanation.refusal.unwrap().blocked_on[0].counter, "s/*");
 }
+
+#[test]
+fn what_goes_back_is_taken_from_the_latest_starts_first() {
+    let mut bench = Bench::new(&[("s", "", &["20/1m:cost", "99/1h:cost"])]);
+    let start = bench.now;
+    let lease = bench.try_acquire(&costing("s", 4)).unwrap();
+    bench.at(start + 30 * S);
+    assert_eq!(bench.settle(&lease, 10), Settled { refunded: 0, overrun: 6 });
+    let both = |bench: &mut Bench| bench.counter("s").unwrap().rates.iter().map(|rate| rate.used).collect::<Vec<_>>();
+    assert_eq!(both(&mut bench), [10, 10]);
+    // All of the overrun, and 2 of the 4: what is left leaves the minute with the first start.
+    assert_eq!(bench.settle(&lease, 2), Settled { refunded: 8, overrun: 0 });
+    assert_eq!(both(&mut bench), [2, 2]);
+    assert_eq!(bench.settle(&lease, 1), Settled { refunded: 1, overrun: 0 });
+    assert_eq!(both(&mut bench), [1, 1]);
+    bench.at(start + 60 * S);
+    assert_eq!(both(&mut bench), [0, 1]);
+}
+
+#[test]
+fn an_overrun_of_two_inline_keys_goes_to_each_under_its_own_numbers() {
+    let asked = Request::unscoped()
+        .inline("s", "a", limits("", &["20/1m:cost"]))
+        .and_then(|asked| asked.inline("s", "b", limits("", &["9/1m:cost"])))
+        .unwrap()
+        .cost(NonZeroU32::new(4).unwrap());
+    let mut bench = Bench::new(&[]);
+    let lease = bench.try_acquire(&asked).unwrap();
+    // Another kind at `a` sees what starts there, an overrun too.
+    let day = Request::unscoped().inline("s", "a", limits("", &["30/1day:cost"])).unwrap();
+    bench.try_acquire(&day).unwrap();
+    assert_eq!(bench.settle(&lease, 9), Settled { refunded: 0, overrun: 5 });
+    let fits = |bench: &mut Bench, key: &str, rate: &str, cost: u32| {
+        let asked = Request::unscoped().inline("s", key, limits("", &[rate])).unwrap();
+        let check = bench.step(Input::Check { request: &asked.cost(NonZeroU32::new(cost).unwrap()) });
+        matches!(check, Output::WouldGrant(_))
+    };
+    // `a`: 4 + 1 + 5 of 20; `b`: 4 + 5 of 9, and nothing of it is kept under a kind that `b` never had.
+    assert!(fits(&mut bench, "a", "20/1m:cost", 10) && !fits(&mut bench, "a", "20/1m:cost", 11));
+    assert!(!fits(&mut bench, "b", "9/1m:cost", 1));
+    assert!(fits(&mut bench, "a", "30/1day:cost", 24) && !fits(&mut bench, "a", "30/1day:cost", 25));
+    assert!(fits(&mut bench, "b", "30/1day:cost", 30));
+}
