@@ -420,6 +420,39 @@ mod tests {
         assert!(Limits { max_wait: Some(MAX_WAIT + Duration::from_nanos(1)), ..Limits::default() }.validate().is_err());
     }
 
+    #[test]
+    fn every_number_goes_up_to_its_bound() {
+        let nano = Duration::from_nanos(1);
+        let wait = |max_wait| Limits { max_wait: Some(max_wait), ..Limits::default() };
+        let waiters = |max_waiters| Limits { max_waiters: Some(max_waiters), ..Limits::default() };
+        let pushback = |max_pushback| Limits { max_pushback: Some(max_pushback), ..Limits::default() };
+        for fits in [wait(MAX_WAIT), waiters(MAX_WAITERS), pushback(MAX_WAIT), wait(Duration::ZERO), waiters(0)] {
+            assert_eq!(fits.validate(), Ok(()), "{fits:?}");
+            assert!(!fits.is_empty());
+        }
+        assert!(Limits::default().is_empty());
+        let over = [wait(MAX_WAIT + nano), waiters(MAX_WAITERS + 1), pushback(MAX_WAIT + nano)];
+        let errors = over.map(|limits| limits.validate().unwrap_err());
+        assert_eq!(errors[0], LimitError::MaxWait { max_wait: MAX_WAIT + nano });
+        assert_eq!(errors[1], LimitError::MaxWaiters { max_waiters: MAX_WAITERS + 1 });
+        assert_eq!(errors[2], LimitError::MaxPushback { max_pushback: MAX_WAIT + nano });
+        let smooth = |limit: u32, nanos: u64, burst: u32| Rate {
+            mode: Mode::Smooth,
+            burst: NonZeroU32::new(burst),
+            ..Rate::window(NonZeroU32::new(limit).unwrap(), Duration::from_nanos(nanos))
+        };
+        // 2,002 units a thousand nanoseconds apart take 2,002,000 ns: a thousandth more than 2,000,000.
+        assert_eq!(smooth(2_002, 2_000_000, 1).validate(), Ok(()));
+        assert!(matches!(smooth(2_002, 1_999_999, 1).validate(), Err(LimitError::Rounding { .. })));
+        // A burst may take a hundred years to refill, to the nanosecond.
+        let year = 366 * 24 * 60 * 60 * 1_000_000_000u64;
+        assert_eq!(smooth(1, year, 100).validate(), Ok(()));
+        assert_eq!(
+            smooth(1, year, 101).validate(),
+            Err(LimitError::BurstTooLong { burst: NonZeroU32::new(101).unwrap() })
+        );
+    }
+
     proptest! {
         #[test]
         fn rounding_never_allows_more_than_the_limit(limit in 1u32.., nanos in 1_000_000u64..31_622_400_000_000_000) {

@@ -335,6 +335,22 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_its_text() {
+        let (one, two): (ScopedKey, ScopedKey) = ("s/a".parse().unwrap(), "s/b".parse().unwrap());
+        assert_eq!((one.to_string(), format!("{one:?}")), ("s/a".to_owned(), "ScopedKey(s/a)".to_owned()));
+        assert_eq!(
+            (one.partial_cmp(&two), two.cmp(&one)),
+            (Some(std::cmp::Ordering::Less), std::cmp::Ordering::Greater)
+        );
+        let hash = |key: &ScopedKey| std::hash::BuildHasher::hash_one(&foldhash::fast::FixedState::default(), key);
+        assert!(hash(&one) == hash(&"s/a".parse().unwrap()) && hash(&one) != hash(&two));
+        // Each part is named where it is wrong.
+        for (text, what) in [("/a", Part::Scope), ("s//b", Part::FirstKey), ("s/a/", Part::SecondKey)] {
+            assert_eq!(text.parse::<ScopedKey>().unwrap_err(), NameError::Empty { what }, "{text}");
+        }
+    }
+
+    #[test]
     fn the_longest_names_fit() {
         let part = "x".repeat(MAX_NAME_BYTES);
         let key = ScopedKey::new(&part, Some(&format!("{part}/{part}"))).unwrap();

@@ -13,7 +13,7 @@
 //! An exact scope weighs 4, an exact first key part 2, an exact second one 1; no two patterns that match one counter
 //! have the same rank. A lookup asks for each possible pattern by name, best first: at most eight, however many rules.
 
-use crate::name::{self, MAX_DEPTH, NameError, ScopedKey};
+use crate::name::{self, MAX_DEPTH, NameError};
 use std::fmt;
 use std::str::FromStr;
 
@@ -46,12 +46,6 @@ impl Pattern {
     #[must_use]
     pub fn rank(&self) -> u8 {
         self.text.split('/').zip(WEIGHTS).filter(|(part, _)| *part != "*").map(|(_, weight)| weight).sum()
-    }
-
-    /// Whether it governs the counter of `key`'s full depth.
-    #[must_use]
-    pub fn matches(&self, key: &ScopedKey) -> bool {
-        self.matches_counter(key.as_str())
     }
 
     /// Whether it governs the counter of this name.

@@ -307,3 +307,34 @@ fn too_much_state_is_not_run_forward() {
     let explained = bench.explain(&request("s").max_wait(Duration::from_secs(7_200)));
     assert_eq!((explained.forecast, explained.position), (None, Some(4_999)));
 }
+
+#[test]
+fn who_waits_takes_what_a_rate_frees_first() {
+    let mut bench = Bench::new(&[("s", "", &["2/1m"])]);
+    bench.take("s");
+    bench.take("s");
+    bench.wait(&request("s"));
+    bench.wait(&request("s"));
+    let refusal = refused(&mut bench, &request("s"));
+    // Two before it, half a minute each, after the first frees.
+    let expected =
+        [(ConstraintKind::Rate, "s", Some(60 * SECOND)), (ConstraintKind::Waitlist, "s", Some(120 * SECOND))];
+    assert_eq!((kinds(&refusal).as_slice(), refusal.retry_after), (expected.as_slice(), Some(120 * SECOND)));
+    assert_eq!((refusal.blocked_on[1].used, refusal.blocked_on[1].limit), (2, 10_000));
+}
+
+#[test]
+fn what_an_operator_pins_is_dated_and_a_pushback_of_nothing_is_nothing() {
+    let mut bench = Bench::new(&[("s", "9", &[])]);
+    let seen = bench.operate("s", &Verb::Pin(limits("3", &[])));
+    assert_eq!(seen.pinned, Some(limits("3", &[])));
+    let explained = bench.explain(&request("s"));
+    assert_eq!(explained.counters[0].counter.pinned, Some(limits("3", &[])));
+    bench.operate("s", &Verb::Unpin);
+    let lease = bench.take("s");
+    let pushed = Input::Release { lease: lease.parts[0], outcome: weir_limiter::Outcome::PushedBack(Duration::ZERO) };
+    bench.step(pushed);
+    let seen = bench.counter("s").unwrap();
+    assert_eq!((seen.pushed_back_for, seen.failed), (None, 1));
+    bench.take("s");
+}
