@@ -315,6 +315,31 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_has_its_name_and_its_words() {
+        use ConstraintKind::{Cap, Closed, Concurrency, Draining, Paused, PushedBack, Rate, Waitlist};
+        let expected = [
+            (Concurrency, "concurrency", "concurrency at `s` (2/3)"),
+            (Rate, "rate", "rate at `s` (2/3)"),
+            (Closed, "closed", "`s` is closed"),
+            (Waitlist, "waitlist", "2 waiting before it at `s`"),
+            (Cap, "cap", "cap at `s` (2/3)"),
+            (Paused, "paused", "`s` is paused"),
+            (Draining, "draining", "`s` is being drained"),
+            (PushedBack, "pushed-back", "`s` was asked to pause"),
+        ];
+        for (kind, name, words) in expected {
+            let constraint = Constraint { kind, ..crate::describe::cap("s", 3, 2) };
+            assert_eq!((kind.as_str(), constraint.to_string().as_str()), (name, words));
+        }
+        let ended = [Ended::Released, Ended::Failed, Ended::PushedBack, Ended::Expired];
+        assert_eq!(ended.map(Ended::as_str), ["released", "failed", "pushed-back", "expired"]);
+        let ends = [Outcome::Ok, Outcome::Failed, Outcome::PushedBack(Duration::ZERO)].map(Ended::from);
+        assert_eq!(ends, ended[..3]);
+        let refusal = Refusal { ended: Some(Ended::Failed), ..Refusal::new(Reason::Ended) };
+        assert!(refusal.to_string().ends_with(" (failed)"), "{refusal}");
+    }
+
+    #[test]
     fn the_list_of_reasons_is_in_order() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);

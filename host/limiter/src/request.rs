@@ -200,12 +200,10 @@ impl Request {
     /// # Errors
     /// [`RequestError::TooManyTargets`] past [`MAX_TARGETS`].
     pub fn also(mut self, key: ScopedKey) -> Result<Self, RequestError> {
-        if self.targets.len() + self.inline.len() >= MAX_TARGETS {
-            return Err(RequestError::TooManyTargets);
-        }
         if !self.targets.contains(&key) {
             self.targets.push(key);
         }
+        self.validate()?;
         Ok(self)
     }
 
@@ -466,6 +464,74 @@ mod tests {
     }
 
     #[test]
+    fn callers_have_numbers_up_to_a_bound() {
+        let numbers = [0, 1, MAX_CALLERS - 1, MAX_CALLERS, MAX_CALLERS + 1, u32::MAX].map(|n| Caller::numbered(n).0);
+        assert_eq!(numbers, [0, 1, MAX_CALLERS - 1, MAX_CALLERS, 0, 0]);
+    }
+
+    #[test]
+    fn every_number_goes_up_to_its_bound() {
+        let one = |n: u32| NonZeroU32::new(n).unwrap();
+        let request = || Request::new("s".parse().unwrap());
+        let lasts = |nanos: u64| request().lease_time(Duration::from_nanos(nanos)).validate().is_ok();
+        let (min, max) = (MIN_LEASE_TIME.as_nanos() as u64, MAX_LEASE_TIME.as_nanos() as u64);
+        assert_eq!([0, min - 1, min, max, max + 1, u64::MAX].map(lasts), [false, false, true, true, false, false]);
+        let weighs = |weight: u16| request().fairness("k", NonZeroU16::new(weight).unwrap()).is_ok();
+        assert_eq!([1, MAX_WEIGHT, MAX_WEIGHT + 1, u16::MAX].map(weighs), [true, true, false, false]);
+        let batch = |count: u32, least: u32| request().batch(one(count), one(least)).is_ok();
+        let batches = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (MAX_BATCH, MAX_BATCH), (MAX_BATCH + 1, 1)];
+        assert_eq!(batches.map(|(count, least)| batch(count, least)), [true, false, true, true, false, true, false]);
+        let costs = |cost: u32| request().cost(one(cost)).batch(one(3), one(1)).is_ok();
+        assert_eq!([u32::MAX / 3, u32::MAX / 3 + 1].map(costs), [true, false]);
+        assert_eq!(request().cost(one(5)).batch(one(3), one(2)).unwrap().need(), (2, 10));
+        let named = |key: &str| request().idempotency_key(key).is_ok();
+        assert_eq!(
+            ["", "k", &"k".repeat(128), &"k".repeat(129), "\u{e9}", "a\n"].map(named),
+            [false, true, true, false, false, false]
+        );
+    }
+
+    #[test]
+    fn only_what_names_nothing_is_unscoped() {
+        assert!(Request::unscoped().is_unscoped());
+        assert!(!Request::new("s".parse().unwrap()).is_unscoped());
+        let inline = |limits| Request::unscoped().inline("s", "k", limits);
+        assert!(!inline(Limits::default()).unwrap().is_unscoped());
+        // A key twice is one key; with other numbers it is none.
+        let twice = inline(Limits::default()).unwrap().inline("s", "k", Limits::default()).unwrap();
+        assert_eq!(twice.inline.len(), 1);
+        let closed = Limits { max_waiters: Some(1), ..Limits::default() };
+        assert!(matches!(twice.inline("s", "k", closed), Err(RequestError::InlineTwice { .. })));
+        let request = Request::unscoped().batch(NonZeroU32::new(3).unwrap(), NonZeroU32::MIN).unwrap();
+        assert_eq!(Grant::unscoped(&request, 7).more.len(), 2);
+    }
+
+    #[test]
+    fn equal_constraints_in_any_order_are_one_line() {
+        let of = |keys: &[&str], inline: &[&str]| {
+            let mut request = Request::unscoped();
+            for key in keys {
+                request = request.also(key.parse().unwrap()).unwrap();
+            }
+            for key in inline {
+                request = request.inline("s", key, Limits::default()).unwrap();
+            }
+            request
+        };
+        let mut one = of(&["a", "b/x"], &["k", "l"]);
+        let mut two = of(&["b/x", "a"], &["l", "k"]);
+        assert_ne!(one.line(1), two.line(1), "each is under the key that it named first");
+        for request in [&mut one, &mut two] {
+            *request = request.clone().fairness("f", NonZeroU16::MIN).unwrap();
+        }
+        assert_eq!(one.line(1), two.line(2));
+        assert_ne!(one.line(1), one.clone().priority(3).line(1));
+        let riding = one.lend_from(LeaseRef { shard: 0, slot: 0, fence: 1 });
+        assert_ne!(riding.line(1), riding.line(2), "who rides is a line of its own");
+        assert_eq!((&*of(&["a/x"], &[]).line(1).share, &*of(&[], &["k"]).line(1).share), ("x", "s#k"));
+    }
+
+    #[test]
     fn a_request_counts_a_key_once_and_has_a_bound() {
         let key = |i: usize| ScopedKey::new(&format!("s{i}"), None).unwrap();
         let mut request = Request::new(key(0)).also(key(0)).unwrap();
@@ -473,6 +539,7 @@ mod tests {
         for i in 1..MAX_TARGETS {
             request = request.also(key(i)).unwrap();
         }
+        assert_eq!(request.clone().also(key(0)), Ok(request.clone()), "one that it has");
         assert_eq!(request.clone().also(key(99)).unwrap_err(), RequestError::TooManyTargets);
         assert!(request.clone().lease_time(Duration::from_millis(99)).validate().is_err());
         assert!(request.lease_time(MAX_LEASE_TIME).validate().is_ok());
