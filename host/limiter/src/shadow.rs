@@ -8,6 +8,7 @@
 //! Worked example, shadow concurrency 1: three calls overlap. The first would be admitted, two would be refused; when the
 //! first ends, a fourth would be admitted though two are still held.
 
+use crate::acquire::units;
 use crate::book::Rule;
 use crate::history::{Histories, RateVerdict};
 use crate::lease::Hold;
@@ -53,22 +54,22 @@ impl Shadow {
     pub(crate) fn grant(&mut self, hold: &Hold, held: (u64, u64), now: u64) -> bool {
         let Some(rule) = self.rule.take() else { return false };
         let limits = rule.spec.shadow_limits.as_ref();
+        let need = |counts| units(counts, hold.calls, hold.cost);
         let fits = limits.is_none_or(|limits| {
             let concurrency = limits.concurrency.is_none_or(|concurrency| {
-                let (need, held) = match concurrency.counts {
-                    Counts::Calls => (hold.calls, held.0.saturating_sub(self.calls)),
-                    Counts::Cost => (hold.cost, held.1.saturating_sub(self.cost)),
+                let held = match concurrency.counts {
+                    Counts::Calls => held.0.saturating_sub(self.calls),
+                    Counts::Cost => held.1.saturating_sub(self.cost),
                 };
+                let need = need(concurrency.counts);
                 need == 0 || held + u64::from(need) <= u64::from(concurrency.limit)
             });
-            let need = |counts| if counts == Counts::Calls { hold.calls } else { hold.cost };
             concurrency
                 && limits.rates.iter().all(|rate| self.histories.ask(rate, now, need(rate.counts)) == RateVerdict::Fits)
         });
         if fits {
             for rate in limits.iter().flat_map(|limits| &limits.rates) {
-                let need = if rate.counts == Counts::Calls { hold.calls } else { hold.cost };
-                self.histories.start(rate, now, need);
+                self.histories.start(rate, now, need(rate.counts));
             }
         } else {
             self.refused += 1;

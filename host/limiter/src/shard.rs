@@ -525,3 +525,27 @@ impl Shard {
         self.metrics.refused[reason as usize] += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_may_have_as_much_as_would_be_left() {
+        let nobody = Caller::default();
+        let may = |caller, (used, own, more)| may_have(10, used, caller, own, more);
+        // Nobody in particular: all there is.
+        assert_eq!(
+            [(9, 0, 1), (10, 0, 1), (0, 0, 10), (0, 0, 11), (11, 0, 1)].map(|of| may(nobody, of)),
+            [true, false, true, false, false]
+        );
+        // One alone: half, and one more where the half is between two.
+        let alone = [(0, 0, 5), (0, 0, 6), (4, 4, 1), (5, 5, 1)].map(|of| may(Caller(1), of));
+        assert_eq!(alone, [true, false, true, false]);
+        // A newcomer finds room as long as there is any.
+        assert_eq!(
+            [(9, 0, 1), (10, 0, 1), (8, 0, 2), (7, 1, 1), (8, 2, 1)].map(|of| may(Caller(2), of)),
+            [true, false, false, true, false]
+        );
+    }
+}
