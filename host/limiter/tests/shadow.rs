@@ -41,6 +41,7 @@ proptest! {
         ]),
         ops in prop::collection::vec(op(), 1..80),
     ) {
+        let rated = !limits.rates.is_empty();
         let (mut shadow, mut enforcing) = (Bench::new(&[]), Bench::new(&[]));
         shadow.put(&[("s", shadowed(limits.clone()))]);
         enforcing.put(&[("s", RuleSpec { limits, ..RuleSpec::default() })]);
@@ -65,7 +66,7 @@ proptest! {
                     let settled = enforcing.settle(other, cost);
                     prop_assert_eq!(shadow.settle(one, cost), settled);
                     // A shadow's rates keep what was booked: only what is held follows.
-                    if settled != weir_limiter::Settled::default() {
+                    if rated && settled != weir_limiter::Settled::default() {
                         return Ok(());
                     }
                 }
@@ -124,7 +125,7 @@ fn other_limits_are_counted_anew_and_another_rule_has_another_history() {
     bench.remove("s");
     assert_eq!(
         [take(&mut bench), take(&mut bench), take(&mut bench)],
-        [1, 2, 3],
+        [1, 1, 2],
         "the same limits, counted on, afresh"
     );
 }
