@@ -1,0 +1,160 @@
+//! Caps, shared out between callers, and what a shard says of what it has.
+
+mod bench;
+
+use bench::{Bench, S, request, rule};
+use weir_limiter::{
+    Caller, Effect, Grant, Input, Limiter, Outcome, Output, Reason, Request, Shard, ShardLimits, ShardMetrics, Verb,
+};
+
+/// One shard with these caps, where `s` is full and `free` is not.
+fn capped(caps: ShardLimits) -> Bench {
+    let mut bench = Bench::new(&[]);
+    bench.limiter = Limiter::new(1, caps);
+    bench.put(&[("s", rule("1", &[])), ("logged", rule("", &["9/1m"]))]);
+    bench
+}
+
+fn of(caller: u32, key: &str) -> Request {
+    request(key).caller(Caller::numbered(caller))
+}
+
+fn taken(bench: &mut Bench, caller: u32, key: &str) -> Result<Grant, Reason> {
+    bench.try_acquire(&of(caller, key)).map_err(|refusal| refusal.reason)
+}
+
+fn shard(bench: &Bench) -> &Shard {
+    &bench.limiter.shards()[0]
+}
+
+/// As many of 8 as `take` gets.
+fn until_full(mut take: impl FnMut(usize) -> bool) -> usize {
+    (0..8).take_while(|n| take(*n)).count()
+}
+
+#[test]
+fn leases_are_shared_out_and_come_back() {
+    let mut bench = capped(ShardLimits { max_leases: 6, ..ShardLimits::default() });
+    for _ in 0..3 {
+        // One alone: half of six. The next: half of what is left, and so on; whoever is nobody in particular: the rest.
+        let mut held: Vec<Grant> = Vec::new();
+        for (caller, expected) in [(1, 3), (2, 2), (3, 1), (0, 0)] {
+            let got = until_full(|_| taken(&mut bench, caller, "free").map(|grant| held.push(grant)).is_ok());
+            assert_eq!(got, expected, "caller {caller}");
+            assert_eq!(taken(&mut bench, caller, "free").unwrap_err(), Reason::Overloaded);
+        }
+        held.iter().for_each(|grant| bench.release(grant));
+        assert_eq!(until_full(|_| taken(&mut bench, 0, "free").map(|grant| held.push(grant)).is_ok()), 6);
+        held[6..].iter().for_each(|grant| bench.release(grant));
+    }
+    assert!(bench.is_empty_after(60 * S));
+}
+
+#[test]
+fn counters_are_shared_out_and_come_back() {
+    let mut bench = capped(ShardLimits { max_counters: 6, ..ShardLimits::default() });
+    for round in 0..3 {
+        for (caller, expected) in [(1, 3), (2, 2), (3, 1), (0, 0)] {
+            let got = until_full(|n| {
+                let grant = taken(&mut bench, caller, &format!("c{round}-{caller}-{n}"));
+                grant.map(|grant| bench.release(&grant)).is_ok()
+            });
+            assert_eq!(got, expected, "caller {caller}");
+        }
+        assert_eq!(shard(&bench).metrics().counters, 6);
+        assert!(bench.is_empty_after(60 * S), "they are nobody's once they are idle");
+    }
+}
+
+#[test]
+fn places_to_wait_are_shared_out_and_come_back() {
+    let mut bench = capped(ShardLimits { max_waiters: 6, ..ShardLimits::default() });
+    for ends in 0..3 {
+        let mut holder = bench.take("s");
+        let mut waiters = Vec::new();
+        for (caller, expected) in [(1, 3), (2, 2), (3, 1), (0, 0)] {
+            let got = until_full(|_| {
+                let output = bench.step(Input::Acquire { request: &of(caller, "s"), wait: true, secrets: &[] });
+                if let Output::Waiting(waiter) = output {
+                    waiters.push(waiter);
+                    return true;
+                }
+                assert!(matches!(output, Output::Refused(refusal) if refusal.reason == Reason::Overloaded));
+                false
+            });
+            assert_eq!(got, expected, "caller {caller}");
+        }
+        assert_eq!(shard(&bench).metrics().waiting, 6);
+        match ends {
+            // They give up, are let in one after the other, or run out of time.
+            0 => waiters
+                .iter()
+                .for_each(|waiter| assert_eq!(bench.step(Input::Cancel { waiter: *waiter }), Output::Done)),
+            1 => {
+                for _ in &waiters {
+                    bench.release(&holder);
+                    let [Effect::Granted { grant, .. }] = bench.effects.as_slice() else { panic!() };
+                    holder = grant.clone();
+                }
+            }
+            _ => drop(bench.at(bench.now + 60 * S)),
+        }
+        assert_eq!(shard(&bench).metrics().waiting, 0);
+        bench.release(&holder);
+    }
+    assert!(bench.is_empty_after(60 * S));
+}
+
+#[test]
+fn a_shard_is_empty_when_nothing_at_all_is_left() {
+    let mut bench = capped(ShardLimits::default());
+    assert!(shard(&bench).is_empty());
+    bench.operate("s", &Verb::Pause);
+    assert!(!shard(&bench).is_empty(), "a paused counter");
+    bench.operate("s", &Verb::Resume);
+    assert!(bench.is_empty_after(60 * S));
+    let lease = bench.take("free");
+    assert!(!shard(&bench).is_empty(), "a lease");
+    bench.release(&lease);
+    assert!(!shard(&bench).is_empty(), "a counter to be swept");
+    assert!(bench.is_empty_after(60 * S));
+}
+
+#[test]
+fn a_shard_says_what_it_has() {
+    let mut bench = capped(ShardLimits::default());
+    assert_eq!(shard(&bench).book().version(), 1);
+    assert!(shard(&bench).book().get(&"logged".parse().unwrap()).is_some());
+    bench.now += 1;
+    let holder = bench.take("s");
+    assert!(!shard(&bench).release_needs_time(holder.parts[0]), "nobody waits, and its hold is not measured");
+    bench.now = (bench.now + 8).next_multiple_of(8);
+    let measured = bench.take("logged");
+    assert!(shard(&bench).release_needs_time(measured.parts[0]));
+    bench.now += 1;
+    let other = bench.take("free");
+    let waiter = bench.wait(&request("s"));
+    assert!(shard(&bench).release_needs_time(other.parts[0]), "somebody waits");
+    let ShardMetrics { granted, waited, waiting, leases, counters, log_entries, expired, .. } = shard(&bench).metrics();
+    assert_eq!((granted, waited, expired), (3, 1, 0));
+    assert_eq!((waiting, leases, counters, log_entries), (1, 3, 3, 1));
+    bench.step(Input::Cancel { waiter });
+    for lease in [holder, measured, other] {
+        bench.step(Input::Release { lease: lease.parts[0], outcome: Outcome::Failed });
+    }
+    assert_eq!((shard(&bench).metrics().leases, bench.counter("s").unwrap().failed), (0, 1));
+}
+
+#[test]
+fn a_counter_that_slept_through_changes_goes_at_each_pace_for_its_time() {
+    let mut bench = Bench::new(&[("s", "", &["60/1m:smooth:burst=10"])]);
+    let start = bench.now;
+    (0..10).for_each(|_| drop(bench.take("s")));
+    // Six are left then. From there on ten drain in a second, and not in ten.
+    bench.at(start + 4 * S);
+    bench.set(&[("s", "", &["600/1m:smooth:burst=10"])]);
+    bench.at(start + 4 * S + S / 5);
+    bench.put(&[("other", rule("1", &[]))]);
+    bench.at(start + 4 * S + S / 2);
+    assert_eq!((0..20).take_while(|_| bench.try_acquire(&request("s")).is_ok()).count(), 9);
+}
