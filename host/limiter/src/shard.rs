@@ -548,4 +548,38 @@ mod tests {
             [true, false, false, true, false]
         );
     }
+
+    #[test]
+    fn memory_comes_back_in_halves() {
+        use crate::step::{Input, Output, ShardSet};
+        let mut shard = Shard::new(0, Placement::fixed(1), ShardLimits::default());
+        let mut now = 1_000_000_000_000;
+        let step = |shard: &mut Shard, now: u64, input: Input<'_>| {
+            ShardSet::new(&mut [shard]).step(now, input, &mut Vec::new())
+        };
+        let take = |shard: &mut Shard, now: u64, n: usize| {
+            let request = Request::new(format!("s{n}").parse().unwrap());
+            match step(shard, now, Input::Acquire { request: &request, wait: false, secrets: &[] }) {
+                Output::Granted(grant) => grant.parts[0],
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut leases: Vec<LeaseRef> = (0..1_000).map(|n| take(&mut shard, now, n)).collect();
+        let full = shard.table.capacity();
+        // A third of the room is no reason to copy; less than a quarter of it is.
+        for (left, capacity) in [(full / 3, full - full / 10..=full), (full / 5, 1..=full / 2), (10, 1..=64), (0, 0..=0)] {
+            for lease in leases.drain(left..) {
+                now += 1;
+                step(&mut shard, now, Input::Release { lease, outcome: crate::Outcome::Ok });
+            }
+            now += IDLE_KEEP * 2;
+            step(&mut shard, now, Input::Tick);
+            assert_eq!(shard.counters.len(), left);
+            assert!(capacity.contains(&shard.table.capacity()), "{left}: {}", shard.table.capacity());
+            for n in 0..left {
+                assert!(shard.find(&format!("s{n}")).is_some());
+            }
+        }
+        assert!(shard.leases.capacity() <= 64 && shard.is_empty());
+    }
 }
