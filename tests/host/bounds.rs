@@ -184,7 +184,7 @@ fn encoded(text: &str) -> String {
     })
 }
 
-fn filled(template: &str, value: impl ToString) -> String {
+fn filled(template: &str, value: &impl ToString) -> String {
     template.replace("{}", &value.to_string())
 }
 
@@ -212,10 +212,10 @@ async fn names_are_granted_and_what_is_none_is_refused_with_its_byte() {
         let used = Used::new(guest);
         for (template, what) in TEXTS {
             for name in names() {
-                used.is_granted("acquire", &filled(template, encoded(&name))).await;
+                used.is_granted("acquire", &filled(template, &encoded(&name))).await;
             }
             for (text, says) in not_names().into_iter().chain(control_bytes()) {
-                let query = filled(template, encoded(&text));
+                let query = filled(template, &encoded(&text));
                 used.is_invalid("try-acquire", &query, &format!("{what} {says}")).await;
             }
         }
