@@ -1,6 +1,7 @@
 //! The program as its users run it: arguments, files, exit codes, standard output and standard error.
 
 mod apply;
+mod bounds;
 mod counters;
 mod demo;
 mod explain;
@@ -8,6 +9,9 @@ mod operate;
 mod rules;
 mod serve;
 mod simulate;
+#[path = "../support/texts.rs"]
+#[expect(unreachable_pub, reason = "it is public where it is a library's")]
+mod texts;
 mod usage;
 mod watch;
 

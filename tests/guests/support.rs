@@ -23,6 +23,8 @@ use weir::flow::{
 #[allow(dead_code)]
 struct Asked {
     path: String,
+    /// The query as it came.
+    raw: String,
     query: Vec<(String, String)>,
 }
 
@@ -31,8 +33,8 @@ impl Asked {
     fn new(request: &Request) -> Self {
         let text = request.get_path_with_query().unwrap_or_default();
         let (path, query) = text.split_once('?').unwrap_or((&text, ""));
-        let query = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { path: path.to_owned(), query }
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { path: path.to_owned(), raw: query.to_owned(), query: pairs }
     }
 
     fn text(&self, name: &str) -> Option<String> {

@@ -1,10 +1,11 @@
 //! The runner and `weir:flow`, in process, with real guests.
 //!
-//! Each module tests the guest of its name; the others are about what the guest `flow` asks for. Nearly every test ends with `settles`: whatever a guest did, no capacity is
-//! lost.
+//! Each module tests the guest of its name; the others are about what the guest `flow` asks for. Nearly every test ends with
+//! `settles`: whatever a guest did, no capacity is lost.
 
 mod attribution;
 mod blocking;
+mod bounds;
 mod flow;
 mod flow_control;
 mod hostile;

@@ -126,7 +126,7 @@ async fn counters_show_who_holds_and_waits() {
     assert_eq!((&counter["calls"], &counter["waiting"], &counter["granted"]), (&json!(2), &json!(1), &json!(2)));
     let first = get(served.admin, "/v1/counters?limit=1").once().await.json();
     assert_eq!((first["counters"].as_array().unwrap().len(), &first["more"]), (1, &json!(true)));
-    for (query, field) in [("limit=0", "limit"), ("limit=10001", "limit"), ("limit=x", "query"), ("other=1", "query")] {
+    for (query, field) in [("limit=0", "limit"), ("limit=10001", "limit"), ("limit=x", "limit"), ("other=1", "query")] {
         let answer = get(served.admin, &format!("/v1/counters?{query}")).once().await;
         assert_eq!((answer.status.as_u16(), &answer.json()["field"]), (400, &json!(field)), "{query}");
     }

@@ -6,6 +6,7 @@
 mod admin;
 mod bad_input;
 mod book;
+mod bounds;
 mod calls;
 mod client;
 mod explaining;

@@ -14,6 +14,9 @@ use weir_engine::{
 };
 use weir_wasm::{Call, Component, ComponentConfig, HandleError, LoadError, Runner, Runtime, RuntimeConfig, WasiBody};
 
+/// Texts that are a name, and texts that are none.
+pub mod texts;
+
 /// Where the compiled guests are, and `foreach_guest!`.
 pub mod guests {
     include!(concat!(env!("OUT_DIR"), "/guests.rs"));
@@ -131,6 +134,13 @@ impl Host {
     pub fn counter(&self, counter: &str) -> Option<CounterSnapshot> {
         let all = self.flow.counters(&CounterQuery { prefix: Some(counter.to_owned()), ..CounterQuery::default() });
         all.into_iter().find(|found| found.counter == counter)
+    }
+
+    /// All that a request can change, as text: who held and waited, what has started and was refused, the rules.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let (metrics, counters) = (self.flow.metrics(), self.flow.counters(&CounterQuery::default()));
+        format!("{metrics:?}\n{counters:?}\n{:?}", self.flow.book().rules().collect::<Vec<_>>())
     }
 
     /// Waits until a counter shows this usage.

@@ -39,6 +39,7 @@
 //! Unknown fields are refused, and every error names file, line and field. Nothing is served unless all of it is right.
 
 mod rules;
+mod size;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,16 +48,18 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use bytesize::ByteSize;
 use serde::Deserialize;
 use toml::Spanned;
 use weir_engine::{Change, ScopedKey};
 use weir_http::api::{DurationText, RuleBody};
-use weir_http::{Route, ServerConfig};
-use weir_wasm::ComponentConfig;
+use weir_http::{MAX_WORKERS, Route, ServerConfig};
+use weir_wasm::{ComponentConfig, check_outbound};
 
 use crate::error::Failure;
+
+use self::size::MemorySize;
 
 pub(crate) use rules::{rules, written_rules};
 
@@ -64,6 +67,8 @@ pub(crate) use rules::{rules, written_rules};
 pub(crate) const DEFAULT_FILE: &str = "weir.toml";
 /// The largest file: a book of 100,000 rules.
 const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
+/// As many characters of a line as an error shows.
+const SHOWN: usize = 160;
 
 /// What to serve, and how.
 #[derive(Debug, Default)]
@@ -117,7 +122,7 @@ struct ServerTable {
     listen: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     shutdown_timeout: Option<DurationText>,
-    workers: Option<NonZeroUsize>,
+    workers: Option<Spanned<NonZeroUsize>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,16 +136,15 @@ struct ComponentTable {
     #[serde(default)]
     allow_scopes: Vec<Spanned<String>>,
     #[serde(default)]
-    allow_outbound: Vec<String>,
+    allow_outbound: Vec<Spanned<String>>,
     #[serde(default)]
     isolate: bool,
     max_instances: Option<NonZeroUsize>,
     max_waiting_in_guest: Option<usize>,
-    memory: Option<Spanned<ByteSize>>,
-    cpu: Option<DurationText>,
-    deadline: Option<DurationText>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
+    memory: Option<MemorySize>,
+    cpu: Option<Spanned<DurationText>>,
+    deadline: Option<Spanned<DurationText>>,
+    environment: Option<Spanned<BTreeMap<String, String>>>,
 }
 
 /// What is wrong with a file, and where.
@@ -162,7 +166,9 @@ impl fmt::Display for ConfigError {
         };
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        let shown = self.text.lines().nth(line - 1).unwrap_or_default();
+        // As much as fits a screen, and nothing that a terminal would obey.
+        let shown = self.text.lines().nth(line - 1).unwrap_or_default().chars().take(SHOWN);
+        let shown: String = shown.map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         write!(f, "{file}:{line}:{column}: {}\n  {line} | {shown}", self.problem)
     }
 }
@@ -211,7 +217,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     server.ingress = table.server.listen.unwrap_or(server.ingress);
     server.admin = table.server.admin.unwrap_or(server.admin);
     server.shutdown_timeout = table.server.shutdown_timeout.map_or(server.shutdown_timeout, |timeout| timeout.0);
-    server.workers = table.server.workers;
+    server.workers = table.server.workers.map(workers).transpose().map_err(at)?;
 
     if table.component.is_empty() {
         return Err(refuse(
@@ -241,7 +247,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     Ok(Config { server, components, rules })
 }
 
-fn component(folder: &Path, table: ComponentTable) -> Result<ComponentEntry, (Range<usize>, String)> {
+fn component(folder: &Path, table: ComponentTable) -> Result<ComponentEntry, Fault> {
     let name = scope("name", &table.name)?;
     let path = folder.join(table.path.get_ref());
     if !path.is_file() {
@@ -252,31 +258,68 @@ fn component(folder: &Path, table: ComponentTable) -> Result<ComponentEntry, (Ra
         None => format!("/{name}/...").parse().map_err(|error| (table.name.span(), format!("route: {error}")))?,
     };
     let ComponentConfig { mut limits, .. } = ComponentConfig::new(&name);
-    if let Some(memory) = table.memory {
-        limits.memory = usize::try_from(memory.get_ref().as_u64())
-            .map_err(|_| (memory.span(), "memory: more than this machine can address".to_owned()))?;
-    }
-    limits.cpu = table.cpu.map_or(limits.cpu, |cpu| cpu.0);
-    limits.deadline = table.deadline.map_or(limits.deadline, |deadline| deadline.0);
+    limits.memory = table.memory.map_or(limits.memory, |memory| memory.0);
+    limits.cpu = table.cpu.map_or(Ok(limits.cpu), |text| some_time("cpu", &text))?;
+    limits.deadline = table.deadline.map_or(Ok(limits.deadline), |text| some_time("deadline", &text))?;
     let allowed =
         |text: &Spanned<String>| if text.get_ref() == "*" { Ok("*".to_owned()) } else { scope("allow-scopes", text) };
     let config = ComponentConfig {
         scope: table.scope.as_ref().map_or(Ok(name.clone()), |text| scope("scope", text))?,
         name,
         allow_scopes: table.allow_scopes.iter().map(allowed).collect::<Result<_, _>>()?,
-        allow_outbound: table.allow_outbound,
+        allow_outbound: table.allow_outbound.iter().map(outbound).collect::<Result<_, _>>()?,
         isolate: table.isolate,
         max_instances: table.max_instances.map(NonZeroUsize::get),
         max_waiting_in_guest: table.max_waiting_in_guest,
         limits,
-        env: table.environment.into_iter().collect(),
+        env: table.environment.map_or(Ok(Vec::new()), environment)?,
     };
     let ingress_scope = table.ingress_scope.as_ref().map(|text| scope("ingress-scope", text)).transpose()?;
     Ok(ComponentEntry { source: Source::File(path), config, route, ingress_scope })
 }
 
+/// Where a file is wrong, and how.
+type Fault = (Range<usize>, String);
+
+/// A number of worker threads.
+fn workers(number: Spanned<NonZeroUsize>) -> Result<NonZeroUsize, Fault> {
+    if number.get_ref().get() <= MAX_WORKERS {
+        return Ok(number.into_inner());
+    }
+    Err((number.span(), format!("workers: {} is too many: at most {MAX_WORKERS}", number.get_ref())))
+}
+
+/// A time that must not be 0.
+fn some_time(field: &str, text: &Spanned<DurationText>) -> Result<Duration, Fault> {
+    let time = text.get_ref().0;
+    if time.is_zero() { Err((text.span(), format!("{field}: it is 0, and must be more"))) } else { Ok(time) }
+}
+
+/// Whom a component may call.
+fn outbound(text: &Spanned<String>) -> Result<String, Fault> {
+    match check_outbound(text.get_ref()) {
+        Ok(()) => Ok(text.get_ref().clone()),
+        Err(error) => Err((text.span(), format!("allow-outbound: {error}"))),
+    }
+}
+
+/// Variables that a guest can tell apart.
+fn environment(table: Spanned<BTreeMap<String, String>>) -> Result<Vec<(String, String)>, Fault> {
+    let span = table.span();
+    let fault = |problem: &str| Err((span.clone(), format!("environment: {problem}")));
+    for (name, value) in table.get_ref() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return fault("a name is empty, or has a `=` or a NUL in it");
+        }
+        if value.contains('\0') {
+            return fault(&format!("the value of `{name}` has a NUL in it"));
+        }
+    }
+    Ok(table.into_inner().into_iter().collect())
+}
+
 /// A text that must be a scope.
-fn scope(field: &str, text: &Spanned<String>) -> Result<String, (Range<usize>, String)> {
+fn scope(field: &str, text: &Spanned<String>) -> Result<String, Fault> {
     match ScopedKey::new(text.get_ref(), None) {
         Ok(_) => Ok(text.get_ref().clone()),
         Err(error) => Err((text.span(), format!("{field}: {error}"))),
@@ -350,6 +393,43 @@ mod tests {
             let shown = error(text);
             assert!(shown.starts_with(place) && shown.contains(part), "{text}\n=> {shown}");
         }
+    }
+
+    /// What is past them is in `tests/cli/bounds.rs`.
+    #[test]
+    fn what_is_at_its_bounds_is_accepted() {
+        let hello = "[[component]]\nname = \"hello\"\npath = \"Cargo.toml\"\n";
+        let long = "x".repeat(128);
+        for (table, field, values) in [
+            ("", "shutdown-timeout", &["\"0s\"", "\"1ns\"", "\"99999999999years\""][..]),
+            ("", "workers", &["1", "1024"]),
+            ("", "listen", &["\"0.0.0.0:0\"", "\"[::]:65535\""]),
+            (hello, "scope", &["\"a\"", &format!("{long:?}")]),
+            (hello, "ingress-scope", &[&format!("{long:?}")]),
+            (hello, "allow-scopes", &["[]", "[\"*\"]", &format!("[{long:?}]")]),
+            (hello, "allow-outbound", &["[]", "[\"a\"]", "[\"a:1\", \"*.a:65535\", \"[::1]:80\"]"]),
+            (hello, "max-instances", &["1", "9223372036854775807"]),
+            (hello, "max-waiting-in-guest", &["0", "1", "9223372036854775807"]),
+            (hello, "memory", &["1", "\"1B\"", "\"4GiB\"", "4294967296"]),
+            (hello, "cpu", &["\"1ns\"", "\"99999999999years\""]),
+            (hello, "deadline", &["\"1ns\"", "\"99999999999years\""]),
+            (hello, "environment", &["{}", "{ A = \"\", \"\u{e9}\" = \"\\u0001\" }"]),
+            (hello, "route", &["\"/\"", "\"/...\"", "\"/weirdo\""]),
+        ] {
+            for value in values {
+                let text = match table {
+                    "" => format!("[server]\n{field} = {value}\n{hello}"),
+                    table => format!("{table}{field} = {value}\n"),
+                };
+                assert!(parse(Path::new("weir.toml"), &text).is_ok(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_shown_as_far_as_it_fits_and_without_control_characters() {
+        let shown = error(&format!("a\u{1b}[31m = \"{}\"", "x".repeat(10_000)));
+        assert!(shown.len() < 500 && !shown.contains('\u{1b}'), "{shown:?}");
     }
 
     #[test]

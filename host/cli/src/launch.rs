@@ -63,6 +63,9 @@ pub(crate) fn failure(error: ServeError) -> Failure {
         ServeError::SameName { .. } | ServeError::Name { .. } => {
             "give each [[component]] a name of its own, of A-Z a-z 0-9 _ . : @ -"
         }
+        ServeError::Workers { .. } => {
+            "one per core, which is the default, is enough: --workers N (WEIR_WORKERS, [server] workers)"
+        }
         ServeError::SameRoute { .. } => "give one of them another `route`",
         _ => return Failure::failed(error),
     };

@@ -38,4 +38,6 @@ mod worker;
 
 pub use problem::{ConstraintBody, Problem, RATE_LIMIT_DRAFT};
 pub use route::{Route, RouteError};
-pub use serve::{DEFAULT_ADMIN, DEFAULT_INGRESS, MAX_CONNECTIONS, ServeError, Server, ServerConfig, Service, Stop};
+pub use serve::{
+    DEFAULT_ADMIN, DEFAULT_INGRESS, MAX_CONNECTIONS, MAX_WORKERS, ServeError, Server, ServerConfig, Service, Stop,
+};

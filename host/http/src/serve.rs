@@ -27,6 +27,8 @@ pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 /// The most connections of ingress. A call that waits holds one, and a counter has room for 10,000 waiters by default:
 /// one full waitlist must not use up the connections of everybody else.
 pub const MAX_CONNECTIONS: usize = 16_384;
+/// The most worker threads: more than machines have cores, and each has files and memory of its own.
+pub const MAX_WORKERS: usize = 1_024;
 /// The most connections of the admin API: operators, scrapers and their tools.
 const MAX_ADMIN_CONNECTIONS: usize = 256;
 
@@ -37,7 +39,7 @@ pub struct ServerConfig {
     pub ingress: SocketAddr,
     /// Where the admin API listens; port 0 takes a free one.
     pub admin: SocketAddr,
-    /// Worker threads; absent: one per core.
+    /// Worker threads, at most [`MAX_WORKERS`]; absent: one per core.
     pub workers: Option<NonZeroUsize>,
     /// The most connections of ingress.
     pub max_connections: usize,
@@ -117,6 +119,12 @@ pub enum ServeError {
         field: &'static str,
         /// What is wrong.
         error: NameError,
+    },
+    /// More worker threads than there may be.
+    #[error("{given} worker threads: the most is {MAX_WORKERS}")]
+    Workers {
+        /// How many were asked for.
+        given: usize,
     },
     /// A thread or its runtime could not be started.
     #[error("cannot start the thread {thread}: {source}")]
@@ -200,8 +208,12 @@ impl Server {
     /// Binds both ports and starts every thread. It serves when this returns.
     ///
     /// # Errors
-    /// A port is taken, two components clash, or a thread cannot be started. Then nothing is served.
+    /// A port is taken, two components clash, there are too many workers, or a thread cannot be started. Then nothing is served.
     pub fn start(config: &ServerConfig, engine: Engine, services: Vec<Service>) -> Result<Self, ServeError> {
+        let workers = config.workers.map_or_else(|| cores().min(MAX_WORKERS), NonZeroUsize::get);
+        if workers > MAX_WORKERS {
+            return Err(ServeError::Workers { given: workers });
+        }
         let (routes, view) = survey(&services)?;
         let ingress_listener = listen::bind("ingress", config.ingress)?;
         let admin_listener = listen::bind("admin", config.admin)?;
@@ -240,15 +252,15 @@ impl Server {
             admin_thread: None,
         };
 
-        let mut workers = Vec::new();
-        for index in 0..config.workers.map_or_else(cores, NonZeroUsize::get) {
+        let mut senders = Vec::new();
+        for index in 0..workers {
             // Every connection in it holds a permit, so it never fills.
             let (sender, receiver) = mpsc::channel(max_connections);
-            workers.push(sender);
+            senders.push(sender);
             let work = worker::run(Arc::clone(&shared), receiver, phases.clone(), config.shutdown_timeout);
             server.ingress_threads.push(spawn(&format!("weir-worker-{index}"), work)?);
         }
-        let accept = accept(ingress_listener, Arc::clone(&permits), phases.clone(), workers);
+        let accept = accept(ingress_listener, Arc::clone(&permits), phases.clone(), senders);
         server.ingress_threads.push(spawn("weir-accept", accept)?);
 
         let watchers = Semaphore::new(admin::rules::MAX_WATCHERS);

@@ -51,12 +51,15 @@ impl Component {
             env,
         } = config;
         let max_instances = max_instances.unwrap_or_else(|| (runtime.config().pool_instances as usize / 4).max(1));
-        for (what, number) in [
-            ("max-instances", max_instances),
-            ("concurrent-requests", limits.concurrent_requests),
-            ("requests-per-instance", limits.requests_per_instance),
+        for (what, is_zero) in [
+            ("max-instances", max_instances == 0),
+            ("concurrent-requests", limits.concurrent_requests == 0),
+            ("requests-per-instance", limits.requests_per_instance == 0),
+            ("memory", limits.memory == 0),
+            ("cpu", limits.cpu.is_zero()),
+            ("deadline", limits.deadline.is_zero()),
         ] {
-            if number == 0 {
+            if is_zero {
                 return Err(LoadError::Zero { component: name, what });
             }
         }

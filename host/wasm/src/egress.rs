@@ -17,6 +17,14 @@ pub struct OutboundRuleError {
     pub rule: String,
 }
 
+/// Checks one entry of [`ComponentConfig::allow_outbound`](crate::ComponentConfig::allow_outbound).
+///
+/// # Errors
+/// It is no host.
+pub fn check_outbound(rule: &str) -> Result<(), OutboundRuleError> {
+    Rule::parse(rule).map(|_| ()).ok_or_else(|| OutboundRuleError { rule: rule.to_owned() })
+}
+
 /// The hosts that a component may call.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound(Vec<Rule>);

@@ -105,7 +105,7 @@ mod worker;
 
 pub use component::Component;
 pub use ctx::{FlowCtx, FlowCtxBuilder};
-pub use egress::OutboundRuleError;
+pub use egress::{OutboundRuleError, check_outbound};
 pub use limits::{ComponentConfig, GuestLimits};
 pub use load::LoadError;
 pub use runner::{Call, HandleError, Runner};

@@ -71,8 +71,8 @@ pub enum LoadError {
         /// What is wrong.
         error: OutboundRuleError,
     },
-    /// It may have no instance, or no request at a time.
-    #[error("component `{component}`: `{what}` is 0: it must be at least 1")]
+    /// It may have no instance, no request at a time, no memory or no time.
+    #[error("component `{component}`: `{what}` is 0: it must be more")]
     Zero {
         /// Which component.
         component: String,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use weir_http::MAX_WORKERS;
 
 use crate::config::{self, Config, DEFAULT_FILE};
 use crate::error::Failure;
@@ -65,8 +66,8 @@ struct ServerArgs {
     shutdown_timeout: Option<Duration>,
 
     /// Worker threads [default: one per core]
-    #[arg(long, env = "WEIR_WORKERS", value_name = "N")]
-    workers: Option<NonZeroUsize>,
+    #[arg(long, env = "WEIR_WORKERS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WORKERS as u64))]
+    workers: Option<u64>,
 }
 
 pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
@@ -80,6 +81,8 @@ pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
     server.ingress = listen.unwrap_or(server.ingress);
     server.admin = admin_listen.unwrap_or(server.admin);
     server.shutdown_timeout = shutdown_timeout.unwrap_or(server.shutdown_timeout);
+    // A number up to `MAX_WORKERS` is one of any width.
+    let workers = workers.and_then(|workers| NonZeroUsize::new(usize::try_from(workers).ok()?));
     server.workers = workers.or(server.workers);
 
     let (server, _engine) = launch::start(config)?;

@@ -22,7 +22,7 @@ const MAX_COUNTERS: usize = 10_000;
 #[serde(deny_unknown_fields)]
 pub(super) struct CountersQuery {
     prefix: Option<String>,
-    limit: Option<usize>,
+    limit: Option<String>,
 }
 
 pub(super) async fn list(
@@ -30,7 +30,7 @@ pub(super) async fn list(
     query: Asked<CountersQuery>,
 ) -> Result<Json<CountersView>, Box<Problem>> {
     let query = input::query(query)?;
-    let limit = query.limit.unwrap_or(COUNTERS);
+    let limit = input::field("limit", query.limit.as_deref())?.unwrap_or(COUNTERS);
     if limit == 0 || limit > MAX_COUNTERS {
         return Err(
             Problem::bad_request("limit", format!("limit={limit} is out of bounds: 1 to {MAX_COUNTERS}")).into()

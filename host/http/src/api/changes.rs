@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use weir_engine::{Change, Precondition, RulePatch};
 
 use super::limits::LimitsBody;
-use super::rules::{RuleBody, SpecError, is_false};
+use super::rules::{RuleBody, SpecError, check_description, is_false};
 use super::text::{ConcurrencyText, DurationText, PatternText, RateText};
 
 /// The fields of a rule to change: absent keeps one, `null` unsets it.
@@ -136,7 +136,7 @@ pub enum ChangeError {
     /// A rule cannot both be absent and be deleted.
     #[error("if-absent makes no sense with delete: a rule that is absent cannot be deleted")]
     DeleteAbsent,
-    /// A limit is not valid.
+    /// A limit or a description is not valid.
     #[error(transparent)]
     Spec(#[from] SpecError),
 }
@@ -156,6 +156,7 @@ impl ChangeBody {
         match (&self.put, &self.patch, &self.delete) {
             (Some(rule), None, None) => Ok(Change::Put { pattern: rule.pattern.0.clone(), spec: rule.spec()?, when }),
             (None, Some(patch), None) => {
+                patch.fields.description.as_deref().map_or(Ok(()), check_description)?;
                 Ok(Change::Patch { pattern: patch.pattern.0.clone(), patch: patch.fields.patch(), when })
             }
             (None, None, Some(_)) if self.if_absent => Err(ChangeError::DeleteAbsent),

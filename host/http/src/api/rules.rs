@@ -73,13 +73,29 @@ pub enum SpecError {
     /// A shadow limit is not valid.
     #[error("shadow-limits: {0}")]
     Shadow(LimitError),
+    /// A description would do more to a terminal than to be read.
+    #[error("the description has the control character U+{:04X} at byte {at}: write one line of text", u32::from(*character))]
+    Description {
+        /// Which character.
+        character: char,
+        /// Its offset.
+        at: usize,
+    },
+}
+
+/// Checks that a description is a line of text. How long it may be, the rule book says.
+pub(super) fn check_description(text: &str) -> Result<(), SpecError> {
+    match text.char_indices().find(|(_, character)| character.is_control()) {
+        Some((at, character)) => Err(SpecError::Description { character, at }),
+        None => Ok(()),
+    }
 }
 
 impl RuleBody {
     /// The specification this body stands for.
     ///
     /// # Errors
-    /// The limits contradict each other, or one is out of bounds.
+    /// The limits contradict each other, or one is out of bounds; the description is no line of text.
     pub fn spec(&self) -> Result<RuleSpec, SpecError> {
         let limits = self.limits.limits();
         limits.validate().map_err(SpecError::Limit)?;
@@ -87,6 +103,7 @@ impl RuleBody {
         if let Some(shadow) = &shadow_limits {
             shadow.validate().map_err(SpecError::Shadow)?;
         }
+        check_description(&self.description)?;
         let (description, disabled) = (self.description.clone(), self.disabled);
         Ok(RuleSpec { limits, shadow_limits, total: self.total, description, disabled })
     }

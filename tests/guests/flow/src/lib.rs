@@ -1,6 +1,7 @@
 //! Acquires and gives back in every way there is.
 
 include!("../../support.rs");
+include!("../../exact.rs");
 
 mod terms;
 
@@ -22,6 +23,7 @@ impl wasip3::exports::http::handler::Guest for Guest {
         drop(request);
         Ok(match asked.path.as_str() {
             "/plain" => respond("plain"),
+            "/exact" => respond(exactly!(leases, &Exact::new(&asked.raw), [], [.await])),
             "/error" => return Err(ErrorCode::InternalError(Some("as asked".into()))),
             "/fetch" => {
                 let (trailers, trailers_reader) = wasip3::wit_future::new(|| Ok(None));

@@ -11,7 +11,9 @@ spin_sdk::wit_bindgen::generate!({
 });
 
 use weir::flow::leases_sync;
-use weir::flow::types::{FlowLimits, Outcome, RequestOptions};
+use weir::flow::types::{Concurrency, Counts, FlowLimits, Outcome, Rate, RateMode, Refusal, RequestOptions};
+
+include!("../../exact.rs");
 
 wasip2::http::proxy::export!(Guest);
 
@@ -65,6 +67,9 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
                     Ok(binding) => format!("{} bind", binding.len()),
                     Err(refusal) => format!("{:?}|{}", refusal.reason, refusal.message),
                 }
+            }
+            exact if exact.starts_with("/exact?") => {
+                exactly!(leases_sync, &Exact::new(&exact["/exact?".len()..]), [.as_deref()], [])
             }
             "/error" => return ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as asked".into())))),
             "/silent" => return drop(out),
