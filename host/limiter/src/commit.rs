@@ -29,7 +29,7 @@ impl ShardSet<'_, '_> {
         since: (u64, Option<&Line>),
     ) -> Grant {
         let (arrived, line) = since;
-        if request.count.get() > 1 || request.least.get() > 1 {
+        if request.count.get() > 1 {
             return self.commit_batch(now, request, sites, secrets, (arrived, line));
         }
         self.commit_one(now, request, sites, secrets.first().copied(), arrived)

@@ -88,15 +88,10 @@ impl ShardSet<'_, '_> {
     }
 
     pub(crate) fn refusal(&self, reason: Reason, blocked_on: Vec<Constraint>) -> Refusal {
-        // All of them must clear, so the last one counts; where one cannot be said, nothing can.
-        let retry_after = match reason {
-            Reason::TooLarge | Reason::Unavailable => None,
-            _ => blocked_on
-                .iter()
-                .map(|constraint| constraint.frees_in)
-                .collect::<Option<Vec<_>>>()
-                .and_then(|all| all.into_iter().max()),
-        };
+        // All of them must clear, so the last one counts; where one cannot be said, nothing can. What is too large never
+        // frees up.
+        let frees_in = blocked_on.iter().map(|constraint| constraint.frees_in);
+        let retry_after = frees_in.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
         Refusal {
             reason,
             retry_after,

@@ -226,6 +226,8 @@ mod tests {
         let mut paused = shard(ShardLimits::default(), &[]);
         step(&mut paused, Input::Operate { counter: &"s/a".parse().unwrap(), verb: &crate::Verb::Pause });
         assert!(none(&mut paused), "an operator has a word");
+        step(&mut paused, Input::Operate { counter: &"s/a".parse().unwrap(), verb: &crate::Verb::Resume });
+        assert!(!none(&mut paused), "and no longer");
         let mut logs = shard(ShardLimits { max_log_entries: 1, ..ShardLimits::default() }, &["9/1m"]);
         assert!(!none(&mut logs), "its log is there");
         let slot = logs.find("s/a").unwrap();

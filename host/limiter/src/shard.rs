@@ -567,7 +567,9 @@ mod tests {
         let mut leases: Vec<LeaseRef> = (0..1_000).map(|n| take(&mut shard, now, n)).collect();
         let full = shard.table.capacity();
         // A third of the room is no reason to copy; less than a quarter of it is.
-        for (left, capacity) in [(full / 3, full - full / 10..=full), (full / 5, 1..=full / 2), (10, 1..=64), (0, 0..=0)] {
+        for (left, capacity) in
+            [(full / 3, full - full / 10..=full), (full / 5, 1..=full / 2), (10, 1..=64), (0, 0..=0)]
+        {
             for lease in leases.drain(left..) {
                 now += 1;
                 step(&mut shard, now, Input::Release { lease, outcome: crate::Outcome::Ok });

@@ -218,3 +218,53 @@ fn a_patch_keeps_what_it_does_not_name() {
     assert_eq!((kept.spec.disabled, kept.spec.description.as_str(), kept.last_modified), (true, "d", 8));
     assert_eq!(kept.spec.limits, limits("3", &["1/1s"]));
 }
+
+#[test]
+fn a_book_of_another_version_is_another_book() {
+    let book = RuleBook::default().apply(&[put("s", rule("1", &[]))], 0).unwrap();
+    let seen = [0, 1, 2, u64::MAX].map(|version| book.expect_version(version));
+    let other = |expected| Err(RuleError::BookVersionMismatch { expected, found: 1 });
+    assert_eq!(seen, [other(0), Ok(()), other(2), other(u64::MAX)]);
+}
+
+/// A key at which as many kinds of rates live as may, the first for a minute from now.
+fn all_kinds(bench: &mut Bench) -> impl Fn(usize) -> Request + use<> {
+    let asked = |minutes: usize| {
+        let rate = format!("9/{minutes}m");
+        Request::unscoped().inline("s", "k", limits("", &[&rate])).unwrap()
+    };
+    for minutes in 1..=weir_limiter::MAX_KINDS {
+        bench.try_acquire(&asked(minutes)).unwrap();
+    }
+    asked
+}
+
+#[test]
+fn a_further_kind_of_rate_comes_in_when_the_first_has_aged_out() {
+    let mut bench = Bench::new(&[]);
+    let start = bench.now;
+    let asked = all_kinds(&mut bench);
+    let refusal = bench.try_acquire(&asked(9)).unwrap_err();
+    assert_eq!((refusal.blocked_on[0].used, refusal.blocked_on[0].limit), (8, 8));
+    // Those that live go on, and keep the first alive: each start is one of every kind.
+    bench.at(start + 30 * S);
+    bench.try_acquire(&asked(8)).unwrap();
+    bench.at(start + 90 * S - 1);
+    let refusal = bench.try_acquire(&asked(9)).unwrap_err();
+    assert_eq!(refusal.retry_after, Some(std::time::Duration::from_nanos(1)));
+    bench.at(start + 90 * S);
+    bench.try_acquire(&asked(9)).unwrap();
+    let refusal = bench.try_acquire(&asked(1)).unwrap_err();
+    assert_eq!(refusal.blocked_on[0].used, 8, "one has gone and one has come");
+}
+
+#[test]
+fn pinned_numbers_ask_for_no_room_among_the_kinds() {
+    let mut bench = Bench::new(&[]);
+    let asked = all_kinds(&mut bench);
+    bench.operate("s#k", &Verb::Pin(limits("", &["2/9h"])));
+    bench.try_acquire(&asked(1)).unwrap();
+    bench.try_acquire(&asked(9)).unwrap();
+    let refusal = bench.try_acquire(&asked(1)).unwrap_err();
+    assert_eq!(shown(&refusal.blocked_on), [(ConstraintKind::Rate, "s#k")]);
+}

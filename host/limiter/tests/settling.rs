@@ -323,3 +323,22 @@ fn an_overrun_of_two_inline_keys_goes_to_each_under_its_own_numbers() {
     assert!(fits(&mut bench, "a", "30/1day:cost", 24) && !fits(&mut bench, "a", "30/1day:cost", 25));
     assert!(fits(&mut bench, "b", "30/1day:cost", 30));
 }
+
+#[test]
+fn an_overrun_after_its_start_has_aged_out_begins_a_history_anew() {
+    let asked = Request::unscoped()
+        .inline("s", "a", limits("", &["9/1s:cost"]))
+        .and_then(|asked| asked.inline("s", "b", limits("", &["9/2s:cost"])))
+        .unwrap();
+    let mut bench = Bench::new(&[]);
+    let lease = bench.try_acquire(&asked).unwrap();
+    bench.at(bench.now + 5 * S);
+    assert_eq!(bench.settle(&lease, 6), Settled { refunded: 0, overrun: 5 });
+    for (key, rate) in [("a", "9/1s:cost"), ("b", "9/2s:cost")] {
+        let asked = |cost| {
+            let one = Request::unscoped().inline("s", key, limits("", &[rate])).unwrap();
+            one.cost(NonZeroU32::new(cost).unwrap())
+        };
+        assert!(bench.try_acquire(&asked(5)).is_err() && bench.try_acquire(&asked(4)).is_ok(), "{key}");
+    }
+}

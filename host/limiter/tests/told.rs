@@ -109,6 +109,16 @@ fn who_rides_is_not_told_of_what_it_rides_on() {
 }
 
 #[test]
+fn too_many_at_once_are_too_large_and_what_is_closed_is_not() {
+    let mut bench = Bench::new(&[("s", "2", &[]), ("t", "0", &[])]);
+    let three = NonZeroU32::new(3).unwrap();
+    let asked = request("s").also("t".parse().unwrap()).unwrap().batch(three, three).unwrap();
+    let refusal = refused(&mut bench, &asked);
+    assert_eq!(refusal.reason, Reason::TooLarge);
+    assert_eq!(kinds(&refusal), [(ConstraintKind::Concurrency, "s", None)]);
+}
+
+#[test]
 fn a_lease_that_lends_nothing_can_still_lend() {
     // A pool over scopes lies where both scopes' counters may: here all is one shard.
     let mut bench = Bench::new(&[("s", "1", &[]), ("t", "9", &[])]);
@@ -148,7 +158,8 @@ fn a_counter_is_drained_when_nothing_is_held_and_nobody_waits() {
     let seen = bench.operate("s", &Verb::Drain);
     assert_eq!((seen.draining, seen.drained, seen.waiting), (true, false, 1));
     assert_eq!(bench.step(Input::Cancel { waiter }), Output::Done);
-    assert!(!bench.counter("s").unwrap().drained, "a lease is held");
+    bench.settle(&holder, 0);
+    assert!(!bench.counter("s").unwrap().drained, "a lease is held, of no cost");
     bench.release(&holder);
     assert!(bench.counter("s").unwrap().drained);
     bench.operate("s", &Verb::Resume);
@@ -215,13 +226,13 @@ fn an_overrun_at_an_inline_key_is_charged_to_the_rates_it_came_with() {
     bench.release(&first);
 }
 
-/// A line that has been passed as often as it may be, before two counters of which one was always taken: parked at `s`,
-/// whose holder it answers, while `t` is free.
+/// A line that has been passed as often as it may be, before two counters of which one was always taken: parked at `t`,
+/// whose holder it answers, while `s` is free.
 fn passed_over(bench: &mut Bench) -> weir_limiter::Grant {
-    let mut holder = bench.take("s");
+    let mut holder = bench.take("t");
     bench.wait(&request("s").also("t".parse().unwrap()).unwrap());
     for _ in 0..weir_limiter::MAX_PASSES / 2 {
-        for next in ["t", "s"] {
+        for next in ["s", "t"] {
             let taken = bench.take(next);
             bench.release(&holder);
             holder = taken;
@@ -237,7 +248,7 @@ fn a_closed_counter_raises_no_barrier_elsewhere() {
     for (case, close) in close.into_iter().enumerate() {
         let mut bench = Bench::new(&[("s", "1", &[]), ("t", "1", &[])]);
         let holder = passed_over(&mut bench);
-        let other = bench.take("t");
+        let other = bench.take("s");
         close(&mut bench);
         bench.release(&holder);
         let barred = |bench: &mut Bench| ["s", "t"].map(|name| bench.counter(name).unwrap().barrier.is_some());
