@@ -266,16 +266,12 @@ impl Class {
 
     fn served(&mut self, line: &Line, units: u32) {
         let step = u128::from(units) * TAG_UNIT / u128::from(line.weight.get());
-        if let Some(share) = self.shares.get_mut(&line.share) {
-            self.order.remove(&share.place());
-            self.served = self.served.max(share.tag);
-            share.tag += step;
-            self.order.insert(share.place(), Arc::clone(&line.share));
-        } else {
-            let tag = self.recall(&line.share).max(self.served);
-            self.served = tag;
-            self.remember(&line.share, tag + step);
-        }
+        // It is still parked while its head is served.
+        let Some(share) = self.shares.get_mut(&line.share) else { return };
+        self.order.remove(&share.place());
+        self.served = self.served.max(share.tag);
+        share.tag += step;
+        self.order.insert(share.place(), Arc::clone(&line.share));
         let served = self.served;
         while self.ahead_in_order.first().is_some_and(|(tag, _)| *tag <= served) {
             self.forget_first();
@@ -307,5 +303,67 @@ impl Class {
 
     fn in_order(&self) -> impl Iterator<Item = &Parked> {
         self.order.values().filter_map(|key| self.shares.get(key)).flat_map(|share| share.lines.values())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroU16;
+
+    fn parked(key: &str, ticket: u64) -> Parked {
+        let request = crate::Request::new("s".parse().unwrap()).fairness(key, NonZeroU16::MIN).unwrap();
+        let head = WaiterId { ticket, shard: 0 };
+        Parked { line: Arc::new(request.line(0)), head, calls: 1, cost: 1, waiters: 1, passes: 0, own: None }
+    }
+
+    #[test]
+    fn keys_that_left_ahead_are_remembered_up_to_a_bound_and_forgotten_when_the_others_are_there() {
+        let mut waitlist = Waitlist::default();
+        // One stays, so that the class does, and is served last of all.
+        waitlist.park(parked("stays", 1), 0);
+        let ahead = |waitlist: &Waitlist| waitlist.classes.values().map(|class| class.ahead.len()).sum::<usize>();
+        for n in 0..MAX_REMEMBERED + 10 {
+            let other = parked(&format!("k{n}"), 2 + n as u64);
+            waitlist.park(other.clone(), 0);
+            // The later ones are further ahead: it is the first that are forgotten.
+            waitlist.served(&other.line, 2 + n as u32, 0);
+            assert_eq!(waitlist.take(&other.line).map(|taken| taken.head), Some(other.head));
+            assert_eq!(ahead(&waitlist), (n + 1).min(MAX_REMEMBERED));
+        }
+        let class = waitlist.classes.values().next().unwrap();
+        assert!(class.ahead.contains_key("k10") && !class.ahead.contains_key("k9"));
+        assert_eq!(class.ahead_in_order.len(), MAX_REMEMBERED);
+        // Served until it is as far as they are: nobody is ahead any more.
+        let stays = parked("stays", 1).line;
+        waitlist.served(&stays, 500, 0);
+        waitlist.served(&stays, 1, 0);
+        assert_eq!(ahead(&waitlist), MAX_REMEMBERED + 10 - 499);
+        waitlist.served(&stays, 100_000, 0);
+        waitlist.served(&stays, 1, 0);
+        assert_eq!(ahead(&waitlist), 0);
+        assert!(waitlist.take(&stays).is_some() && waitlist.is_empty() && waitlist.len() == 0);
+    }
+
+    #[test]
+    fn the_least_that_anybody_needs_is_known() {
+        let mut waitlist = Waitlist::default();
+        assert_eq!(waitlist.least(), None);
+        let needing = |key: &str, calls, cost| Parked { calls, cost, ..parked(key, u64::from(cost)) };
+        let all = [needing("a", 1, 5), needing("b", 1, 3), needing("c", 1, 3), needing("d", 0, 9)];
+        let least: Vec<_> = all
+            .iter()
+            .map(|parked| {
+                waitlist.park(parked.clone(), 0);
+                waitlist.least().unwrap()
+            })
+            .collect();
+        assert_eq!(least, [(1, 5), (1, 3), (1, 3), (0, 3)]);
+        let least = all.iter().map(|parked| {
+            waitlist.take(&parked.line);
+            waitlist.least()
+        });
+        assert_eq!(least.collect::<Vec<_>>(), [Some((0, 3)), Some((0, 3)), Some((0, 9)), None]);
+        assert_eq!(waitlist.riding, 0);
     }
 }
