@@ -41,7 +41,7 @@ pub fn file(text: &str) {
                 assert!(shown.starts_with(FILE), "{shown}");
                 // No more of a line than a screen takes, and no more of a name than a name.
                 assert!(shown.len() < 4_096 + FILE.len(), "{} bytes: {shown}", shown.len());
-                let place = shown[FILE.len()..].starts_with(|c: char| c == ':');
+                let place = shown[FILE.len()..].starts_with(':');
                 assert!(place && !shown.contains('\u{1b}'), "{shown:?}");
             }
         }

@@ -33,7 +33,7 @@ pub struct Lease {
     /// Its own number: fencing numbers are unique within a shard only.
     number: u64,
     /// What it costs, as it was settled last.
-    cost: u64,
+    pub cost: u64,
     holds: BTreeMap<String, Units>,
     /// The counters at the last part of what it asked for: there a pushback belongs.
     leaves: Vec<String>,
@@ -68,9 +68,6 @@ pub struct Model {
     pub leases: Vec<Lease>,
     starts: Vec<Start>,
     hands: BTreeMap<String, Hand>,
-    /// Units that were started beside a limit that may be too small for them: overruns, and at inline keys by who brought other
-    /// limits.
-    ahead: u64,
     /// The last fencing number of each counter.
     fences: BTreeMap<String, u64>,
     numbers: u64,
@@ -92,9 +89,6 @@ fn counters(request: &Request) -> Vec<String> {
     all
 }
 
-/// Units that age out before the clock ends, at the least rate there is: one a year.
-const FEW: u64 = 200;
-
 /// How long a pushback may close a counter where no rule says so: a minute.
 const MAX_PUSHBACK: Duration = Duration::from_secs(60);
 
@@ -114,11 +108,6 @@ fn limits(book: &RuleBook, counter: &str) -> Limits {
 }
 
 impl Model {
-    /// Whether more was started beside limits than can age out.
-    pub fn is_ahead(&self) -> bool {
-        self.ahead > FEW
-    }
-
     /// What is held at a counter.
     pub fn held(&self, counter: &str) -> Units {
         let holds = self.leases.iter().filter_map(|lease| lease.holds.get(counter));
@@ -166,9 +155,6 @@ impl Model {
         }
         let lender = lender.map(|lender| lender.number);
         self.numbers += 1;
-        if !brought.is_empty() {
-            self.ahead += u64::from(request.cost.get());
-        }
         for (counter, need) in &holds {
             self.check_door(now, counter, *need, waited);
             self.check(now, &self.limits(book, counter, &brought), counter, *need);
@@ -288,7 +274,6 @@ impl Model {
             }
             left = overrun;
             if left > 0 {
-                self.ahead += left;
                 for rate in self.limits(book, &counter, &brought).rates {
                     if rate.counts == Counts::Cost {
                         self.starts.push(Start { lease: number, counter: counter.clone(), rate, at: now, units: left });
