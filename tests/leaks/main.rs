@@ -10,8 +10,6 @@
 //! After each half everything must have been given back, and the engine must be empty (counters stay 10 s). After the second half as
 //! many bytes must be in use as after the first, but for [`SLACK`]. The memory of guests lies in a pool and is not counted.
 
-#![expect(clippy::print_stdout, reason = "the figures of a leak run are its output")]
-
 use std::alloc::System;
 use std::net::SocketAddr;
 use std::time::Duration;

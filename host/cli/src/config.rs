@@ -38,7 +38,10 @@
 //!
 //! Unknown fields are refused, and every error names file, line and field. Nothing is served unless all of it is right.
 
+// With their paths, so that the fuzz targets can take this file in.
+#[path = "config/rules.rs"]
 mod rules;
+#[path = "config/size.rs"]
 mod size;
 
 use std::collections::BTreeMap;
@@ -203,7 +206,8 @@ pub(crate) fn sole(path: PathBuf) -> ComponentEntry {
     }
 }
 
-fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
+/// Checks a text, with all that can be checked without loading anything.
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     let refuse = |span: Option<Range<usize>>, problem: String| ConfigError {
         file: file.to_owned(),
         text: text.to_owned(),

@@ -7,7 +7,10 @@
 //! ends, the borrower alone holds 1 call and 5 units.
 
 use std::collections::BTreeMap;
-use weir_limiter::{Concurrency, Counts, Grant, LeaseId, LeaseRef, Limits, Mode, Rate, Request, RuleBook};
+use std::time::Duration;
+use weir_limiter::{
+    Concurrency, Counts, Grant, LeaseId, LeaseRef, Limits, Mode, Outcome, Rate, Request, RuleBook, Verb,
+};
 
 /// Calls and cost.
 pub type Units = (u64, u64);
@@ -29,16 +32,33 @@ pub struct Lease {
     pub ends_at: Option<u64>,
     /// Its own number: fencing numbers are unique within a shard only.
     number: u64,
+    /// What it costs, as it was settled last.
+    pub cost: u64,
     holds: BTreeMap<String, Units>,
+    /// The counters at the last part of what it asked for: there a pushback belongs.
+    leaves: Vec<String>,
+    /// The limits that it brought.
+    brought: BTreeMap<String, Limits>,
     rides: Option<(u64, BTreeMap<String, Units>)>,
 }
 
 #[derive(Debug)]
 struct Start {
+    /// Whose it is.
+    lease: u64,
     counter: String,
     rate: Rate,
     at: u64,
     units: u64,
+}
+
+/// What an operator or a pushback has done to a counter.
+#[derive(Debug, Default)]
+struct Hand {
+    paused: bool,
+    draining: bool,
+    pinned: Option<Limits>,
+    pushed_back_until: u64,
 }
 
 /// See the module.
@@ -47,6 +67,7 @@ pub struct Model {
     /// The leases, oldest first.
     pub leases: Vec<Lease>,
     starts: Vec<Start>,
+    hands: BTreeMap<String, Hand>,
     /// The last fencing number of each counter.
     fences: BTreeMap<String, u64>,
     numbers: u64,
@@ -64,8 +85,12 @@ fn counters(request: &Request) -> Vec<String> {
             }
         }
     }
+    all.extend(request.inline.iter().map(|inline| inline.name.as_str().to_owned()));
     all
 }
+
+/// How long a pushback may close a counter where no rule says so: a minute.
+const MAX_PUSHBACK: Duration = Duration::from_secs(60);
 
 /// What the rule that binds a counter limits: of those that match, the one whose parts are exact the earliest.
 fn limits(book: &RuleBook, counter: &str) -> Limits {
@@ -74,6 +99,8 @@ fn limits(book: &RuleBook, counter: &str) -> Limits {
             && pattern.split('/').zip(counter.split('/')).all(|(part, name)| part == "*" || part == name)
     };
     book.rules()
+        // Shadow limits alone bind nothing.
+        .filter(|rule| rule.spec.shadow_limits.is_none() || rule.spec.limits != Limits::default())
         .filter(|rule| !rule.spec.disabled && matches(rule.pattern.as_str()))
         .max_by_key(|rule| rule.pattern.as_str().split('/').map(|part| part != "*").collect::<Vec<bool>>())
         .map(|rule| rule.spec.limits.clone())
@@ -92,12 +119,28 @@ impl Model {
         self.leases.iter().flat_map(|lease| lease.holds.keys().map(String::as_str))
     }
 
-    /// Takes a grant in, and checks it.
+    /// What holds at a counter: what is pinned, else what the request brings, else the rule.
+    fn limits(&self, book: &RuleBook, counter: &str, brought: &BTreeMap<String, Limits>) -> Limits {
+        let pinned = self.hands.get(counter).and_then(|hand| hand.pinned.as_ref());
+        pinned.or_else(|| brought.get(counter)).cloned().unwrap_or_else(|| limits(book, counter))
+    }
+
+    /// Takes a grant in, and checks it. `waited`: it came before now.
     ///
     /// # Panics
-    /// When it is above a limit, or its fencing number is not above the last one.
-    pub fn grant(&mut self, now: u64, book: &RuleBook, request: &Request, grant: &Grant, secret: Option<u128>) {
+    /// When it is above a limit or through a door that is shut, or its fencing number is not above the last one.
+    pub fn grant(
+        &mut self,
+        now: u64,
+        book: &RuleBook,
+        request: &Request,
+        grant: &Grant,
+        secret: Option<u128>,
+        waited: bool,
+    ) {
         assert_eq!(grant.book_version, book.version());
+        let brought: BTreeMap<String, Limits> =
+            request.inline.iter().map(|inline| (inline.name.as_str().to_owned(), inline.limits.clone())).collect();
         let lender = request.lend_from.and_then(|part| self.lender(part));
         let mut lent = BTreeMap::new();
         let mut holds = BTreeMap::new();
@@ -111,13 +154,19 @@ impl Model {
             holds.insert(counter, (whole.0 - ride.0, whole.1 - ride.1));
         }
         let lender = lender.map(|lender| lender.number);
+        self.numbers += 1;
         for (counter, need) in &holds {
-            self.check(now, book, counter, *need);
+            self.check_door(now, counter, *need, waited);
+            self.check(now, &self.limits(book, counter, &brought), counter, *need);
             let last = self.fences.insert(counter.clone(), grant.fence);
             assert!(last.is_none_or(|last| last < grant.fence), "{counter}: fence {} after {last:?}", grant.fence);
         }
-        self.numbers += 1;
+        let leaves = request.targets.iter().map(|key| key.as_str().to_owned());
+        let leaves = leaves.chain(brought.keys().cloned()).collect();
         self.leases.push(Lease {
+            cost: request.cost.get().into(),
+            leaves,
+            brought,
             parts: grant.parts.to_vec(),
             id: secret.map(|secret| LeaseId { shard: grant.parts[0].shard, secret }),
             granted_at: now,
@@ -135,20 +184,28 @@ impl Model {
         (!self.leases.iter().any(lends)).then_some(lender)
     }
 
+    /// Checks that nobody gets in where an operator or a pushback has shut the door.
+    fn check_door(&self, now: u64, counter: &str, need: Units, waited: bool) {
+        let Some(hand) = self.hands.get(counter).filter(|_| need != (0, 0)) else { return };
+        assert!(!hand.paused, "{counter}: admitted while it is paused");
+        assert!(!hand.draining || waited, "{counter}: a newcomer is admitted while it drains");
+        assert!(hand.pushed_back_until <= now, "{counter}: admitted while it is pushed back");
+    }
+
     /// Checks what a grant takes at one counter, and writes down what it starts.
-    fn check(&mut self, now: u64, book: &RuleBook, counter: &str, need: Units) {
-        let limits = limits(book, counter);
+    fn check(&mut self, now: u64, limits: &Limits, counter: &str, need: Units) {
         if let Some(Concurrency { limit, counts }) = limits.concurrency
             && units(need, counts) > 0
         {
             let after = units(self.held(counter), counts) + units(need, counts);
             assert!(after <= u64::from(limit), "{counter}: {after}/{limit} {counts:?} at once");
         }
-        for rate in limits.rates {
+        for rate in &limits.rates {
             let units = units(need, rate.counts);
             if units > 0 {
-                self.starts.push(Start { counter: counter.to_owned(), rate: rate.clone(), at: now, units });
-                self.check_rate(counter, &rate);
+                let (lease, counter) = (self.numbers, counter.to_owned());
+                self.starts.push(Start { lease, counter: counter.clone(), rate: rate.clone(), at: now, units });
+                self.check_rate(&counter, rate);
             }
         }
     }
@@ -178,6 +235,100 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// Whether a lease shares what it holds with another.
+    fn shares(&self, lease: &Lease) -> bool {
+        lease.rides.is_some()
+            || self.leases.iter().any(|other| other.rides.as_ref().is_some_and(|(lender, _)| *lender == lease.number))
+    }
+
+    /// Settles a lease that shares nothing; what it comes to as (refunded, overrun).
+    pub fn settle(&mut self, now: u64, book: &RuleBook, index: usize, cost: u32) -> Option<(u64, u64)> {
+        let lease = &self.leases[index];
+        if self.shares(lease) {
+            return None;
+        }
+        let (number, before, after) = (lease.number, lease.cost, u64::from(cost));
+        let (refunded, overrun) = (before.saturating_sub(after), after.saturating_sub(before));
+        let (held, brought) = (lease.holds.keys().cloned().collect::<Vec<_>>(), lease.brought.clone());
+        for counter in held {
+            // A refund comes off the last of its starts first: the limiter may refund less, and is then the stricter.
+            let mut left = refunded;
+            let own = |start: &&mut Start| {
+                start.lease == number && start.counter == counter && start.rate.counts == Counts::Cost
+            };
+            let mut kinds: Vec<(Rate, u64)> = Vec::new();
+            for start in self.starts.iter_mut().rev().filter(own) {
+                let same =
+                    |(rate, _): &&mut (Rate, u64)| (rate.mode, rate.period) == (start.rate.mode, start.rate.period);
+                let left = match kinds.iter_mut().find(same) {
+                    Some((_, left)) => left,
+                    None => {
+                        kinds.push((start.rate.clone(), left));
+                        &mut kinds.last_mut().expect("just put there").1
+                    }
+                };
+                let taken = start.units.min(*left);
+                (start.units, *left) = (start.units - taken, *left - taken);
+            }
+            left = overrun;
+            if left > 0 {
+                for rate in self.limits(book, &counter, &brought).rates {
+                    if rate.counts == Counts::Cost {
+                        self.starts.push(Start { lease: number, counter: counter.clone(), rate, at: now, units: left });
+                    }
+                }
+            }
+        }
+        let lease = &mut self.leases[index];
+        lease.cost = after;
+        for hold in lease.holds.values_mut() {
+            hold.1 = after;
+        }
+        Some((refunded, overrun))
+    }
+
+    /// What the end of a lease that shares nothing says of its counters.
+    pub fn ends(&mut self, now: u64, book: &RuleBook, index: usize, outcome: Outcome) {
+        let lease = &self.leases[index];
+        let Outcome::PushedBack(pause) = outcome else { return };
+        if self.shares(lease) {
+            return;
+        }
+        let closed: Vec<(String, u64)> = lease
+            .holds
+            .keys()
+            .filter_map(|counter| {
+                // The numbers that a request brings say nothing of pushbacks.
+                let rule = self.limits(book, counter, &BTreeMap::new()).max_pushback;
+                let most = rule.or(lease.leaves.contains(counter).then_some(MAX_PUSHBACK))?;
+                Some((counter.clone(), now + pause.min(most).as_nanos() as u64))
+            })
+            .collect();
+        for (counter, until) in closed {
+            let hand = self.hands.entry(counter).or_default();
+            hand.pushed_back_until = hand.pushed_back_until.max(until);
+        }
+    }
+
+    /// What an operator has done.
+    pub fn operate(&mut self, counter: &str, verb: &Verb) {
+        let hand = self.hands.entry(counter.to_owned()).or_default();
+        match verb {
+            Verb::Pause => hand.paused = true,
+            Verb::Drain => hand.draining = true,
+            Verb::Resume => (hand.paused, hand.draining, hand.pushed_back_until) = (false, false, 0),
+            Verb::Pin(limits) => hand.pinned = Some(limits.clone()),
+            Verb::Unpin => hand.pinned = None,
+            Verb::Reset => self.starts.retain(|start| start.counter != counter),
+        }
+    }
+
+    /// The counters that an operator has to do with still.
+    pub fn operated(&self) -> Vec<String> {
+        let lasts = |hand: &Hand| hand.paused || hand.draining || hand.pinned.is_some();
+        self.hands.iter().filter(|(_, hand)| lasts(hand)).map(|(counter, _)| counter.clone()).collect()
     }
 
     /// Takes a lease off; whoever rides on it holds its share from now on.

@@ -1,12 +1,12 @@
 //! The world: a limiter, its book and a clock, beside the model.
 
 use crate::model::{Lease, Model};
-use crate::program::{Ask, Op, Program, Time, period};
+use crate::program::{Ask, Op, Program, Time, counter, period};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    CounterSnapshot, Effect, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Outcome, Output, Reason, Request,
-    RuleBook, ScopedKey, Shard, WaiterId,
+    CounterName, CounterSnapshot, Effect, Grant, Input, LeaseRef, Limiter, MAX_LEASE_LIFE, MAX_WAIT, Outcome, Output,
+    Reason, Request, RuleBook, ScopedKey, Settled, Shard, Verb, WaiterId,
 };
 
 const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000_000_000;
@@ -14,6 +14,9 @@ const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000_000_000;
 const END_OF_TIME: u64 = 1 << 63;
 /// How many leases that have ended are remembered: enough for their slots to be used again.
 const MAX_STALE: usize = 32;
+/// Units that may be started beside limits that are too small for them (overruns; at an inline key by who brings other limits): they
+/// age out before the clock ends at the least rate there is, one a year.
+const FEW: u64 = 200;
 /// More timers than any program sets: past it, one sets the next for ever.
 const MAX_TIMERS: usize = 100_000;
 
@@ -27,6 +30,8 @@ pub struct World {
     waiters: Vec<Waiter>,
     stale: Vec<Lease>,
     secrets: u128,
+    /// Units that were started beside limits.
+    ahead: u64,
     closed: bool,
 }
 
@@ -34,7 +39,7 @@ pub struct World {
 struct Waiter {
     id: WaiterId,
     request: Request,
-    secret: Option<u128>,
+    secrets: Vec<u128>,
     until: u64,
 }
 
@@ -68,6 +73,7 @@ impl World {
             waiters: Vec::new(),
             stale: Vec::new(),
             secrets: 0,
+            ahead: 0,
             closed: false,
         };
         world.settle();
@@ -92,8 +98,8 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Granted { waiter, grant } => {
-                    let Waiter { request, secret, .. } = self.leave(waiter);
-                    self.model.grant(self.now, &self.book, &request, &grant, secret);
+                    let Waiter { request, secrets, .. } = self.leave(waiter);
+                    self.granted(&request, &grant, &secrets, true);
                 }
                 Effect::Refused { waiter, refusal } => {
                     self.leave(waiter);
@@ -107,6 +113,16 @@ impl World {
             }
         }
         output
+    }
+
+    /// Takes in a grant, and the further ones of a batch.
+    fn granted(&mut self, request: &Request, grant: &Grant, secrets: &[u128], waited: bool) {
+        let got = grant.more.len() + 1;
+        let wanted = request.least.get() as usize..=request.count.get() as usize;
+        assert!(wanted.contains(&got), "{got} of a batch of {wanted:?}");
+        for (index, grant) in std::iter::once(grant).chain(&grant.more).enumerate() {
+            self.model.grant(self.now, &self.book, request, grant, secrets.get(index).copied(), waited);
+        }
     }
 
     fn leave(&mut self, id: WaiterId) -> Waiter {
@@ -124,9 +140,23 @@ impl World {
     fn op(&mut self, op: &Op) {
         match op {
             Op::Acquire(ask) => self.acquire(ask),
-            Op::Release(index) => {
+            Op::Explain(ask) => {
+                let request = self.request(ask);
+                self.explain(&request);
+            }
+            Op::Release(index, end) => {
                 if !self.model.leases.is_empty() {
-                    self.release(usize::from(*index) % self.model.leases.len());
+                    self.release(usize::from(*index) % self.model.leases.len(), end.get());
+                }
+            }
+            Op::Settle(index, cost) => {
+                if !self.model.leases.is_empty() {
+                    self.settle_cost(usize::from(*index) % self.model.leases.len(), cost.get());
+                }
+            }
+            Op::Operate(index, verb) => {
+                if let Some(verb) = verb.get() {
+                    self.operate(&counter(*index), &verb);
                 }
             }
             Op::Stale(index) => {
@@ -166,29 +196,44 @@ impl World {
         }
     }
 
-    fn acquire(&mut self, ask: &Ask) {
+    /// The request of an ask, with what it rides on.
+    fn request(&self, ask: &Ask) -> Request {
         let mut request = ask.request();
+        if request.count.get() > 1 {
+            return request;
+        }
         // Lenders are leases of one part, as ingress takes them.
         let lenders: Vec<LeaseRef> =
             self.model.leases.iter().filter(|lease| lease.parts.len() == 1).map(|lease| lease.parts[0]).collect();
         request.lend_from =
             ask.lend.filter(|_| !lenders.is_empty()).map(|index| lenders[usize::from(index) % lenders.len()]);
+        request
+    }
+
+    fn acquire(&mut self, ask: &Ask) {
+        let mut request = self.request(ask);
+        if !request.inline.is_empty() && !self.may_start(u64::from(request.cost.get()) * u64::from(request.count.get()))
+        {
+            request.inline.clear();
+        }
         let wait = ask.wait.is_some() && request.lend_from.is_none();
-        self.secrets += 1;
-        let secret = ask.named.then_some(self.secrets);
+        let named = if ask.named { request.count.get() } else { 0 };
+        let secrets: Vec<u128> = (1..=u128::from(named)).map(|n| self.secrets + n).collect();
+        self.secrets += u128::from(named);
 
         let foreseen = self.check(&request);
-        let output = self.step(Input::Acquire { request: &request, wait, secrets: secret.as_slice() });
+        let output = self.step(Input::Acquire { request: &request, wait, secrets: &secrets });
         match (foreseen, output) {
             (Output::WouldGrant(_), Output::Granted(grant)) => {
-                self.model.grant(self.now, &self.book, &request, &grant, secret);
+                self.granted(&request, &grant, &secrets, false);
             }
             (Output::Refused(foreseen), Output::Waiting(id)) => {
-                assert!(wait && foreseen.reason == Reason::Limited, "it waits for what never comes: {foreseen}");
+                let passes = matches!(foreseen.reason, Reason::Limited | Reason::Paused | Reason::PushedBack);
+                assert!(wait && passes, "it waits for what never comes: {foreseen}");
                 assert!(self.waiters.iter().all(|waiter| waiter.id != id));
                 // Where it has no wish, the longest that a rule may say.
                 let until = self.now + nanos(request.max_wait.unwrap_or(MAX_WAIT));
-                self.waiters.push(Waiter { id, request, secret, until });
+                self.waiters.push(Waiter { id, request, secrets, until });
             }
             (Output::Refused(foreseen), Output::Refused(refusal)) => {
                 let waitlist_is_full = wait && refusal.reason == Reason::Overloaded;
@@ -206,11 +251,67 @@ impl World {
         output
     }
 
-    fn release(&mut self, index: usize) {
+    /// Explains a request, which changes nothing and says what a check says.
+    fn explain(&mut self, request: &Request) {
+        let foreseen = self.check(request);
+        let before = self.picture();
+        let output = self.step(Input::Explain { request });
+        assert_eq!(self.picture(), before, "an explanation has an effect");
+        match (foreseen, output) {
+            (Output::WouldGrant(_), Output::Explained(explanation)) => {
+                assert!(explanation.refusal.is_none(), "{explanation:?}");
+            }
+            (Output::Refused(foreseen), Output::Explained(explanation)) => {
+                let reason = explanation.refusal.as_ref().map(|refusal| refusal.reason);
+                assert_eq!(reason, Some(foreseen.reason), "{explanation:?}");
+            }
+            other => panic!("the check and the explanation do not agree: {other:?}"),
+        }
+    }
+
+    /// Whether so many units more may be started beside limits.
+    fn may_start(&mut self, units: u64) -> bool {
+        let may = self.ahead + units <= FEW;
+        if may {
+            self.ahead += units;
+        }
+        may
+    }
+
+    fn settle_cost(&mut self, index: usize, cost: u32) {
+        let overrun = u64::from(cost).saturating_sub(self.model.leases[index].cost);
+        if !self.may_start(overrun) {
+            return;
+        }
+        let lease = self.model.leases[index].parts[0];
+        let Some((refunded, overrun)) = self.model.settle(self.now, &self.book, index, cost) else { return };
+        let units = |units: u64| u32::try_from(units).expect("32 bits");
+        let expected = Settled { refunded: units(refunded), overrun: units(overrun) };
+        assert_eq!(self.step(Input::Settle { lease, cost }), Output::Settled(expected));
+        // The same again is nothing, unless the lease has ended with what it set free: it cannot.
+        assert_eq!(self.step(Input::Settle { lease, cost }), Output::Settled(Settled::default()));
+    }
+
+    fn operate(&mut self, counter: &CounterName, verb: &Verb) {
+        // What it sets free is granted within the step, by the numbers that hold then.
+        self.model.operate(counter.as_str(), verb);
+        match self.step(Input::Operate { counter, verb }) {
+            Output::Operated(shown) => assert_eq!(shown.counter, counter.as_str()),
+            Output::Refused(refusal) => {
+                assert_eq!(refusal.reason, Reason::Overloaded, "{refusal}");
+                self.model.operate(counter.as_str(), &Verb::Resume);
+                self.model.operate(counter.as_str(), &Verb::Unpin);
+            }
+            other => panic!("not operated: {other:?}"),
+        }
+    }
+
+    fn release(&mut self, index: usize, outcome: Outcome) {
         // The parts end one by one; between them the model is ahead, which only frees.
+        self.model.ends(self.now, &self.book, index, outcome);
         let lease = self.model.end(index);
-        for part in &lease.parts {
-            assert_eq!(self.step(Input::Release { lease: *part, outcome: Outcome::Ok }), Output::Done);
+        for (part, outcome) in lease.parts.iter().zip(std::iter::once(outcome).chain(std::iter::repeat(Outcome::Ok))) {
+            assert_eq!(self.step(Input::Release { lease: *part, outcome }), Output::Done);
             assert_eq!(
                 self.step(Input::Release { lease: *part, outcome: Outcome::Ok }),
                 Output::Gone,
@@ -224,6 +325,7 @@ impl World {
         for part in self.stale[index].parts.clone() {
             assert_eq!(self.step(Input::Release { lease: part, outcome: Outcome::Ok }), Output::Gone);
             assert_eq!(self.step(Input::Extend { lease: part, lease_time: Duration::from_secs(1) }), Output::Gone);
+            assert_eq!(self.step(Input::Settle { lease: part, cost: 1 }), Output::Gone);
         }
         if let Some(id) = self.stale[index].id {
             assert_eq!(self.step(Input::Find { id }), Output::Gone);
@@ -289,9 +391,16 @@ impl World {
 
     /// Gives everything back and lets it age.
     fn drain(&mut self) {
+        for counter in self.model.operated() {
+            let counter: CounterName = counter.parse().expect("a name");
+            for verb in [Verb::Resume, Verb::Unpin] {
+                self.operate(&counter, &verb);
+                self.settle();
+            }
+        }
         while !self.waiters.is_empty() || !self.model.leases.is_empty() {
             if self.waiters.is_empty() {
-                self.release(0);
+                self.release(0, Outcome::Ok);
             } else {
                 self.cancel(0);
             }
@@ -302,6 +411,9 @@ impl World {
             self.now = due;
             self.step(Input::Tick);
         }
+        let Picture { counters, shards, .. } = self.picture();
+        assert!(shards.iter().all(|[.., waiting, leases, _, _]| (*waiting, *leases) == (0, 0)), "{shards:?}");
+        assert!(counters.iter().all(|shown| (shown.calls, shown.cost, shown.waiting) == (0, 0, 0)), "{counters:?}");
         assert!(self.limiter.shards().iter().all(Shard::is_empty), "something is left: {:?}", self.limiter);
         for index in 0..self.stale.len() {
             self.all_gone(index);
