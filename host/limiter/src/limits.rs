@@ -236,17 +236,19 @@ impl FromStr for Rate {
     type Err = LimitError;
 
     fn from_str(text: &str) -> Result<Self, LimitError> {
-        let refuse = |problem: String| LimitError::RateText { text: text.chars().take(64).collect(), problem };
+        let start = |text: &str| text.chars().take(64).collect::<String>();
+        let refuse = |problem: String| LimitError::RateText { text: start(text), problem };
         let mut fields = text.split(':');
         let (limit, period) = fields
             .next()
             .unwrap_or_default()
             .split_once('/')
             .ok_or_else(|| refuse("there is no `/` between limit and period".into()))?;
-        let limit: NonZeroU32 =
-            limit.parse().map_err(|_| refuse(format!("the limit `{limit}` is not a number from 1 to 4294967295")))?;
+        let limit: NonZeroU32 = limit
+            .parse()
+            .map_err(|_| refuse(format!("the limit `{}` is not a number from 1 to 4294967295", start(limit))))?;
         let period = parse_duration(period)
-            .map_err(|error| refuse(format!("the period `{period}` is not a duration: {error}")))?;
+            .map_err(|error| refuse(format!("the period `{}` is not a duration: {error}", start(period))))?;
         let mut rate = Self::window(limit, period);
         for field in fields {
             match field.split_once('=') {
@@ -255,12 +257,11 @@ impl FromStr for Rate {
                 None if field == "cost" => rate.counts = Counts::Cost,
                 None if field == "calls" => rate.counts = Counts::Calls,
                 Some(("burst", burst)) => {
-                    rate.burst =
-                        Some(burst.parse().map_err(|_| {
-                            refuse(format!("the burst `{burst}` is not a number from 1 to 4294967295"))
-                        })?);
+                    rate.burst = Some(burst.parse().map_err(|_| {
+                        refuse(format!("the burst `{}` is not a number from 1 to 4294967295", start(burst)))
+                    })?);
                 }
-                _ => return Err(refuse(format!("`{field}` is none of smooth, window, calls, cost, burst=N"))),
+                _ => return Err(refuse(format!("`{}` is none of smooth, window, calls, cost, burst=N", start(field)))),
             }
         }
         rate.validate()?;
@@ -418,6 +419,17 @@ mod tests {
         ));
         assert!(matches!(rates(&["3/1m", "4/1m"]).validate(), Err(LimitError::SameRateTwice { .. })));
         assert!(Limits { max_wait: Some(MAX_WAIT + Duration::from_nanos(1)), ..Limits::default() }.validate().is_err());
+    }
+
+    #[test]
+    fn an_error_shows_no_more_than_the_start_of_a_text() {
+        let long = "x".repeat(10_000);
+        for text in
+            [&long, &format!("{long}/1s"), &format!("1/{long}"), &format!("1/1s:{long}"), &format!("1/1s:burst={long}")]
+        {
+            let error = rate(text).unwrap_err().to_string();
+            assert!(error.len() < 400, "{error}");
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ use std::cell::Cell;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+/// How far ahead of now a rate can be driven, in nanoseconds: two hundred years. An overrun is not asked about, so it may
+/// be any number of units; together with the hundred years that a burst may take to refill, sums stay within 64 bits.
+const MAX_AHEAD: u64 = 200 * 366 * 24 * 60 * 60 * 1_000_000_000;
+
 /// What a smooth rate says to `units` more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -45,10 +49,10 @@ impl Arrival {
         Self { at: 0, interval, started: 0 }
     }
 
-    /// Adds units that start now, asked about or not: the next ones come later.
+    /// Adds units that start now, asked about or not: the next ones come later, by up to [`MAX_AHEAD`].
     pub(crate) fn push(&mut self, units: u64, now: u64) {
-        let time = u128::from(units) * u128::from(self.interval.get());
-        self.at = u64::try_from(u128::from(self.at.max(now)) + time).unwrap_or(u64::MAX);
+        let ahead = u128::from(self.at.saturating_sub(now)) + u128::from(units) * u128::from(self.interval.get());
+        self.at = later(now, ahead);
         self.started += units;
     }
 
@@ -77,8 +81,12 @@ impl Arrival {
             return Self { interval, ..self };
         }
         let ahead = (ahead * u128::from(interval.get())).div_ceil(u128::from(self.interval.get()));
-        Self { at: now.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX)), interval, ..self }
+        Self { at: later(now, ahead), interval, ..self }
     }
+}
+
+fn later(now: u64, ahead: u128) -> u64 {
+    now.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX).min(MAX_AHEAD))
 }
 
 /// Lends one arrival time to `governor`. 0 is a rate that was never used.
@@ -159,6 +167,30 @@ mod tests {
         assert_eq!(starts, [5_000, 5_001, 5_100, 5_200, 5_300, 5_400]);
         assert_eq!(used(&rate, arrival.at, 5_400), 2);
         assert_eq!(ask(&rate, arrival.at, 5_400, NonZeroU32::new(3).unwrap()), Verdict::Never);
+    }
+
+    #[test]
+    fn nothing_drives_it_further_ahead_than_can_be_counted() {
+        let slow = Rate { counts: crate::Counts::Cost, ..rate(255, 366 * 86_400_000_000_000, 255) };
+        slow.validate().unwrap();
+        let now = 1_800_000_000_000_000_000;
+        let mut arrival = Arrival::new(slow.interval_nanos());
+        arrival.push(5, now);
+        assert_eq!(used(&slow, arrival.at, now), 5);
+        for units in [386_202_372, u64::from(u32::MAX), u64::from(u32::MAX)] {
+            arrival.push(units, now);
+            assert_eq!(arrival.at, now + MAX_AHEAD);
+            let Verdict::NotUntil(at) = ask(&slow, arrival.at, now, NonZeroU32::new(255).unwrap()) else { panic!() };
+            assert!(at > now + MAX_AHEAD / 2 && at <= now + MAX_AHEAD);
+        }
+        // At a slower pace it is no further ahead either, and it drains.
+        let slower = arrival.at_pace(NonZeroU64::new(u64::MAX).unwrap(), now);
+        assert_eq!(slower.at, now + MAX_AHEAD);
+        assert_eq!(ask(&slow, arrival.at, now + MAX_AHEAD, NonZeroU32::new(255).unwrap()), Verdict::Fits);
+        // What it gives back is never more than is left to drain.
+        let mut given_back = arrival;
+        given_back.refund(given_back.started, u64::from(u32::MAX), now);
+        assert!(given_back.at >= now && given_back.at < now + slow.interval_nanos().get());
     }
 
     proptest! {

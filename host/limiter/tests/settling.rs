@@ -342,3 +342,18 @@ fn an_overrun_after_its_start_has_aged_out_begins_a_history_anew() {
         assert!(bench.try_acquire(&asked(5)).is_err() && bench.try_acquire(&asked(4)).is_ok(), "{key}");
     }
 }
+
+#[test]
+fn an_overrun_of_any_size_is_an_overrun() {
+    for rate in ["255/366days:smooth:burst=255:cost", "255/366days:cost"] {
+        let mut bench = Bench::new(&[("a", "", &[rate])]);
+        let lease = bench.try_acquire(&costing("a", 5)).unwrap();
+        assert_eq!(bench.settle(&lease, u32::MAX), Settled { refunded: 0, overrun: u32::MAX - 5 });
+        for cost in [1, 255] {
+            let refusal = bench.try_acquire(&costing("a", cost)).unwrap_err();
+            assert_eq!(refusal.reason, Reason::Limited, "{rate}");
+        }
+        bench.settle(&lease, 0);
+        bench.release(&lease);
+    }
+}

@@ -10,13 +10,10 @@ use weir_limiter::{
 };
 
 const YEAR: u64 = 366 * 24 * 60 * 60 * 1_000_000_000;
-/// Where the clock stops: what a century's burst adds still fits 64 bits.
-const END_OF_TIME: u64 = 1 << 63;
+/// Where the clock stops: what an overrun adds, two centuries at most, and a century's burst still fit 64 bits.
+const END_OF_TIME: u64 = 1 << 62;
 /// How many leases that have ended are remembered: enough for their slots to be used again.
 const MAX_STALE: usize = 32;
-/// Units that may be started beside limits that are too small for them (overruns; at an inline key by who brings other limits): they
-/// age out before the clock ends at the least rate there is, one a year.
-const FEW: u64 = 200;
 /// More timers than any program sets: past it, one sets the next for ever.
 const MAX_TIMERS: usize = 100_000;
 
@@ -30,8 +27,6 @@ pub struct World {
     waiters: Vec<Waiter>,
     stale: Vec<Lease>,
     secrets: u128,
-    /// Units that were started beside limits.
-    ahead: u64,
     closed: bool,
 }
 
@@ -73,7 +68,6 @@ impl World {
             waiters: Vec::new(),
             stale: Vec::new(),
             secrets: 0,
-            ahead: 0,
             closed: false,
         };
         world.settle();
@@ -211,11 +205,7 @@ impl World {
     }
 
     fn acquire(&mut self, ask: &Ask) {
-        let mut request = self.request(ask);
-        if !request.inline.is_empty() && !self.may_start(u64::from(request.cost.get()) * u64::from(request.count.get()))
-        {
-            request.inline.clear();
-        }
+        let request = self.request(ask);
         let wait = ask.wait.is_some() && request.lend_from.is_none();
         let named = if ask.named { request.count.get() } else { 0 };
         let secrets: Vec<u128> = (1..=u128::from(named)).map(|n| self.secrets + n).collect();
@@ -269,20 +259,7 @@ impl World {
         }
     }
 
-    /// Whether so many units more may be started beside limits.
-    fn may_start(&mut self, units: u64) -> bool {
-        let may = self.ahead + units <= FEW;
-        if may {
-            self.ahead += units;
-        }
-        may
-    }
-
     fn settle_cost(&mut self, index: usize, cost: u32) {
-        let overrun = u64::from(cost).saturating_sub(self.model.leases[index].cost);
-        if !self.may_start(overrun) {
-            return;
-        }
         let lease = self.model.leases[index].parts[0];
         let Some((refunded, overrun)) = self.model.settle(self.now, &self.book, index, cost) else { return };
         let units = |units: u64| u32::try_from(units).expect("32 bits");
