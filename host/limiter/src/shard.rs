@@ -550,6 +550,19 @@ mod tests {
     }
 
     #[test]
+    fn who_waited_when_it_closed_is_counted_no_more() {
+        use crate::step::{Input, ShardSet};
+        let mut shard = Shard::new(0, Placement::fixed(1), ShardLimits::default());
+        let mut step = |input: Input<'_>| drop(ShardSet::new(&mut [&mut shard]).step(1, input, &mut Vec::new()));
+        step(Input::Operate { counter: &"s".parse().unwrap(), verb: &crate::Verb::Pause });
+        let request = Request::new("s".parse().unwrap()).caller(Caller(2));
+        step(Input::Acquire { request: &request, wait: true, secrets: &[] });
+        step(Input::Acquire { request: &request, wait: true, secrets: &[] });
+        step(Input::Close);
+        assert_eq!((shard.use_of(2).waiters, shard.waiters.len(), shard.parked), (0, 0, 0));
+    }
+
+    #[test]
     fn memory_comes_back_in_halves() {
         use crate::step::{Input, Output, ShardSet};
         let mut shard = Shard::new(0, Placement::fixed(1), ShardLimits::default());

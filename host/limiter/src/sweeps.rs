@@ -69,3 +69,47 @@ impl Sweeps {
         self.chains.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::RuleBook;
+    use crate::name::CounterKind;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    proptest! {
+        #[test]
+        fn each_counter_comes_at_its_time_and_each_time_is_one_chain(
+            ats in proptest::collection::vec((0..40 * GRAIN, any::<bool>()), 1..200)
+        ) {
+            let (mut sweeps, mut counters) = (Sweeps::default(), Pages::new());
+            let mut expected: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+            for (at, pops) in ats {
+                let slot = counters.insert(Counter::new("s", CounterKind::Named, 0, &RuleBook::default()));
+                let due = sweeps.add(&mut counters, slot, at);
+                prop_assert!(due >= at && due - at < GRAIN && due.is_multiple_of(GRAIN));
+                expected.entry(due).or_default().insert(slot);
+                if pops {
+                    let (first, slots) = expected.iter_mut().next().unwrap();
+                    prop_assert_eq!(sweeps.first(), Some(*first));
+                    let popped = sweeps.pop(&counters).unwrap();
+                    prop_assert!(slots.remove(&popped), "{} is not due first", popped);
+                    if slots.is_empty() {
+                        expected.pop_first();
+                    }
+                }
+                prop_assert_eq!(sweeps.chains.len(), expected.len());
+            }
+            for (at, mut slots) in expected {
+                while !slots.is_empty() {
+                    prop_assert!(!sweeps.is_empty());
+                    prop_assert_eq!(sweeps.first(), Some(at));
+                    prop_assert!(slots.remove(&sweeps.pop(&counters).unwrap()));
+                }
+            }
+            prop_assert!(sweeps.is_empty() && sweeps.pop(&counters).is_none());
+            prop_assert_eq!((sweeps.first(), sweeps.chains.capacity()), (None, 0));
+        }
+    }
+}

@@ -349,3 +349,59 @@ fn what_an_operator_pins_is_dated_and_a_pushback_of_nothing_is_nothing() {
     assert_eq!((seen.pushed_back_for, seen.failed), (None, 1));
     bench.take("s");
 }
+
+#[test]
+fn a_snapshot_says_when_a_rate_and_a_pause_end() {
+    let mut bench = Bench::new(&[("s", "", &["1/1m"])]);
+    let lease = bench.take("s");
+    assert_eq!(bench.counter("s").unwrap().rates[0].frees_in, Some(60 * SECOND));
+    let asked = weir_limiter::Outcome::PushedBack(10 * SECOND);
+    bench.step(Input::Release { lease: lease.parts[0], outcome: asked });
+    bench.at(bench.now + 4 * S);
+    assert_eq!(bench.counter("s").unwrap().pushed_back_for, Some(6 * SECOND));
+    bench.at(bench.now + 6 * S);
+    assert_eq!(bench.counter("s").unwrap().pushed_back_for, None);
+    bench.at(bench.now + 50 * S);
+    let free = bench.counter("s").map(|seen| seen.rates[0].frees_in);
+    assert!(free.is_none_or(|frees_in| frees_in.is_none()));
+}
+
+#[test]
+fn refusals_are_counted_by_their_reason() {
+    let mut bench = Bench::new(&[("s", "1:cost", &[]), ("p", "", &[])]);
+    bench.take("s");
+    refused(&mut bench, &request("s"));
+    refused(&mut bench, &request("s"));
+    refused(&mut bench, &costing("s", 2));
+    bench.operate("p", &Verb::Pause);
+    refused(&mut bench, &request("p"));
+    let sum = |reason: Reason| -> u64 {
+        bench.limiter.shards().iter().map(|shard| shard.metrics().refused[reason as usize]).sum()
+    };
+    let counted = [Reason::Limited, Reason::TooLarge, Reason::Paused, Reason::TimedOut].map(sum);
+    assert_eq!(counted, [2, 1, 1, 0]);
+}
+
+#[test]
+fn a_limiter_that_closes_lets_go_of_whoever_waits_for_a_rate() {
+    let mut bench = Bench::new(&[("s", "", &["1/1h"])]);
+    bench.take("s");
+    bench.wait(&request("s").max_wait(Duration::from_secs(7_200)));
+    bench.step(Input::Close);
+    let [Effect::Refused { refusal, .. }] = bench.effects.as_slice() else { panic!("{:?}", bench.effects) };
+    assert_eq!(refusal.reason, Reason::Unavailable);
+    bench.at(bench.now + 7_200 * S);
+    assert_eq!((bench.effects.len(), bench.limiter.next_due()), (0, None));
+}
+
+#[test]
+fn a_rate_that_has_drained_goes_on_at_its_new_pace() {
+    let mut bench = Bench::new(&[("s", "", &["60/1m:smooth:burst=1"])]);
+    bench.take("s");
+    bench.at(bench.now + 5 * S);
+    bench.set(&[("s", "", &["600/1m:smooth:burst=1"])]);
+    bench.take("s");
+    assert_eq!(refused(&mut bench, &request("s")).retry_after, Some(SECOND / 10));
+    bench.at(bench.now + S / 10);
+    bench.take("s");
+}
