@@ -267,4 +267,7 @@ fn pinned_numbers_ask_for_no_room_among_the_kinds() {
     bench.try_acquire(&asked(9)).unwrap();
     let refusal = bench.try_acquire(&asked(1)).unwrap_err();
     assert_eq!(shown(&refusal.blocked_on), [(ConstraintKind::Rate, "s#k")]);
+    bench.operate("s#k", &Verb::Pin(limits("0", &["2/10h"])));
+    let refusal = bench.try_acquire(&asked(1)).unwrap_err();
+    assert_eq!(shown(&refusal.blocked_on), [(ConstraintKind::Closed, "s#k")]);
 }

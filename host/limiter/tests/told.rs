@@ -148,6 +148,7 @@ fn only_those_who_waited_are_among_the_waits() {
     let all: Vec<_> = bench.limiter.shards().iter().map(weir_limiter::Shard::metrics).collect();
     let sum = |of: fn(&weir_limiter::ShardMetrics) -> u64| all.iter().map(of).sum::<u64>();
     assert_eq!((sum(|m| m.granted), sum(|m| m.waited), sum(|m| m.waits.count())), (4, 1, 1));
+    assert_eq!(sum(|m| m.waits.total()), 2 * S);
 }
 
 #[test]
