@@ -55,7 +55,7 @@ fn key(text: &str, parts: &[&str]) {
                 assert_eq!(key.prefix(depth), parts[..depth].join("/"));
             }
             assert_eq!(ScopedKey::new(scope, limit_key), Ok(key.clone()));
-            assert!(text.parse::<Pattern>().is_ok_and(|pattern| pattern.matches(&key)));
+            assert!(text.parse::<Pattern>().is_ok_and(|pattern| pattern.matches_counter(key.as_str())));
         }
         Err(error) => {
             assert!(!valid, "{error}");
