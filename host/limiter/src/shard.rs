@@ -56,7 +56,7 @@ pub struct ShardLimits {
     pub max_waiters: usize,
     /// Entries of all window logs, 16 bytes each. Past it no *new* counter starts a log.
     pub max_log_entries: usize,
-    /// Lease parts, about 160 bytes each.
+    /// Lease parts, about 170 bytes each.
     pub max_leases: usize,
 }
 

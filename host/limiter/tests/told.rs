@@ -120,8 +120,8 @@ fn too_many_at_once_are_too_large_and_what_is_closed_is_not() {
 
 #[test]
 fn a_lease_that_lends_nothing_can_still_lend() {
-    // A pool over scopes lies where both scopes' counters may: here all is one shard.
-    let mut bench = Bench::new(&[("s", "1", &[]), ("t", "9", &[])]);
+    // In one shard: a part of a lease lends within its own.
+    let mut bench = Bench::new(&[]);
     bench.limiter = weir_limiter::Limiter::new(1, weir_limiter::ShardLimits::default());
     bench.set(&[("s", "1", &[]), ("t", "9", &[])]);
     let outer = bench.take("s");
@@ -200,8 +200,8 @@ fn a_batch_takes_no_more_than_its_least_while_somebody_waits() {
     let mut bench = Bench::new(&[("s", "4:cost", &[])]);
     bench.take("s");
     bench.wait(&costing("s", 4));
-    let (two, one) = (NonZeroU32::new(3).unwrap(), NonZeroU32::MIN);
-    let taken = bench.try_acquire(&request("s").priority(0).batch(two, one).unwrap()).unwrap();
+    let (three, one) = (NonZeroU32::new(3).unwrap(), NonZeroU32::MIN);
+    let taken = bench.try_acquire(&request("s").priority(0).batch(three, one).unwrap()).unwrap();
     assert_eq!(taken.more.len(), 0, "what is left is for those who wait");
 }
 
@@ -307,7 +307,7 @@ fn a_forecast_counts_on_the_ends_of_leases_and_of_waits() {
 
 #[test]
 fn too_much_state_is_not_run_forward() {
-    let mut bench = Bench::new(&[("s", "1", &[])]);
+    let mut bench = Bench::new(&[]);
     bench.limiter = weir_limiter::Limiter::new(1, weir_limiter::ShardLimits::default());
     bench.set(&[("s", "1", &[]), ("t", "", &[])]);
     bench.take("s");
