@@ -6,7 +6,8 @@
 //! With a million counters the state is many times the processor's cache, so every acquire waits for memory. A map with as
 //! many names, asked for them in the same order, shows how much of it is that: it does nothing but add one. A processor
 //! looks ahead, and waits for the memory of several such look-ups at once, which is not to be had for an acquire, ten
-//! times as long. So there is a second map, where each look-up needs what the last one found.
+//! times as long. So there is a second map, where each look-up needs what the last one found; and an array of entries as
+//! large as counters, each at a place that needs no search, which nothing that keeps counters in memory can undercut.
 //!
 //! Sizes take turns, so that what the machine does meanwhile falls on all of them alike; a figure is the median of its
 //! turns, a ratio the median of the ratios within each round. Every counter is used in every round, and so stays.
@@ -32,7 +33,7 @@ const OPERATIONS: usize = 100_000;
 /// Something to measure: answers the nanoseconds of one operation.
 type Course = Box<dyn FnMut() -> f64>;
 
-fn course(sequence: Vec<Request>, mut operation: impl FnMut(&Request) + 'static) -> Course {
+fn course<T: 'static>(sequence: Vec<T>, mut operation: impl FnMut(&T) + 'static) -> Course {
     let passes = OPERATIONS.div_ceil(sequence.len());
     Box::new(move || {
         let started = Instant::now();
@@ -64,12 +65,16 @@ fn request(name: &str) -> Request {
     Request::new(name.parse().expect("a name"))
 }
 
+/// An order in which each of `counters` is used, at least a thousand times in all.
+fn uses(counters: usize) -> impl Iterator<Item = usize> {
+    let order = shuffled(counters);
+    (0..counters.max(1_000)).map(move |at| order[at % counters])
+}
+
 /// Requests for each of `counters`, in random order. They lie in memory in that order: reading the next one costs
 /// nothing, finding its counter does.
 fn sequence(counters: usize) -> Vec<Request> {
-    let order = shuffled(counters);
-    let length = counters.max(1_000);
-    (0..length).map(|at| request(&format!("tenant-{}", order[at % counters]))).collect()
+    uses(counters).map(|n| request(&format!("tenant-{n}"))).collect()
 }
 
 fn ours(counters: usize) -> Course {
@@ -96,6 +101,17 @@ fn map_in_turn(counters: usize) -> Course {
     course(sequence(counters), move |request| {
         // What was found is 0, but the processor cannot know.
         last = *map.get(&request.targets[0].as_str()[last as usize..]).expect("present");
+    })
+}
+
+/// As many bytes as a counter has, at a place that is known beforehand.
+fn array_in_turn(counters: usize) -> Course {
+    let mut array = vec![[0u64; 21]; counters];
+    let mut last = 0;
+    course(uses(counters).collect(), move |at: &usize| {
+        let counter = &mut array[at + last as usize];
+        last = black_box(counter[20]);
+        counter[0] = last;
     })
 }
 
@@ -220,6 +236,7 @@ fn main() {
         Family { name: "counters", sizes: &COUNTERS, make: ours },
         Family { name: "map", sizes: &COUNTERS, make: map },
         Family { name: "map_in_turn", sizes: &COUNTERS, make: map_in_turn },
+        Family { name: "array_in_turn", sizes: &COUNTERS, make: array_in_turn },
     ]);
     compare(&[
         Family { name: "rules", sizes: &RULES, make: under_rules },

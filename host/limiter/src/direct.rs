@@ -8,7 +8,7 @@
 use crate::acquire::{Standing, stand};
 use crate::commit::charge;
 use crate::lease::{Hold, LeasePart};
-use crate::name::ScopedKey;
+use crate::name::{MAX_DEPTH, ScopedKey};
 use crate::request::{Caller, Grant, LeaseRef, MAX_WEIGHT, Request};
 use crate::shard::{Shard, hold_is_measured};
 use smallvec::SmallVec;
@@ -77,33 +77,39 @@ impl Shard {
         if self.closed || self.next_due <= now || self.leases.len() >= self.limits.max_leases / 2 {
             return None;
         }
-        let mut holds: SmallVec<[Hold; 3]> = SmallVec::new();
-        for depth in 1..=key.depth() {
-            let name = key.prefix(depth);
-            let hash = if depth == 1 { scope_hash } else { self.placement.hash(name) };
-            let counter = self.present(hash, name)?;
-            let hold = Hold { leaf: depth == key.depth(), ..Hold::new(counter, 1, cost.get()) };
-            let found = &mut self.counters[counter];
-            if found.waiting() > 0
-                || found.rare.is_some()
-                || found.starts_a_log() && self.log_entries >= self.limits.max_log_entries
-                || stand(found, &hold, None, None, now) != Standing::Fits
+        let hold = |counter, leaf| Hold { leaf, ..Hold::new(counter, 1, cost.get()) };
+        let mut counters = [0; MAX_DEPTH];
+        let depth = key.depth();
+        for (at, found) in counters[..depth].iter_mut().enumerate() {
+            let name = key.prefix(at + 1);
+            let hash = if at == 0 { scope_hash } else { self.placement.hash(name) };
+            *found = self.present(hash, name)?;
+            let counter = &mut self.counters[*found];
+            if counter.waiting() > 0
+                || counter.rare.is_some()
+                || counter.starts_a_log() && self.log_entries >= self.limits.max_log_entries
+                || stand(counter, &hold(0, at + 1 == depth), None, None, now) != Standing::Fits
             {
                 return None;
             }
-            holds.push(hold);
         }
         self.now = now;
         let fence = now.max(self.sequence + 1);
         self.sequence = fence;
-        let mut part = LeasePart::held(fence, holds, now, caller.0);
-        for hold in &part.holds {
-            charge(self, hold, None, now, 0, &mut part.rest);
-        }
         self.metrics.granted += 1;
         self.count_lease(caller.0);
         let book_version = self.book.version();
-        let slot = self.leases.insert(part) as u32;
+        // Filled where it lies: a lease is large, and moving what was just written makes the processor wait for it.
+        let slot = self.leases.insert(LeasePart::held(fence, SmallVec::new(), now, caller.0));
+        let mut rest = None;
+        for (at, counter) in counters[..depth].iter().enumerate() {
+            let hold = charge(self, &hold(*counter, at + 1 == depth), None, now, 0, &mut rest);
+            self.leases[slot].holds.push(hold);
+        }
+        if rest.is_some() {
+            self.leases[slot].rest = rest;
+        }
+        let slot = slot as u32;
         Some(Taken { lease: LeaseRef { shard: self.index, slot, fence }, fence, book_version })
     }
 
