@@ -11,6 +11,7 @@ mod calls;
 mod client;
 mod explaining;
 mod flood;
+mod leases;
 mod leaving;
 mod operating;
 mod order;

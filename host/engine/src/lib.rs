@@ -45,6 +45,6 @@ pub use weir_limiter::{
     ExplainedCounter, Explanation, Forecast, Histogram, IDLE_KEEP, Inline, LeaseId, LeaseIdError, LeaseRef, LimitError,
     Limits, MAX_BATCH, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Mode, NameError, Outcome, Pattern,
     PatternError, Precondition, Rate, RateSnapshot, Reason, Refusal, Request, RequestError, Rule, RuleBook, RuleError,
-    RulePatch, RuleSpec, RuleStanding, ScopedKey, Settled, ShadowSnapshot, ShardLimits, Verb, check_lease_time,
-    parse_duration,
+    RulePatch, RuleSpec, RuleStanding, ScopedKey, Settled, ShadowSnapshot, ShardLimits, UNSAID_PUSHBACK, Verb,
+    check_lease_time, parse_duration,
 };

@@ -13,6 +13,7 @@
 mod changes;
 mod counters;
 mod explain;
+mod leases;
 mod limits;
 mod rules;
 mod text;
@@ -22,6 +23,10 @@ pub use changes::{BatchBody, ChangeBody, ChangeError, LimitsPatch, PatchBody};
 pub(crate) use counters::readable;
 pub use counters::{CounterView, CountersView, RateView, ShadowView, VerbBody, VerbError, VerbName};
 pub use explain::{ExplainedConstraint, ExplainedView, ExplanationView, ForecastView, StandingView};
+pub use leases::{
+    AcquireBody, CheckBody, CheckView, ExtendBody, ExtendedView, FieldError, FlowControlBody, LeaseView, LeasesView,
+    ReleasedView, SettleBody, SettledView, TargetBody,
+};
 pub use limits::LimitsBody;
 pub use rules::{AppliedView, BookView, DifferenceView, RuleBody, RuleView, SpecError};
 pub use text::{ConcurrencyText, DurationText, PatternText, RateText};

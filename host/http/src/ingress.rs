@@ -26,6 +26,7 @@ use pin_project_lite::pin_project;
 use weir_engine::{Engine, Lease, MAX_WEIGHT, Reason, Refusal, ScopedKey};
 use weir_wasm::{BodyError, Call, Component, Runner, WasiBody};
 
+use crate::leases::Leases;
 use crate::metrics::{Answers, Metrics};
 use crate::problem::{Problem, shorten};
 use crate::route::{RouteTable, Target, target};
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) known: Vec<String>,
     /// The listener's own address, for requests that name no host.
     pub(crate) authority: Authority,
+    /// Whether that can be reached from this machine only.
+    pub(crate) loopback: bool,
 }
 
 /// A component, and the scope that its plain requests are under.
@@ -64,6 +67,7 @@ pub(crate) struct Served {
 pub(crate) struct Ingress {
     shared: Arc<Shared>,
     runners: Vec<(Runner, Answers)>,
+    leases: Leases,
     nobody: Answers,
     phases: Phases,
 }
@@ -86,7 +90,8 @@ impl Ingress {
             .map(|served| (served.component.runner(), shared.metrics.answers(served.component.name())))
             .collect();
         let nobody = shared.metrics.nobody();
-        Self { shared, runners, nobody, phases }
+        let leases = Leases::new(shared.engine.clone(), shared.loopback, phases.clone());
+        Self { shared, runners, leases, nobody, phases }
     }
 
     /// Answers one request; every error becomes an answer.
@@ -94,7 +99,15 @@ impl Ingress {
     /// # Cancel safety
     /// Dropping it leaves the waitlist, or ends the call and gives its lease back.
     pub(crate) async fn answer(&self, mut request: Request<Incoming>, in_flight: InFlight) -> Response<Answer> {
-        let (answers, result) = match self.destination(&mut request) {
+        // Borrowed parts of the path must not hold the request: the headers are taken out of it.
+        let uri = request.uri().clone();
+        let target = target(uri.path());
+        if let Target::Leases(path) = target {
+            let response = self.leases.answer(request, path).await.unwrap_or_else(|problem| problem.into_response());
+            self.nobody.count(response.status());
+            return response.map(|body| Answer { body: full(body), _in_flight: in_flight });
+        }
+        let (answers, result) = match self.destination(&uri, target, request.headers_mut()) {
             Ok(destination) => {
                 let (runner, answers) = &self.runners[destination.index];
                 (answers, self.call(runner, destination, request).await)
@@ -138,12 +151,10 @@ impl Ingress {
         }
     }
 
-    fn destination(&self, request: &mut Request<Incoming>) -> Result<Destination, Box<Problem>> {
+    fn destination(&self, uri: &Uri, target: Target<'_>, headers: &mut HeaderMap) -> Result<Destination, Box<Problem>> {
         let shared = &self.shared;
-        // Borrowed parts of the path must not hold the request: the headers are taken out of it.
-        let uri = request.uri().clone();
         let free = |index, path| Destination { index, wanted: None, path };
-        match target(uri.path()) {
+        match target {
             Target::Call { scope, service, handler } => {
                 let index = shared
                     .known
@@ -152,8 +163,8 @@ impl Ingress {
                     .ok_or_else(|| Problem::unknown_component(service, &shared.known))?;
                 let path = Some(handler.to_owned());
                 match scope {
-                    Some(scope) => scoped(index, scope, "path", path, request.headers_mut()),
-                    None if request.headers().contains_key(LIMIT_KEY) => {
+                    Some(scope) => scoped(index, scope, "path", path, headers),
+                    None if headers.contains_key(LIMIT_KEY) => {
                         let detail = "a limit key needs a scope: call /weir/scope/{scope}/call/{service}/{handler}, or leave the header out";
                         Err(Problem::bad_request(LIMIT_KEY.as_str(), detail).into())
                     }
@@ -163,11 +174,11 @@ impl Ingress {
             Target::Plain => {
                 let index = shared.routes.find(uri.path()).ok_or_else(|| self.no_route(uri.path()))?;
                 match &shared.served[index].ingress_scope {
-                    Some(scope) => scoped(index, scope, "ingress-scope", None, request.headers_mut()),
+                    Some(scope) => scoped(index, scope, "ingress-scope", None, headers),
                     None => Ok(free(index, None)),
                 }
             }
-            Target::Unknown => {
+            Target::Leases(_) | Target::Unknown => {
                 let forms = "/weir/scope/{scope}/call/{service}/{handler} or /weir/call/{service}/{handler}";
                 let detail = format!("`{}` is no call: write {forms}", shorten(uri.path()));
                 Err(Problem::new(StatusCode::NOT_FOUND, detail).because("unknown-call").into())

@@ -28,6 +28,8 @@ mod admin;
 pub mod api;
 mod connection;
 mod ingress;
+mod json;
+mod leases;
 mod listen;
 mod metrics;
 mod problem;

@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use weir_engine::{Constraint, ConstraintKind, Reason, Refusal};
@@ -59,6 +59,9 @@ pub struct Problem {
     /// The limiter's reason, or what the server calls the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The earliest useful retry, to the nanosecond where that can be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<DurationText>,
     /// How the lease ended that the request once got, where that is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
@@ -115,6 +118,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             reason: None,
+            retry_after: None,
             ended: None,
             field: None,
             place: None,
@@ -154,8 +158,9 @@ impl Problem {
         problem.header(RATE_LIMIT, &join(&policies, Policy::state_item));
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
             let last = policies.iter().filter_map(|policy| policy.frees_in).max();
-            problem.retry_after(refusal.retry_after.max(last).unwrap_or(RETRY_UNKNOWN));
+            problem.come_back_in(refusal.retry_after.max(last).unwrap_or(RETRY_UNKNOWN));
         }
+        problem.retry_after = refusal.retry_after.map(DurationText);
         problem.violated_policies = policies.into_iter().map(|policy| policy.name).collect();
         problem.ended = refusal.ended.map(|ended| ended.as_str().to_owned());
         problem.constraints = refusal.blocked_on.iter().map(ConstraintBody::from).collect();
@@ -176,8 +181,23 @@ impl Problem {
         let mut problem = Self::new(status, error.to_string()).because(reason);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             problem.kind = TEMPORARY_REDUCED_CAPACITY.to_owned();
-            problem.retry_after(RETRY_UNKNOWN);
+            problem.come_back_in(RETRY_UNKNOWN);
         }
+        problem
+    }
+
+    /// There is no such lease: one answer for all ids that name none, so that it does not tell which ids exist.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self::new(StatusCode::GONE, weir_engine::LeaseError::Gone.to_string()).because("lost")
+    }
+
+    /// The resource does not take that method, but these.
+    #[must_use]
+    pub fn allows(methods: &'static str) -> Self {
+        let detail = format!("this resource does not take that method; it takes {methods}");
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+        problem.header(ALLOW, methods);
         problem
     }
 
@@ -222,7 +242,7 @@ impl Problem {
         }
     }
 
-    fn retry_after(&mut self, after: Duration) {
+    fn come_back_in(&mut self, after: Duration) {
         self.header(RETRY_AFTER, &whole_seconds(after).max(1).to_string());
     }
 }

@@ -1,11 +1,12 @@
 //! Which component a path reaches, and under which scope.
 //!
-//! Three forms, in this order:
+//! Four forms, in this order:
 //!
 //! | path | reaches | flow control |
 //! |---|---|---|
 //! | `/weir/scope/{scope}/call/{service}/{handler...}` | component `service`, path `/{handler...}` | waits under `scope` |
 //! | `/weir/call/{service}/{handler...}` | component `service`, path `/{handler...}` | free |
+//! | `/weir/v1/{...}`, `/weir/openapi.json` | the lease API | each request says its own |
 //! | anything else | the component with the longest matching route, path unchanged | free, or its `ingress-scope` |
 //!
 //! A route is an exact path (`/healthz`) or ends in `/...` and takes everything below (`/api/...` takes `/api`, `/api/`
@@ -110,10 +111,12 @@ impl RouteTable {
 }
 
 /// What a path asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
     /// A call, under a scope or free.
     Call { scope: Option<&'a str>, service: &'a str, handler: &'a str },
+    /// The lease API: what is behind `/weir`.
+    Leases(&'a str),
     /// A plain request, to be looked up in the routes.
     Plain,
     /// Below `/weir`, but none of its forms.
@@ -125,6 +128,9 @@ pub(crate) fn target(path: &str) -> Target<'_> {
     let Some(rest) = path.strip_prefix(RESERVED) else { return Target::Plain };
     if !rest.is_empty() && !rest.starts_with('/') {
         return Target::Plain;
+    }
+    if rest.starts_with("/v1/") || rest == "/openapi.json" {
+        return Target::Leases(rest);
     }
     if let Some(rest) = rest.strip_prefix("/call/") {
         return call(None, rest);
@@ -217,6 +223,12 @@ mod tests {
             ("/weir/scope/a%2F/call/svc//h", call(Some("a%2F"), "svc", "//h")),
             ("/weir/call/svc/h", call(None, "svc", "/h")),
             ("/weir/call/svc", call(None, "svc", "/")),
+            ("/weir/v1/leases", Target::Leases("/v1/leases")),
+            ("/weir/v1/", Target::Leases("/v1/")),
+            ("/weir/openapi.json", Target::Leases("/openapi.json")),
+            ("/weir/v1", Target::Unknown),
+            ("/weir/v12/leases", Target::Unknown),
+            ("/weir/openapi.json/", Target::Unknown),
             ("/weir/call/", Target::Unknown),
             ("/weir/scope/a", Target::Unknown),
             ("/weir/scope/a/send/svc/h", Target::Unknown),

@@ -237,6 +237,7 @@ impl Server {
             served,
             known,
             authority: authority(ingress),
+            loopback: ingress.ip().is_loopback(),
         });
         let permits = Arc::new(Semaphore::new(max_connections));
 

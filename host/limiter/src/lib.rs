@@ -72,7 +72,7 @@ pub use limits::{
     MIN_PERIOD, Mode, Rate,
 };
 pub use name::{CounterKind, CounterName, MAX_DEPTH, MAX_NAME_BYTES, NameError, Part, ScopedKey};
-pub use operator::{Outcome, Verb};
+pub use operator::{Outcome, UNSAID_PUSHBACK, Verb};
 pub use order::{MAX_PASSES, PATIENCE};
 pub use pattern::{Pattern, PatternError};
 pub use refusal::{Constraint, ConstraintKind, Ended, Reason, Refusal};

@@ -52,6 +52,9 @@ pub enum Outcome {
     PushedBack(Duration),
 }
 
+/// The pause that is taken where one was asked for and its length was not said.
+pub const UNSAID_PUSHBACK: Duration = Duration::from_secs(1);
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hand {

@@ -3,10 +3,9 @@
 use crate::bindings::weir::flow::types as wit;
 use std::num::NonZeroU32;
 use std::time::Duration;
-use weir_engine::{Concurrency, Constraint, ConstraintKind, Counts, Limits, Mode, Outcome, Rate, Reason, Refusal};
-
-/// How long a counter stays closed when a guest was asked for a pause and not told how long.
-const UNSAID_PAUSE: Duration = Duration::from_secs(1);
+use weir_engine::{
+    Concurrency, Constraint, ConstraintKind, Counts, Limits, Mode, Outcome, Rate, Reason, Refusal, UNSAID_PUSHBACK,
+};
 
 /// A length of time as the contract has it. Past 584 years it is the most that can be said.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
@@ -57,7 +56,7 @@ pub(crate) fn outcome(outcome: wit::Outcome) -> Outcome {
     match outcome {
         wit::Outcome::Ok => Outcome::Ok,
         wit::Outcome::Failed => Outcome::Failed,
-        wit::Outcome::PushedBack(None) => Outcome::PushedBack(UNSAID_PAUSE),
+        wit::Outcome::PushedBack(None) => Outcome::PushedBack(UNSAID_PUSHBACK),
         wit::Outcome::PushedBack(Some(pause)) => Outcome::PushedBack(Duration::from_nanos(pause)),
     }
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use weir_engine::{CounterName, Pattern};
 
 use super::MAX_BODY_BYTES;
+use crate::json;
 use crate::problem::{Problem, shorten};
 
 /// The rest of a path, decoded.
@@ -68,31 +69,13 @@ fn wrong(name: &str, text: &str, error: &impl Display) -> Box<Problem> {
 /// A JSON body.
 pub(super) fn body<T: DeserializeOwned>(body: Result<axum::body::Bytes, BytesRejection>) -> Result<T, Box<Problem>> {
     let body = body.map_err(|rejection| bad_body(&rejection))?;
-    let mut deserializer = serde_json::Deserializer::from_slice(&body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let field = error.path().to_string();
-        bad_json(field, error.inner())
-    })?;
-    deserializer.end().map_err(|error| bad_json(".".to_owned(), &error))?;
-    Ok(value)
-}
-
-fn bad_json(field: String, error: &serde_json::Error) -> Problem {
-    let place = format!("line {}, column {}", error.line(), error.column());
-    // serde_json puts the place behind its message; here it has a field of its own.
-    let detail = error.to_string();
-    let detail = detail.split(" at line ").next().unwrap_or(&detail).to_owned();
-    let field = if field == "." { "body".to_owned() } else { field };
-    Problem::bad_request(field, detail).at(place)
+    json::read(&body)
 }
 
 fn bad_body(rejection: &BytesRejection) -> Problem {
     let status = rejection.status();
     if status == StatusCode::PAYLOAD_TOO_LARGE {
-        return Problem::new(
-            status,
-            format!("the body is larger than {MAX_BODY_BYTES} bytes: send the batch in parts"),
-        );
+        return json::too_large(MAX_BODY_BYTES, "send the batch in parts");
     }
     Problem::new(status, rejection.body_text())
 }

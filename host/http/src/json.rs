@@ -1,0 +1,42 @@
+//! JSON bodies: what is wrong with one, and where.
+
+use http::StatusCode;
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+
+/// Reads a body, which must be an object: serde would take the values of a list for its fields.
+///
+/// # Errors
+/// A problem that names the field and its place.
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Problem>> {
+    if body.trim_ascii_start().first().is_some_and(|byte| *byte != b'{') {
+        return Err(Problem::bad_request("body", "it is no JSON object: write {\"field\": value}").into());
+    }
+    // Noting the path costs more than reading does, and is of use where something is wrong.
+    serde_json::from_slice(body).or_else(|_| read_carefully(body))
+}
+
+fn read_carefully<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Problem>> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let field = error.path().to_string();
+        wrong(field, error.inner())
+    })?;
+    deserializer.end().map_err(|error| wrong(".".to_owned(), &error))?;
+    Ok(value)
+}
+
+fn wrong(field: String, error: &serde_json::Error) -> Problem {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    // serde_json puts the place behind its message; here it has a field of its own.
+    let detail = error.to_string();
+    let detail = detail.split(" at line ").next().unwrap_or(&detail).to_owned();
+    let field = if field == "." { "body".to_owned() } else { field };
+    Problem::bad_request(field, detail).at(place)
+}
+
+/// The body is larger than it may be; `instead` is what to do.
+pub(crate) fn too_large(most: usize, instead: &str) -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {most} bytes: {instead}"))
+}

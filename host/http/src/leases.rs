@@ -1,0 +1,280 @@
+//! The lease API: flow control for whatever speaks HTTP, on the ingress listener.
+//!
+//! | request | does |
+//! |---|---|
+//! | `POST /weir/v1/leases` | waits for its turn and takes a lease, or a batch of them, under any number of constraints |
+//! | `POST /weir/v1/leases/{id}/extend` | moves the end of a lease |
+//! | `POST /weir/v1/leases/{id}/settle` | says what the work has really cost |
+//! | `DELETE /weir/v1/leases/{id}` | gives a lease back; `?outcome=failed`, or `?outcome=pushed-back&retry-after=20s` |
+//! | `POST /weir/v1/check` | the decision an acquire would get now, with no effect |
+//! | `GET /weir/openapi.json` | all of this as an OpenAPI 3.1 document |
+//!
+//! A worked example: `{"scope":"model","limit-key":"gpt","cost":4000,"max-wait":"30s"}` is answered after 12 s, when it is its
+//! turn, with `{"leases":[{"id":"0017..","fence":"1764..","remaining":"30s"}],"waited":"12s","book-version":3}`. The client
+//! works, extends the lease if that takes longer than 30 s, settles 1,250, and deletes it. If it crashes instead, the
+//! lease ends by itself.
+//!
+//! # What ends what
+//! - A client that leaves while it waits loses its place, and nothing else happens.
+//! - A connection that is cut between the grant and the answer leaves a lease that nobody knows: it ends with its lease
+//!   time, or is got by the same request, sent again under the same idempotency key.
+//! - A release is idempotent; an extension and a settling of a lease that has ended answer 410 `lost`, the same for every id
+//!   that names no lease.
+//!
+//! # Who may
+//! Whoever reaches a listener on the loopback interface; on any other the API is closed. A body must say that it is JSON, which
+//! a page in a browser cannot do without asking first.
+
+use std::time::Duration;
+
+use axum::extract::Query;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+use weir_engine::{Caller, Engine, LeaseError, LeaseId, Outcome, Reason, Refusal, UNSAID_PUSHBACK};
+
+use crate::api::{
+    AcquireBody, CheckBody, CheckView, DurationText, ExtendBody, ExtendedView, FieldError, LeasesView, ReleasedView,
+    SettleBody, SettledView,
+};
+use crate::json;
+use crate::problem::{Problem, shorten};
+use crate::serve::{Phase, Phases};
+
+/// The largest body: 16 targets and inline keys with names of 128 bytes are 8 KiB.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The API as a document.
+const DOCUMENT: &str = include_str!("openapi.json");
+
+/// The caller that clients of this API are, between them. No component can have this name.
+const CALLER: &str = "(lease-api)";
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    engine: Engine,
+    caller: Caller,
+    /// Whether the listener can be reached from this machine only.
+    loopback: bool,
+    phases: Phases,
+}
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resource<'a> {
+    Leases,
+    Lease(&'a str),
+    Extend(&'a str),
+    Settle(&'a str),
+    Check,
+    Document,
+}
+
+impl<'a> Resource<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        match path {
+            "/v1/leases" => return Some(Self::Leases),
+            "/v1/check" => return Some(Self::Check),
+            "/openapi.json" => return Some(Self::Document),
+            _ => {}
+        }
+        let rest = path.strip_prefix("/v1/leases/")?;
+        match rest.split_once('/') {
+            None => Some(Self::Lease(rest)),
+            Some((id, "extend")) => Some(Self::Extend(id)),
+            Some((id, "settle")) => Some(Self::Settle(id)),
+            Some(_) => None,
+        }
+    }
+
+    /// The method it takes.
+    fn method(self) -> &'static str {
+        match self {
+            Self::Leases | Self::Extend(_) | Self::Settle(_) | Self::Check => "POST",
+            Self::Lease(_) => "DELETE",
+            Self::Document => "GET",
+        }
+    }
+}
+
+/// The query of a release.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ReleaseQuery {
+    outcome: Option<OutcomeName>,
+    retry_after: Option<DurationText>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OutcomeName {
+    Ok,
+    Failed,
+    PushedBack,
+}
+
+impl Leases {
+    pub(crate) fn new(engine: Engine, loopback: bool, phases: Phases) -> Self {
+        let caller = engine.caller(CALLER);
+        Self { engine, caller, loopback, phases }
+    }
+
+    /// Answers one request; `path` is what stands behind `/weir`.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the waitlist. A lease that was granted meanwhile ends with its lease time.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, path: &str) -> Result<Response<Bytes>, Box<Problem>> {
+        let resource = Resource::of(path).ok_or_else(|| no_such(path))?;
+        if request.method().as_str() != resource.method() {
+            return Err(Problem::allows(resource.method()).into());
+        }
+        if resource == Resource::Document {
+            return Ok(response(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())));
+        }
+        if !self.loopback {
+            let detail = "the lease API is open on loopback listeners only: let ingress listen on 127.0.0.1";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail).because("denied").into());
+        }
+        let (parts, body) = request.into_parts();
+        if let Resource::Lease(id) = resource {
+            return self.release(id, &parts.uri);
+        }
+        debug_assert_eq!(parts.method, Method::POST);
+        let body = whole(&parts.headers, body).await?;
+        match resource {
+            Resource::Leases => self.acquire(&body).await,
+            Resource::Check => self.check(&body),
+            Resource::Extend(id) => self.extend(id, &body),
+            Resource::Settle(id) => self.settle(id, &body),
+            Resource::Lease(_) | Resource::Document => Err(no_such(path)),
+        }
+    }
+
+    async fn acquire(&self, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+        let body: AcquireBody = json::read(body)?;
+        let request = body.request().map_err(bad_field)?.caller(self.caller);
+        let mut phases = self.phases.clone();
+        let granted = tokio::select! {
+            biased;
+            granted = self.engine.acquire_timed_batch(request) => granted,
+            () = phases.reached(Phase::Draining) => Err(Refusal::new(Reason::Unavailable)),
+        };
+        let leases = granted.map_err(|refusal| Box::new(Problem::refused(&refusal)))?;
+        Ok(answer(StatusCode::CREATED, &LeasesView::of(&leases)))
+    }
+
+    fn check(&self, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+        let body: CheckBody = json::read(body)?;
+        let request = body.request().map_err(bad_field)?.caller(self.caller);
+        Ok(answer(StatusCode::OK, &CheckView::of(&self.engine.check(&request))))
+    }
+
+    fn extend(&self, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+        let body: ExtendBody = json::read(body)?;
+        let DurationText(lease_time) = body.lease_time;
+        let remaining: Duration = match lease(id).and_then(|id| self.engine.extend(id, lease_time)) {
+            Ok(remaining) => remaining,
+            Err(LeaseError::LeaseTime(error)) => return Err(bad_field(FieldError::new("lease-time", error))),
+            Err(_) => return Err(Problem::lost().into()),
+        };
+        Ok(answer(StatusCode::OK, &ExtendedView { remaining: DurationText(remaining) }))
+    }
+
+    fn settle(&self, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+        let body: SettleBody = json::read(body)?;
+        let settled = lease(id).and_then(|id| self.engine.settle(id, body.cost)).map_err(|_| Problem::lost())?;
+        Ok(answer(StatusCode::OK, &SettledView::from(settled)))
+    }
+
+    fn release(&self, id: &str, uri: &Uri) -> Result<Response<Bytes>, Box<Problem>> {
+        let Query(query) = Query::<ReleaseQuery>::try_from_uri(uri)
+            .map_err(|rejection| Problem::bad_request("query", rejection.body_text()))?;
+        let outcome = match (query.outcome.unwrap_or(OutcomeName::Ok), query.retry_after) {
+            (OutcomeName::PushedBack, after) => Outcome::PushedBack(after.map_or(UNSAID_PUSHBACK, |text| text.0)),
+            (OutcomeName::Ok, None) => Outcome::Ok,
+            (OutcomeName::Failed, None) => Outcome::Failed,
+            (_, Some(_)) => {
+                let detail = "it belongs to outcome=pushed-back: leave it out, or say that";
+                return Err(Problem::bad_request("retry-after", detail).into());
+            }
+        };
+        let released = lease(id).and_then(|id| self.engine.release(id, outcome)).is_ok();
+        Ok(answer(StatusCode::OK, &ReleasedView { released }))
+    }
+}
+
+/// The lease that a path names. A text that is no id names none.
+fn lease(id: &str) -> Result<LeaseId, LeaseError> {
+    id.parse().map_err(|_| LeaseError::Gone)
+}
+
+fn no_such(path: &str) -> Box<Problem> {
+    let detail =
+        format!("there is no `/weir{}` in the lease API; GET /weir/openapi.json shows what there is", shorten(path));
+    Problem::new(StatusCode::NOT_FOUND, detail).because("unknown-resource").into()
+}
+
+fn bad_field(error: FieldError) -> Box<Problem> {
+    Problem::bad_request(error.field, error.detail).into()
+}
+
+/// A whole body, which must be JSON.
+async fn whole(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Box<Problem>> {
+    if !is_json(headers) {
+        let detail = "the body must be JSON, and say so: content-type: application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).because("invalid").into());
+    }
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(json::too_large(MAX_BODY_BYTES, "no request needs so much").into())
+        }
+        Err(error) => Err(Problem::bad_request("body", format!("it did not arrive whole: {error}")).into()),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn answer(status: StatusCode, view: &impl Serialize) -> Response<Bytes> {
+    // A struct of text and numbers always has a JSON form.
+    response(status, Bytes::from(serde_json::to_vec(view).unwrap_or_default()))
+}
+
+fn response(status: StatusCode, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_apart() {
+        for (path, resource) in [
+            ("/v1/leases", Some(Resource::Leases)),
+            ("/v1/check", Some(Resource::Check)),
+            ("/openapi.json", Some(Resource::Document)),
+            ("/v1/leases/a", Some(Resource::Lease("a"))),
+            ("/v1/leases/", Some(Resource::Lease(""))),
+            ("/v1/leases/a/extend", Some(Resource::Extend("a"))),
+            ("/v1/leases/a/settle", Some(Resource::Settle("a"))),
+            ("/v1/leases/a/extend/", None),
+            ("/v1/leases/a/b/extend", None),
+            ("/v1/leasesx", None),
+            ("/v1/", None),
+        ] {
+            assert_eq!(Resource::of(path), resource, "{path}");
+        }
+    }
+}
