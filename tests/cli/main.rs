@@ -5,6 +5,7 @@ mod bounds;
 mod counters;
 mod demo;
 mod explain;
+mod lease;
 mod operate;
 mod rules;
 mod serve;

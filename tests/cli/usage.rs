@@ -20,6 +20,9 @@ fn help_has_examples_and_environment() {
         &["counters", "pin", "--help"],
         &["counters", "drain", "--help"],
         &["explain", "--help"],
+        &["run", "--help"],
+        &["lease", "--help"],
+        &["lease", "acquire", "--help"],
         &["simulate", "--help"],
     ] {
         let help = run(arguments).ok();

@@ -3,7 +3,9 @@
 mod counters;
 mod demo;
 mod explain;
+mod lease;
 mod rules;
+mod run;
 mod serve;
 mod simulate;
 
@@ -22,11 +24,13 @@ Examples:
   weir rules set 'model/*' --rate 3/1m       three calls a minute for each limit key of the scope `model`
   weir counters                              what is held, and who waits
   weir explain model/gpt                     why a request would wait, and how long
+  weir run --scope deploy --wait 10m -- make deploy
+                                             a command that waits its turn
   weir simulate --poisson 'model/gpt=9/s' --seconds 3600
                                              what would happen under the rules of ./weir.toml
 
 Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, patterns, rates, configuration), 3 there are differences
-(rules apply --dry-run --exit-code)")]
+(rules apply --dry-run --exit-code), 4 not now (weir lease); `weir run` passes on that of its command")]
 pub(crate) struct Weir {
     #[command(subcommand)]
     command: Command,
@@ -47,6 +51,10 @@ enum Command {
     Counters(counters::CountersArgs),
     /// Say why a request would be granted or not, and when
     Explain(explain::ExplainArgs),
+    /// Run a command under a lease
+    Run(run::RunArgs),
+    /// Take, extend, settle and give back leases, from scripts
+    Lease(lease::LeaseArgs),
     /// Show what would happen under the rules of a configuration
     Simulate(simulate::SimulateArgs),
 }
@@ -60,6 +68,8 @@ impl Weir {
             Command::Rules(args) => rules::run(&args),
             Command::Counters(args) => counters::run(&args),
             Command::Explain(args) => explain::run(&args),
+            Command::Run(args) => run::run(&args),
+            Command::Lease(args) => lease::run(&args),
             Command::Simulate(args) => simulate::run(&args),
         }
     }

@@ -8,35 +8,41 @@ use crate::output;
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    kind: Kind,
-    error: anyhow::Error,
+    code: u8,
+    /// None: there is nothing more to say.
+    error: Option<anyhow::Error>,
     hint: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// It was asked wrongly: a bad file, name or number. Exit code 2, as clap's.
-    Usage,
-    /// It was asked well, and failed. Exit code 1.
-    Failed,
-    /// It was asked whether there are differences, and there are. Exit code 3.
-    Differs,
-}
-
 impl Failure {
-    /// Asked wrongly.
+    /// Asked wrongly: a bad file, name or number. Exit code 2, as clap's.
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self { kind: Kind::Usage, error: error.into(), hint: None }
+        Self { code: 2, error: Some(error.into()), hint: None }
     }
 
-    /// Asked well, and failed.
+    /// Asked well, and failed. Exit code 1.
     pub(crate) fn failed(error: impl Into<anyhow::Error>) -> Self {
-        Self { kind: Kind::Failed, error: error.into(), hint: None }
+        Self { code: 1, error: Some(error.into()), hint: None }
     }
 
-    /// Asked whether there are differences: there are, and all of it is said already.
+    /// Refused for now: later it may be granted. Exit code 4.
+    pub(crate) fn not_now(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 4, error: Some(error.into()), hint: None }
+    }
+
+    /// Ends with this code; all of it is said already.
+    pub(crate) fn quiet(code: u8) -> Self {
+        Self { code, error: None, hint: None }
+    }
+
+    /// Asked whether there are differences: there are. Exit code 3.
     pub(crate) fn differs() -> Self {
-        Self { kind: Kind::Differs, error: anyhow::anyhow!("there are differences"), hint: None }
+        Self::quiet(3)
+    }
+
+    /// Ends with another code.
+    pub(crate) fn code(self, code: impl FnOnce(u8) -> u8) -> Self {
+        Self { code: code(self.code), ..self }
     }
 
     /// Says what to do.
@@ -50,22 +56,18 @@ impl Failure {
         if self.is_broken_pipe() {
             return ExitCode::SUCCESS;
         }
-        if self.kind == Kind::Differs {
-            return ExitCode::from(3);
+        if let Some(error) = &self.error {
+            output::talk(&format!("error: {error:#}"));
         }
-        output::talk(&format!("error: {:#}", self.error));
         if let Some(hint) = &self.hint {
             output::talk(&format!("hint: {hint}"));
         }
-        match self.kind {
-            Kind::Usage => ExitCode::from(2),
-            Kind::Failed | Kind::Differs => ExitCode::FAILURE,
-        }
+        ExitCode::from(self.code)
     }
 
     /// Whoever read our output has had enough of it.
     fn is_broken_pipe(&self) -> bool {
-        self.error.chain().any(|cause| {
+        self.error.iter().flat_map(|error| error.chain()).any(|cause| {
             cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
         })
     }

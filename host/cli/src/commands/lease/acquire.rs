@@ -1,0 +1,75 @@
+//! `weir lease acquire KEY`.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+use weir_engine::ScopedKey;
+use weir_http::api::{AcquireBody, DurationText};
+
+use super::wanted::{WantedArgs, key};
+use crate::client::{IngressArgs, LeaseClient};
+use crate::error::Failure;
+use crate::output;
+
+/// Wait for a turn and take a lease; prints its id
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints the id of each lease on a line of its own. Ctrl-C while it waits gives the place up, and nothing else happens.
+
+Examples:
+  weir lease acquire payments --max-wait 1m --lease-time 5m
+  weir lease acquire model/gpt --cost 4000 --also tenant/7
+  weir lease acquire workers --count 10 --least 1     as many as fit now, one at least
+  weir lease acquire payments --json | jq -r '.leases[0].fence'")]
+pub(crate) struct AcquireArgs {
+    /// What it is to be under: scope[/l1[/l2]]
+    #[arg(value_name = "SCOPE[/L1[/L2]]", value_parser = key)]
+    key: ScopedKey,
+
+    #[command(flatten)]
+    wanted: WantedArgs,
+
+    /// How long it may wait; 0s: not at all [default: 60s, or what the rules say]
+    #[arg(long, visible_alias = "wait", value_name = "DURATION", value_parser = weir_engine::parse_duration)]
+    max_wait: Option<Duration>,
+
+    /// How long it lasts unless it is extended, 100ms to 1h
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = weir_engine::parse_duration)]
+    lease_time: Duration,
+
+    /// How many leases, each of its own
+    #[arg(long, value_name = "N", default_value = "1")]
+    count: NonZeroU32,
+
+    /// With how many of them it is content [default: all]
+    #[arg(long, value_name = "N")]
+    least: Option<NonZeroU32>,
+
+    /// The same request under the same key gets the same leases [default: one nobody else has]
+    #[arg(long, value_name = "NAME")]
+    idempotency_key: Option<String>,
+
+    #[command(flatten)]
+    ingress: IngressArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
+    let body = AcquireBody {
+        what: args.wanted.body(&args.key),
+        max_wait: args.max_wait.map(DurationText),
+        lease_time: Some(DurationText(args.lease_time)),
+        count: Some(args.count),
+        least: args.least,
+        idempotency_key: args.idempotency_key.clone(),
+    };
+    let granted = LeaseClient::new(&args.ingress)?.acquire(body)?;
+    if args.json {
+        return output::json(&granted);
+    }
+    granted.leases.iter().try_for_each(|lease| output::data(&lease.id))
+}

@@ -1,0 +1,211 @@
+//! `weir run`: a lease around a command.
+//!
+//! The lease is taken before the command starts and given back when it has ended, with whether it succeeded. Meanwhile it
+//! is extended at a third of its lease time. If it is lost all the same (the server was gone for too long, or took it
+//! back), somebody else may be at work under it by now: the command is asked to end, and killed if it does not.
+//!
+//! In a terminal the command stays in its foreground, and Ctrl-C reaches it directly. Elsewhere it gets a process group of
+//! its own, so that what it has started ends with it.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use weir_engine::{Outcome, ScopedKey};
+use weir_http::api::{AcquireBody, DurationText, LeaseView};
+
+use super::lease::WantedArgs;
+use crate::client::{ClientError, IngressArgs, LeaseClient};
+use crate::error::Failure;
+use crate::output;
+
+/// The lease was lost, and the command was ended.
+const LOST: u8 = 124;
+/// Something failed before the command could start.
+const FAILED: u8 = 125;
+/// The command cannot be started.
+const NOT_STARTED: u8 = 126;
+/// There is no such command.
+const NOT_FOUND: u8 = 127;
+/// Refused for now: sysexits' EX_TEMPFAIL.
+const NOT_NOW: u8 = 75;
+/// How soon an extension that failed is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Run a command under a lease: it waits its turn, and the lease is given back when it has ended
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The command finds WEIR_LEASE_ID and WEIR_LEASE_FENCE in its environment. Its exit code is passed on, 128 + N where
+signal N has ended it. Others: 75 not now (it waited as long as it may), 124 the lease was lost and the command ended,
+125 it failed before the command, 126 the command cannot be started, 127 there is no such command.
+
+Examples:
+  weir run --scope payments --wait 10m -- ./settle-day.sh
+  weir run --scope model --limit-key gpt --cost 4000 -- python ask.py
+  weir run --scope deploy --wait 0s -- make deploy || echo 'somebody else deploys'")]
+pub(crate) struct RunArgs {
+    /// The scope
+    #[arg(long, value_name = "SCOPE")]
+    scope: String,
+
+    /// The limit key, l1 or l1/l2
+    #[arg(long, value_name = "L1[/L2]")]
+    limit_key: Option<String>,
+
+    #[command(flatten)]
+    wanted: WantedArgs,
+
+    /// How long it may wait for its turn; 0s: not at all [default: 60s, or what the rules say]
+    #[arg(long, visible_alias = "wait", value_name = "DURATION", value_parser = weir_engine::parse_duration)]
+    max_wait: Option<Duration>,
+
+    /// How long the lease lasts beyond the last sign of life, 100ms to 1h
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = weir_engine::parse_duration)]
+    lease_time: Duration,
+
+    /// How long the command may take to end when the lease is lost, before it is killed
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = weir_engine::parse_duration)]
+    kill_after: Duration,
+
+    #[command(flatten)]
+    ingress: IngressArgs,
+
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    command: Vec<OsString>,
+}
+
+/// Why the command is waited for no longer.
+enum End {
+    Exited(ExitStatus),
+    Lost(String),
+}
+
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let key = ScopedKey::new(&args.scope, args.limit_key.as_deref()).map_err(Failure::usage)?;
+    let client = Arc::new(LeaseClient::new(&args.ingress)?);
+    let body = AcquireBody {
+        what: args.wanted.body(&key),
+        max_wait: args.max_wait.map(DurationText),
+        lease_time: Some(DurationText(args.lease_time)),
+        ..AcquireBody::default()
+    };
+    // What is wrong with the arguments keeps its code.
+    let code = |code| match code {
+        2 => 2,
+        4 => NOT_NOW,
+        _ => FAILED,
+    };
+    let granted = client.acquire(body).map_err(|error| Failure::from(error).code(code))?;
+    let lease = granted.leases.into_iter().next();
+    let lease = lease.ok_or_else(|| Failure::failed(anyhow!("the server answered without a lease")).code(code))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(under(args, &client, &lease));
+    let ended = if matches!(outcome, Ok(0)) { Outcome::Ok } else { Outcome::Failed };
+    if let Err(error) = client.release(&lease.id, ended) {
+        output::talk(&format!("warning: the lease was not given back, and ends by itself: {error}"));
+    }
+    match outcome {
+        Ok(0) => Ok(()),
+        Ok(code) => Err(Failure::quiet(code)),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Runs the command, and keeps its lease until it has ended. Answers its exit code.
+async fn under(args: &RunArgs, client: &Arc<LeaseClient>, lease: &LeaseView) -> Result<u8, Failure> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    let mut hangups = signal(SignalKind::hangup())?;
+    // A terminal sends its signals to all of the foreground itself.
+    let foreground = io::stdin().is_terminal();
+    let mut child = start(args, lease, foreground)?;
+    let mut keeper = std::pin::pin!(keep(Arc::clone(client), lease, args.lease_time));
+    let end = loop {
+        tokio::select! {
+            biased;
+            ended = child.wait() => break End::Exited(ended?),
+            why = &mut keeper => break End::Lost(why),
+            _ = interrupts.recv() => if !foreground { tell(&child, foreground, Signal::INT) },
+            _ = terminations.recv() => tell(&child, foreground, Signal::TERM),
+            _ = hangups.recv() => tell(&child, foreground, Signal::HUP),
+        }
+    };
+    match end {
+        End::Exited(status) => Ok(code_of(status)),
+        End::Lost(why) => {
+            output::talk(&format!("error: the lease was lost ({why}): ending the command"));
+            tell(&child, foreground, Signal::TERM);
+            if tokio::time::timeout(args.kill_after, child.wait()).await.is_err() {
+                tell(&child, foreground, Signal::KILL);
+                child.wait().await?;
+            }
+            Ok(LOST)
+        }
+    }
+}
+
+fn start(args: &RunArgs, lease: &LeaseView, foreground: bool) -> Result<Child, Failure> {
+    let Some((program, arguments)) = args.command.split_first() else {
+        return Err(Failure::usage(anyhow!("no command")));
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).env("WEIR_LEASE_ID", &lease.id).env("WEIR_LEASE_FENCE", &lease.fence);
+    if !foreground {
+        command.process_group(0);
+    }
+    command.spawn().map_err(|error| {
+        let shown = program.to_string_lossy();
+        let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED };
+        Failure::failed(anyhow!("cannot start `{shown}`: {error}")).code(|_| code)
+    })
+}
+
+/// Extends the lease again and again; ends when it is lost, with why.
+async fn keep(client: Arc<LeaseClient>, lease: &LeaseView, lease_time: Duration) -> String {
+    let mut ends = Instant::now() + lease.remaining.0;
+    let mut pause = lease_time / 3;
+    loop {
+        tokio::time::sleep(pause).await;
+        let (client, id) = (Arc::clone(&client), lease.id.clone());
+        let asked = Instant::now();
+        let extended = tokio::task::spawn_blocking(move || client.extend(&id, lease_time));
+        // An answer that is late is of no use: the lease has ended by then.
+        let extended = tokio::time::timeout_at(ends.into(), extended).await;
+        match extended {
+            Ok(Ok(Ok(remaining))) => {
+                // Counted from before the question: never longer than the server counts.
+                ends = asked + remaining;
+                pause = lease_time / 3;
+            }
+            Ok(Ok(Err(error @ ClientError::Problem(_)))) => return error.to_string(),
+            Ok(Ok(Err(error))) if Instant::now() >= ends => return error.to_string(),
+            Ok(_) => pause = TRY_AGAIN.min(lease_time / 10),
+            Err(_late) => return "the server did not answer in time".to_owned(),
+        }
+    }
+}
+
+/// Sends a signal to the command, and to what it has started where that is not the terminal's affair.
+fn tell(child: &Child, foreground: bool, signal: Signal) {
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let Some(pid) = pid else { return };
+    let told = if foreground { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
+    if let Err(error) = told {
+        output::talk(&format!("warning: the command could not be told: {error}"));
+    }
+}
+
+/// The exit code as shells have it.
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(i32::from(FAILED));
+    u8::try_from(code).unwrap_or(u8::MAX)
+}

@@ -1,0 +1,157 @@
+//! `weir lease` and `weir run`, against a server that runs.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{Run, Serving, end, run, signal, weir};
+
+/// A server with one rule on the scope `s`.
+fn serving(concurrency: &str) -> Serving {
+    let serving = Serving::demo();
+    run(&["rules", "set", "s", "--concurrency", concurrency, "--admin", &serving.admin]).ok();
+    serving
+}
+
+/// Runs a command that speaks to ingress.
+fn at(serving: &Serving, arguments: &[&str]) -> Run {
+    let mut command = weir(arguments);
+    command.env("WEIR_URL", &serving.ingress);
+    end(command)
+}
+
+fn held(serving: &Serving, counter: &str) -> u64 {
+    let shown = run(&["counters", counter, "--json", "--admin", &serving.admin]).json();
+    let counters = shown["counters"].as_array().expect("counters");
+    let found = counters.iter().find(|found| found["counter"] == counter);
+    found.map_or(0, |found| found["calls"].as_u64().expect("a number"))
+}
+
+#[test]
+fn a_script_takes_extends_settles_and_releases() {
+    let serving = serving("1");
+    let id = at(&serving, &["lease", "acquire", "s", "--cost", "4000"]).ok().trim().to_owned();
+    assert_eq!((id.len(), held(&serving, "s")), (36, 1));
+    at(&serving, &["lease", "acquire", "s", "--max-wait", "0s"]).fails(4, &["limited", "concurrency at `s` (1/1)"]);
+    let checked = at(&serving, &["lease", "check", "s"]);
+    assert_eq!(checked.code, Some(4), "{checked:?}");
+    assert!(checked.out.contains("concurrency"), "{checked:?}");
+
+    let extended = at(&serving, &["lease", "extend", &id, "--lease-time", "1h"]).ok();
+    assert!(extended.starts_with("59m") || extended.starts_with("1h"), "{extended}");
+    assert_eq!(at(&serving, &["lease", "settle", &id, "1250"]).ok(), "refunded 2750, overrun 0\n");
+    assert_eq!(at(&serving, &["lease", "release", &id]).ok(), "released\n");
+    assert_eq!(held(&serving, "s"), 0);
+    assert_eq!(at(&serving, &["lease", "release", &id, "--json"]).json(), serde_json::json!({"released": false}));
+    at(&serving, &["lease", "extend", &id]).fails(1, &["the lease is gone"]);
+    assert_eq!(at(&serving, &["lease", "check", "s"]).ok(), "granted\n");
+}
+
+#[test]
+fn a_batch_a_repetition_and_a_pushback() {
+    let serving = serving("3");
+    let arguments = ["lease", "acquire", "s", "--count", "5", "--least", "1", "--idempotency-key", "k", "--json"];
+    let granted = at(&serving, &arguments).json();
+    let ids = |granted: &Value| -> Vec<String> {
+        let leases = granted["leases"].as_array().expect("leases");
+        leases.iter().map(|lease| lease["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let first = ids(&granted);
+    assert_eq!(first.len(), 3);
+    assert_eq!(ids(&at(&serving, &arguments).json()), first, "the same request gets the same leases");
+    at(&serving, &["lease", "release", &first[0], "--pushed-back", "1h"]).ok();
+    at(&serving, &["lease", "acquire", "s", "--max-wait", "0s"]).fails(4, &["pushed-back"]);
+}
+
+#[test]
+fn a_command_runs_under_its_lease_and_its_code_passes_through() {
+    let serving = serving("1");
+    let seen = at(
+        &serving,
+        &["run", "--scope", "s", "--", "sh", "-c", "echo $WEIR_LEASE_ID $WEIR_LEASE_FENCE; echo talk >&2; exit 7"],
+    );
+    assert_eq!(seen.code, Some(7), "{seen:?}");
+    let words: Vec<&str> = seen.out.split_whitespace().collect();
+    assert_eq!((words.len(), words[0].len()), (2, 36), "{seen:?}");
+    assert!(words[1].parse::<u64>().is_ok() && seen.err == "talk\n", "{seen:?}");
+    assert_eq!(held(&serving, "s"), 0);
+    at(&serving, &["run", "--scope", "s", "--", "true"]).ok();
+    assert_eq!(at(&serving, &["run", "--scope", "s", "--", "sh", "-c", "kill -9 $$"]).code, Some(137));
+
+    let lease = at(&serving, &["lease", "acquire", "s"]).ok();
+    let refused = at(&serving, &["run", "--scope", "s", "--wait", "1ms", "--", "echo", "never"]);
+    refused.fails(75, &["concurrency"]);
+    assert_eq!(refused.out, "");
+    at(&serving, &["lease", "release", lease.trim()]).ok();
+    at(&serving, &["run", "--scope", "s", "--", "/no/such/command"]).fails(127, &["/no/such/command"]);
+    at(&serving, &["run", "--scope", "s", "--", "/"]).fails(126, &["cannot start `/`"]);
+    assert_eq!(held(&serving, "s"), 0, "a command that does not start holds nothing");
+}
+
+#[test]
+fn a_command_that_outlasts_its_lease_time_keeps_its_lease() {
+    let serving = serving("1");
+    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 0.1; done; echo done";
+    let arguments = ["run", "--scope", "s", "--lease-time", "200ms", "--", "sh", "-c", script];
+    assert_eq!(at(&serving, &arguments).ok(), "done\n");
+    assert_eq!(held(&serving, "s"), 0);
+}
+
+#[test]
+fn a_command_whose_lease_is_lost_is_ended() {
+    let serving = serving("1");
+    // It gives its own lease away, and would then run on for an hour.
+    let script =
+        format!("{} lease release $WEIR_LEASE_ID --url {}; sleep 3600", env!("CARGO_BIN_EXE_weir"), serving.ingress);
+    let arguments = ["run", "--scope", "s", "--lease-time", "200ms", "--", "sh", "-c", &script];
+    let ended = at(&serving, &arguments);
+    ended.fails(124, &["the lease was lost", "ending the command"]);
+    // One that does not listen is killed.
+    let script = format!("trap '' TERM; {script}; sleep 3600");
+    let arguments =
+        ["run", "--scope", "s", "--lease-time", "200ms", "--kill-after", "100ms", "--", "sh", "-c", &script];
+    at(&serving, &arguments).fails(124, &["the lease was lost"]);
+    assert_eq!(held(&serving, "s"), 0);
+}
+
+#[test]
+fn a_signal_reaches_the_command_and_the_lease_is_given_back() {
+    use std::io::{BufRead, BufReader};
+    let serving = serving("1");
+    let mut command = weir(&["run", "--scope", "s", "--", "sh", "-c", "echo started; sleep 3600"]);
+    command.env("WEIR_URL", &serving.ingress).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    assert_eq!((line.as_str(), held(&serving, "s")), ("started\n", 1));
+    signal(child.id(), Signal::TERM);
+    let began = std::time::Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("an end") {
+            break status;
+        }
+        assert!(began.elapsed() < crate::HANG, "hangs");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!((status.code(), held(&serving, "s")), (Some(143), 0));
+}
+
+#[test]
+fn what_is_said_wrongly_is_named() {
+    let nobody = "http://127.0.0.1:1";
+    run(&["lease", "acquire", "s", "--url", nobody]).fails(1, &["no server answers", "weir serve", "--url URL"]);
+    run(&["run", "--scope", "s", "--url", nobody, "--", "true"]).fails(125, &["no server answers"]);
+    run(&["run", "--scope", "s"]).fails(2, &["COMMAND"]);
+    run(&["run", "--scope", "a b", "--", "true"]).fails(2, &["byte 0x20"]);
+    run(&["lease", "acquire", "a//b"]).fails(2, &["a//b"]);
+    run(&["lease", "acquire", "s", "--cost", "0"]).fails(2, &["--cost"]);
+    run(&["lease", "acquire", "s", "--weight", "1001"]).fails(2, &["1 to 1000"]);
+    run(&["lease", "acquire", "s", "--url", "ftp://x"]).fails(2, &["is not an http URL", "http://127.0.0.1:8080"]);
+    let serving = Serving::demo();
+    at(&serving, &["lease", "acquire", "s", "--lease-time", "1ms"]).fails(2, &["lease-time", "100ms to 1h"]);
+    at(&serving, &["lease", "acquire", "s", "--count", "1001"]).fails(2, &["batch"]);
+    at(&serving, &["lease", "extend", "../../v1/check"]).fails(1, &["the lease is gone"]);
+    run(&["lease", "check", "s", "--url", &serving.admin]).fails(1, &["does not answer like the lease API", "--url"]);
+    run(&["rules", "list", "--admin", &serving.ingress]).fails(1, &["does not answer like the admin API", "--admin"]);
+}
