@@ -168,7 +168,7 @@ impl ShardSet<'_, '_> {
                     Effect::Granted { .. } | Effect::Refused { .. } => {}
                     Effect::Retry { waiter, shards } => {
                         // Who needs more shards than are at hand stays where it is.
-                        if shards.iter().all(|shard| copy.at(*shard).is_some()) && next < MAX_EVENTS {
+                        if shards.iter().all(|shard| copy.at(*shard).is_some()) {
                             copy.step(at, Input::Retry { waiter }, &mut effects);
                         }
                     }

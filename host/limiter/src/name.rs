@@ -335,6 +335,13 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_is_shown_by_its_name() {
+        for name in ["s", "s/a/b", "s#k"] {
+            assert_eq!(name.parse::<CounterName>().unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
     fn a_key_is_its_text() {
         let (one, two): (ScopedKey, ScopedKey) = ("s/a".parse().unwrap(), "s/b".parse().unwrap());
         assert_eq!((one.to_string(), format!("{one:?}")), ("s/a".to_owned(), "ScopedKey(s/a)".to_owned()));

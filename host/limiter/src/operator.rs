@@ -107,7 +107,7 @@ impl ShardSet<'_, '_> {
             Verb::Pin(limits) => {
                 let spec = RuleSpec { limits: limits.clone(), ..RuleSpec::default() };
                 let pattern = Pattern::of_counter(name.as_str());
-                hand.pinned = Some(Arc::new(Rule { pattern, spec, version: 0, last_modified: now / 1_000_000 }));
+                hand.pinned = Some(Arc::new(Rule { pattern, spec, version: 0, last_modified: 0 }));
             }
             Verb::Unpin => hand.pinned = None,
             Verb::Reset => counter.histories.clear(),

@@ -200,6 +200,12 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_shows_its_text() {
+        let pattern = pattern("s/*");
+        assert_eq!((pattern.to_string(), format!("{pattern:?}")), ("s/*".into(), "Pattern(s/*)".into()));
+    }
+
+    #[test]
     fn shapes_have_distinct_bits() {
         let all: u16 = (1..=3)
             .flat_map(|depth| Shape::by_rank(depth).iter().map(move |exact| Shape { depth, exact: *exact }.bit()))

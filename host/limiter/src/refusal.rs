@@ -295,6 +295,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn programs_know_each_reason_by_one_word() {
+        let words = [
+            "limited",
+            "overloaded",
+            "timed-out",
+            "too-large",
+            "denied",
+            "conflict",
+            "ended",
+            "would-block",
+            "invalid",
+            "paused",
+            "pushed-back",
+            "lost",
+            "unavailable",
+        ];
+        assert_eq!(Reason::ALL.map(Reason::as_str), words);
+    }
+
+    #[test]
     fn a_refusal_reads_as_one_sentence() {
         let constraint = Constraint {
             kind: ConstraintKind::Rate,

@@ -551,6 +551,24 @@ mod tests {
     }
 
     #[test]
+    fn the_shards_of_a_request_are_those_of_its_scopes_ascending_and_each_once() {
+        let placement = Placement::fixed(8);
+        let own = crate::Limits::default();
+        let mut request = Request::new("s0/a".parse().unwrap()).inline("i", "k", own).unwrap();
+        for key in ["s1", "s0/b", "s2"] {
+            request = request.also(key.parse().unwrap()).unwrap();
+        }
+        let mut expected = ["s0", "s1", "s2", "i"].map(|scope| placement.shard_of(scope)).to_vec();
+        expected.sort_unstable();
+        expected.dedup();
+        assert!(expected.len() > 1, "they lie apart");
+        assert_eq!(placement.shards_of(&request).to_vec(), expected);
+        assert_eq!(placement.all_shards_of(request.scopes(), &RuleBook::default()).to_vec(), expected);
+        assert_eq!(placement.home_of(&request), expected[0]);
+        assert!(placement.shards_of(&Request::unscoped()).is_empty());
+    }
+
+    #[test]
     fn who_waited_when_it_closed_is_counted_no_more() {
         use crate::step::{Input, ShardSet};
         let mut shard = Shard::new(0, Placement::fixed(1), ShardLimits::default());

@@ -266,12 +266,11 @@ impl ShardSet<'_, '_> {
             return Look::Stays(until);
         }
         if let Some(parked) = self.unpark(&wanted.line, before, now) {
-            let (calls, cost) = needs(&parked.line, &site.hold);
             let own = wanted.own.clone();
             // What it found free here goes to somebody behind it: that is a pass too, or two counters that are never free
             // at the same time would keep it forever.
             let passes = parked.passes.saturating_add(1);
-            self.park(Parked { calls, cost, passes, own, ..parked }, spot, until, now);
+            self.park(Parked { passes, own, ..parked }, spot, until, now);
         }
         Look::Moved
     }

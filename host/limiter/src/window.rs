@@ -142,6 +142,23 @@ mod tests {
     }
 
     #[test]
+    fn as_many_starts_as_it_says_are_logged_one_by_one() {
+        const STARTS: u64 = EXACT_STARTS as u64;
+        let period = 1_000 * STARTS;
+        let mut window = Window::default();
+        (0..STARTS).for_each(|now| window.record(now, period, 1));
+        assert_eq!(window.used(period, period), STARTS - 1, "the first has left at the very nanosecond");
+        window.record(period, period, 1);
+        assert_eq!(window.len(), EXACT_STARTS);
+        window.record(period + 1, period, 1);
+        assert_eq!(
+            window.len(),
+            3,
+            "one more, and they are merged: two sub-periods of a thousand, and the present one"
+        );
+    }
+
+    #[test]
     fn a_busy_log_is_bounded_and_exact_again_when_quiet() {
         let period = 1_000_000;
         let mut window = Window::default();

@@ -259,6 +259,44 @@ fn a_further_kind_of_rate_comes_in_when_the_first_has_aged_out() {
 }
 
 #[test]
+fn who_waits_with_a_further_kind_of_rate_waits_until_one_has_aged_out() {
+    let mut bench = Bench::new(&[]);
+    let with = |concurrency, rates: &[&str]| {
+        let numbers = limits(concurrency, rates);
+        Request::unscoped().inline("s", "k", numbers).unwrap().max_wait(std::time::Duration::from_secs(90))
+    };
+    let holder = bench.try_acquire(&with("9", &[])).unwrap();
+    let waiter = bench.wait(&with("1", &["9/9m"]));
+    // Others, who fit under their own numbers, pass it, and take up all the room that there is.
+    let start = bench.now;
+    for minutes in 1..=weir_limiter::MAX_KINDS {
+        let passing = bench.try_acquire(&with("9", &[&format!("9/{minutes}m")])).unwrap();
+        bench.release(&passing);
+    }
+    bench.release(&holder);
+    assert_eq!(bench.let_in(), []);
+    bench.at(start + 60 * S - 1);
+    assert_eq!(bench.let_in(), []);
+    bench.at(start + 60 * S);
+    assert_eq!(bench.let_in(), [waiter]);
+}
+
+#[test]
+fn a_line_that_has_moved_is_asked_by_the_numbers_of_where_it_stands() {
+    let mut bench = Bench::new(&[]);
+    let own = |request: Request| request.inline("i", "k", limits("1", &[])).unwrap();
+    let holder = bench.try_acquire(&own(Request::unscoped())).unwrap();
+    let others = [bench.take("s"), bench.take("s")];
+    let waiter = bench.wait(&own(request("s")));
+    bench.operate("s", &Verb::Pause);
+    bench.release(&holder);
+    assert_eq!(bench.let_in(), [], "from its key it has moved to what is paused, which has two holders and no limit");
+    bench.operate("s", &Verb::Resume);
+    assert_eq!(bench.let_in(), [waiter]);
+    others.iter().for_each(|other| bench.release(other));
+}
+
+#[test]
 fn pinned_numbers_ask_for_no_room_among_the_kinds() {
     let mut bench = Bench::new(&[]);
     let asked = all_kinds(&mut bench);

@@ -90,6 +90,44 @@ fn a_share_counts_cost_where_a_limit_does() {
 }
 
 #[test]
+fn a_share_moves_on_by_cost_under_any_limit_that_counts_it() {
+    let cases: [(&str, &[&str], &str); 4] = [
+        ("1", &[], "abab"),
+        ("1", &["99/1h"], "abab"),
+        ("1", &["99/1h", "99/1h:cost"], "abba"),
+        ("3:cost", &[], "abba"),
+    ];
+    for (concurrency, rates, expected) in cases {
+        // Whether the numbers are a rule's, brought along, or brought along to where the line has moved.
+        for place in 0..3 {
+            let mut bench = Bench::new(&[]);
+            let of = |cost, key: &str| {
+                let asked = if place == 0 { request("s") } else { Request::unscoped() };
+                let asked = if place == 2 { asked.also("t".parse().unwrap()).unwrap() } else { asked };
+                let numbers = bench::limits(concurrency, rates);
+                let asked = if place == 0 { asked } else { asked.inline("s", "k", numbers).unwrap() };
+                asked.cost(NonZeroU32::new(cost).unwrap()).fairness(key, weight(1)).unwrap()
+            };
+            if place == 0 {
+                bench.set(&[("s", concurrency, rates)]);
+            }
+            let held = bench.try_acquire(&of(3, "holder")).unwrap();
+            if place == 2 {
+                bench.operate("t", &weir_limiter::Verb::Pause);
+            }
+            let mut names = Vec::new();
+            for (cost, name) in [(3, 'a'), (3, 'a'), (2, 'b'), (2, 'b')] {
+                names.push((bench.wait(&of(cost, &name.to_string())), name));
+            }
+            if place == 2 {
+                bench.operate("t", &weir_limiter::Verb::Resume);
+            }
+            assert_eq!(turns(&mut bench, held, &names, 4), expected, "{concurrency} {rates:?} at {place}");
+        }
+    }
+}
+
+#[test]
 fn who_joins_late_owes_nothing_and_owns_nothing() {
     let mut bench = Bench::new(&[("s", "1", &[])]);
     let mut held = bench.try_acquire(&request("s")).unwrap();

@@ -260,6 +260,19 @@ fn a_closed_counter_raises_no_barrier_elsewhere() {
 }
 
 #[test]
+fn who_lacks_a_rate_raises_its_barrier_there_alone() {
+    let mut bench = Bench::new(&[("s", "1", &[]), ("t", "1", &[])]);
+    let holder = passed_over(&mut bench);
+    bench.set(&[("s", "1", &["1/1h"])]);
+    let started = bench.take("s");
+    bench.release(&started);
+    bench.release(&holder);
+    assert_eq!(bench.let_in(), []);
+    assert_eq!(["s", "t"].map(|name| bench.counter(name).unwrap().barrier.is_some()), [true, false]);
+    bench.take("t");
+}
+
+#[test]
 fn a_forecast_looks_as_far_ahead_as_the_request_would_wait() {
     let mut bench = Bench::new(&[("s", "1", &[])]);
     // Its hold is none of those that are measured.
@@ -306,6 +319,18 @@ fn a_forecast_counts_on_the_ends_of_leases_and_of_waits() {
 }
 
 #[test]
+fn a_forecast_is_an_estimate_where_one_who_goes_before_has_to_end() {
+    let mut bench = Bench::new(&[("s", "1", &["1/1m"])]);
+    let started = bench.take("s");
+    bench.release(&started);
+    let patient = request("s").max_wait(Duration::from_secs(600));
+    bench.wait(&patient);
+    // It is let in after a minute, at the latest; the next start is a minute later, if it has ended by then.
+    let forecast = bench.explain(&patient).forecast.unwrap();
+    assert_eq!((forecast.admitted_in, forecast.estimated), (120 * SECOND, true));
+}
+
+#[test]
 fn too_much_state_is_not_run_forward() {
     let mut bench = Bench::new(&[]);
     bench.limiter = weir_limiter::Limiter::new(1, weir_limiter::ShardLimits::default());
@@ -336,7 +361,7 @@ fn who_waits_takes_what_a_rate_frees_first() {
 }
 
 #[test]
-fn what_an_operator_pins_is_dated_and_a_pushback_of_nothing_is_nothing() {
+fn what_an_operator_pins_is_shown_and_a_pushback_of_nothing_is_nothing() {
     let mut bench = Bench::new(&[("s", "9", &[])]);
     let seen = bench.operate("s", &Verb::Pin(limits("3", &[])));
     assert_eq!(seen.pinned, Some(limits("3", &[])));
@@ -391,6 +416,7 @@ fn a_limiter_that_closes_lets_go_of_whoever_waits_for_a_rate() {
     bench.step(Input::Close);
     let [Effect::Refused { refusal, .. }] = bench.effects.as_slice() else { panic!("{:?}", bench.effects) };
     assert_eq!(refusal.reason, Reason::Unavailable);
+    assert_eq!(bench.limiter.next_due(), None, "what it waited for is looked at no more");
     bench.at(bench.now + 7_200 * S);
     assert_eq!((bench.effects.len(), bench.limiter.next_due()), (0, None));
 }
