@@ -6,6 +6,7 @@
 mod attribution;
 mod blocking;
 mod bounds;
+mod egress;
 mod flow;
 mod flow_control;
 mod hostile;

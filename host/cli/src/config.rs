@@ -23,6 +23,15 @@
 //! deadline = "60s"
 //! environment = { MODE = "test" }
 //!
+//! [[egress]]
+//! host = "api.example.com"           # or "host:port", "*.host"
+//! scope = "example"                  # default: the host
+//! limit-key = "{component}/{header:x-model}"
+//! cost = "{header:x-cost}"           # or a number; default: 1
+//! max-wait = "10s"
+//! concurrency = 5                    # a rule of its own for example/*/*
+//! rates = ["3/1m"]
+//!
 //! [[rule]]
 //! pattern = "tenant/*"
 //! concurrency = 5
@@ -39,6 +48,8 @@
 //! Unknown fields are refused, and every error names file, line and field. Nothing is served unless all of it is right.
 
 // With their paths, so that the fuzz targets can take this file in.
+#[path = "config/egress.rs"]
+mod egress;
 #[path = "config/rules.rs"]
 mod rules;
 #[path = "config/size.rs"]
@@ -58,10 +69,11 @@ use toml::Spanned;
 use weir_engine::{Change, ScopedKey};
 use weir_http::api::{DurationText, RuleBody};
 use weir_http::{MAX_WORKERS, Route, ServerConfig};
-use weir_wasm::{ComponentConfig, check_outbound};
+use weir_wasm::{ComponentConfig, Egress, check_outbound};
 
 use crate::error::Failure;
 
+use self::egress::EgressTable;
 use self::size::MemorySize;
 
 pub(crate) use rules::{rules, written_rules};
@@ -117,6 +129,8 @@ struct FileTable {
     component: Vec<ComponentTable>,
     #[serde(default)]
     rule: Vec<Spanned<RuleBody>>,
+    #[serde(default)]
+    egress: Vec<Spanned<EgressTable>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -229,12 +243,13 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             "no component: there is nothing to serve; add a [[component]] with name and path".to_owned(),
         ));
     }
+    let (egress, limits) = egress::check(table.egress).map_err(at)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut components: Vec<ComponentEntry> = Vec::new();
     for table in table.component {
         let name_span = table.name.span();
         let route_span = table.route.as_ref().map_or(name_span.clone(), Spanned::span);
-        let entry = component(folder, table).map_err(at)?;
+        let entry = component(folder, table, &egress).map_err(at)?;
         if components.iter().any(|other| other.config.name == entry.config.name) {
             return Err(refuse(Some(name_span), format!("name: another component is named `{}`", entry.config.name)));
         }
@@ -247,11 +262,12 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         components.push(entry);
     }
 
-    let rules = rules::check(table.rule).map_err(at)?.into_iter().map(rules::Checked::change).collect();
+    let rules = [table.rule, limits].concat();
+    let rules = rules::check(rules).map_err(at)?.into_iter().map(rules::Checked::change).collect();
     Ok(Config { server, components, rules })
 }
 
-fn component(folder: &Path, table: ComponentTable) -> Result<ComponentEntry, Fault> {
+fn component(folder: &Path, table: ComponentTable, egress: &Egress) -> Result<ComponentEntry, Fault> {
     let name = scope("name", &table.name)?;
     let path = folder.join(table.path.get_ref());
     if !path.is_file() {
@@ -272,6 +288,7 @@ fn component(folder: &Path, table: ComponentTable) -> Result<ComponentEntry, Fau
         name,
         allow_scopes: table.allow_scopes.iter().map(allowed).collect::<Result<_, _>>()?,
         allow_outbound: table.allow_outbound.iter().map(outbound).collect::<Result<_, _>>()?,
+        egress: egress.clone(),
         isolate: table.isolate,
         max_instances: table.max_instances.map(NonZeroUsize::get),
         max_waiting_in_guest: table.max_waiting_in_guest,
@@ -387,6 +404,34 @@ mod tests {
                 "weir.toml:6:",
                 "unknown field `speed`",
             ),
+            (&format!("{hello}[[egress]]\nhost = \"a/b\"\n"), "weir.toml:5:8: ", "host: `a/b` is no host"),
+            (&format!("{hello}[[egress]]\nhost = \"127.1\"\n"), "weir.toml:5:8: ", "host: `127.1` is no host"),
+            (&format!("{hello}[[egress]]\nhost = \"*.a\"\n"), "weir.toml:5:8: ", "name one with `scope`"),
+            (&format!("{hello}[[egress]]\nhost = \"a\"\nscope = \"b/c\"\n"), "weir.toml:6:9: ", "scope: the scope has"),
+            (
+                &format!("{hello}[[egress]]\nhost = \"a\"\nlimit-key = \"{{b}}\"\n"),
+                "weir.toml:6:13: ",
+                "limit-key: `{b}`",
+            ),
+            (&format!("{hello}[[egress]]\nhost = \"a\"\ncost = 0\n"), "weir.toml:6:8: ", "cost: `0` is no cost"),
+            (&format!("{hello}[[egress]]\nhost = \"a\"\ncost = 1.5\n"), "weir.toml:6:8: ", "cost: `1.5` is no cost"),
+            (&format!("{hello}[[egress]]\nhost = \"a\"\nmax-wait = \"soon\"\n"), "weir.toml:6:12: ", "`soon`"),
+            (
+                &format!("{hello}[[egress]]\nhost = \"a\"\nrates = [\"0/1m\"]\n"),
+                "weir.toml:6:",
+                "is not a number from 1",
+            ),
+            (&format!("{hello}[[egress]]\nhost = \"a\"\nrate = 1\n"), "weir.toml:6:1: ", "unknown field `rate`"),
+            (
+                &format!("{hello}[[egress]]\nhost = \"a\"\n[[egress]]\nhost = \"A.\"\n"),
+                "weir.toml:7:8: ",
+                "another egress rule for `A.`",
+            ),
+            (
+                &format!("{hello}[[egress]]\nhost = \"a\"\nconcurrency = 1\n[[rule]]\npattern = \"a\"\n"),
+                "weir.toml:4:",
+                "another rule for `a`",
+            ),
             (&format!("{hello}[[rule]]\npattern = \"a\"\ntotal = true\n"), "weir.toml:4:", "patterns with `*`"),
             (
                 &format!("{hello}[[rule]]\npattern = \"a\"\n[[rule]]\npattern = \"a\"\n"),
@@ -463,7 +508,7 @@ route = "/h"
 scope = "s"
 ingress-scope = "i"
 allow-scopes = ["provider", "*"]
-allow-outbound = ["*.example.org:8443"]
+allow-outbound = ["*.example.org:8443", "10.1.0.0/16"]
 isolate = true
 max-instances = 7
 max-waiting-in-guest = 5
@@ -471,6 +516,17 @@ memory = "32MiB"
 cpu = "1s"
 deadline = "2s"
 environment = { MODE = "test" }
+[[egress]]
+host = "*.example.org:8443"
+scope = "example"
+limit-key = "{component}/{header:x-model}"
+cost = "{header:x-cost}"
+max-wait = "3s"
+concurrency = 5
+rates = ["3/1m"]
+[[egress]]
+host = "free.example.org"
+cost = 7
 [[rule]]
 pattern = "tenant/*"
 concurrency = 5
@@ -488,7 +544,10 @@ total = true
         let hello = &config.components[0];
         assert_eq!(hello.config.limits.memory, 32 * 1024 * 1024);
         assert_eq!(hello.config.env, [("MODE".to_owned(), "test".to_owned())]);
-        let [Change::Put { spec, .. }] = &config.rules[..] else { panic!("one rule") };
+        let [Change::Put { spec, .. }, Change::Put { pattern, spec: limits, .. }] = &config.rules[..] else {
+            panic!("two rules")
+        };
+        assert_eq!((pattern.as_str(), limits.limits.rates.len()), ("example/*/*", 1));
         assert_eq!(spec.limits.rates.len(), 2);
         assert!(spec.disabled && spec.total);
         assert_eq!(spec.shadow_limits.as_ref().map(|limits| limits.rates.len()), Some(1));

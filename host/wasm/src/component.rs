@@ -1,7 +1,7 @@
 //! A loaded component: what all its instances, in all its runners, share.
 
 use crate::ctx::{FlowCtx, Identity};
-use crate::egress::{Hooks, Outbound};
+use crate::egress::{Hooks, Outbound, Outgoing};
 use crate::gate::Gate;
 use crate::instance::InstanceState;
 use crate::limits::{ComponentConfig, GuestLimits};
@@ -25,7 +25,7 @@ pub struct Component {
     identity: Arc<Identity>,
     gate: Arc<Gate>,
     log: Arc<Log>,
-    outbound: Arc<Outbound>,
+    outgoing: Arc<Outgoing>,
     limits: GuestLimits,
     env: Vec<(String, String)>,
     isolate: bool,
@@ -44,6 +44,7 @@ impl Component {
             scope,
             allow_scopes,
             allow_outbound,
+            egress,
             isolate,
             max_instances,
             max_waiting_in_guest,
@@ -71,6 +72,10 @@ impl Component {
         let identity =
             Identity::new((name.clone(), flow.caller(&name)), &scope, &allow_scopes, max_waiting, Arc::default())
                 .map_err(|error| LoadError::Scope { component: name.clone(), error })?;
+        let identity = Arc::new(identity);
+        let named = outbound.named();
+        let client = runtime.clients().naming(named.clone());
+        let outgoing = Outgoing { identity: identity.clone(), flow: flow.clone(), outbound, named, egress, client };
         let name: Arc<str> = name.into();
         Ok(Arc::new(Self {
             log: Log::new(name.clone()),
@@ -78,9 +83,9 @@ impl Component {
             runtime,
             flow,
             pre,
-            identity: Arc::new(identity),
+            identity,
             gate: Gate::new(max_instances),
-            outbound: Arc::new(outbound),
+            outgoing: Arc::new(outgoing),
             limits,
             env,
             isolate,
@@ -151,7 +156,7 @@ impl Component {
     }
 
     pub(crate) fn hooks(&self) -> Hooks {
-        Hooks { component: self.name.clone(), outbound: self.outbound.clone() }
+        Hooks(self.outgoing.clone())
     }
 
     pub(crate) fn flow_ctx(&self, instance: &InstanceState) -> FlowCtx {

@@ -71,6 +71,10 @@
 //! - A guest's mistake is a typed answer; no guest can make the host panic, and none can use another's scope.
 //! - Requests that do not end by themselves end by their deadline, whatever the guest does.
 //!
+//! # What a guest sends out
+//! goes through [`ComponentConfig::allow_outbound`] and the rules in [`ComponentConfig::egress`], over connections that all
+//! components of a [`Runtime`] share.
+//!
 //! # Not handled here
 //! Waiting for the limit of a route is done before an instance is taken, by `weir-http`. Leases that a guest wants to
 //! hold beyond its request are timed leases, over the HTTP API.
@@ -105,7 +109,7 @@ mod worker;
 
 pub use component::Component;
 pub use ctx::{FlowCtx, FlowCtxBuilder};
-pub use egress::{OutboundRuleError, check_outbound};
+pub use egress::{Egress, EgressError, EgressRule, OutboundRuleError, check_outbound};
 pub use limits::{ComponentConfig, GuestLimits};
 pub use load::LoadError;
 pub use runner::{Call, HandleError, Runner};

@@ -3,6 +3,7 @@
 //! The defaults are for a host that runs components of many owners: enough for a service, and no single one can starve
 //! its neighbours. Every number can be changed for a component that is trusted with more.
 
+use crate::egress::Egress;
 use std::time::Duration;
 
 /// How one component is run.
@@ -14,8 +15,11 @@ pub struct ComponentConfig {
     pub scope: String,
     /// The scopes it may use by name besides: exact names, or `*` for every scope.
     pub allow_scopes: Vec<String>,
-    /// The hosts it may call: `host` (any port), `host:port`, `*.host` (any name below it). None: it may call nobody.
+    /// The hosts it may call: `host` (any port), `host:port`, `*.host` (any name below it), `10.1.0.0/16`. None: it may call
+    /// nobody. Addresses that are not open to the whole world must be named themselves, or as `localhost`.
     pub allow_outbound: Vec<String>,
+    /// What its calls wait for. Give the same to all components. Default: nothing.
+    pub egress: Egress,
     /// One request at a time per instance, the next one only when nothing of the last is left: stopping one request is
     /// immediate always, and no request sees another's memory while it runs.
     pub isolate: bool,
@@ -40,6 +44,7 @@ impl ComponentConfig {
             name,
             allow_scopes: Vec::new(),
             allow_outbound: Vec::new(),
+            egress: Egress::default(),
             isolate: false,
             max_instances: None,
             max_waiting_in_guest: None,

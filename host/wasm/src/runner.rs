@@ -8,6 +8,7 @@
 
 use crate::body::ResponseBody;
 use crate::component::Component;
+use crate::egress::REFUSED;
 use crate::outcome;
 use crate::request::RequestState;
 use crate::worker::{Handler, is_out_of_room};
@@ -235,7 +236,9 @@ impl Drop for Client<'_> {
 
 fn wrap(response: http::Response<WasiBody>, state: Arc<RequestState>, no_body: bool) -> http::Response<WasiBody> {
     let (head, body) = response.into_parts();
-    match outcome::of(&head, state.was_refused()) {
+    // A refusal of a call to outside does not know its request, but says what it is wherever it is passed on.
+    let passed_on = state.was_refused() || head.headers.contains_key(REFUSED);
+    match outcome::of(&head, passed_on) {
         Outcome::Ok => {}
         outcome => state.say(outcome),
     }

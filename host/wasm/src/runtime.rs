@@ -4,6 +4,7 @@
 //! address space an instance; where the machine does not give that, instances are made on demand, which is slower and
 //! otherwise the same.
 
+use crate::egress::Clients;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,6 +53,12 @@ pub enum RuntimeError {
     /// The ticker thread could not be started.
     #[error("the interrupt thread does not start: {0}")]
     Thread(#[from] std::io::Error),
+    /// TLS for outbound calls does not start.
+    #[error("TLS for outbound calls does not start: {message}")]
+    Tls {
+        /// What it says.
+        message: String,
+    },
     /// A number of the configuration is 0.
     #[error("`{what}` is 0: it must be at least 1")]
     Zero {
@@ -60,7 +67,7 @@ pub enum RuntimeError {
     },
 }
 
-/// The shared wasmtime engine. Cloning is a reference count; the last clone joins the ticker.
+/// The shared wasmtime engine, and the connections to outside that its guests share. Cloning is a reference count; the last clone joins the ticker.
 #[derive(Clone)]
 pub struct Runtime {
     inner: Arc<Inner>,
@@ -69,6 +76,7 @@ pub struct Runtime {
 struct Inner {
     engine: Engine,
     ticker: Ticker,
+    clients: Clients,
     config: RuntimeConfig,
 }
 
@@ -93,7 +101,8 @@ impl Runtime {
             }
         };
         let ticker = Ticker::start(&engine, config.epoch_tick)?;
-        Ok(Self { inner: Arc::new(Inner { engine, ticker, config: config.clone() }) })
+        let clients = Clients::new().map_err(|error| RuntimeError::Tls { message: error.to_string() })?;
+        Ok(Self { inner: Arc::new(Inner { engine, ticker, clients, config: config.clone() }) })
     }
 
     /// The wasmtime engine.
@@ -104,6 +113,10 @@ impl Runtime {
 
     pub(crate) fn config(&self) -> &RuntimeConfig {
         &self.inner.config
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.inner.clients
     }
 
     pub(crate) fn ticks(&self) -> (Arc<AtomicU64>, Duration) {

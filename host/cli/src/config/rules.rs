@@ -1,4 +1,5 @@
-//! The `[[rule]]` entries of a file: of a whole `weir.toml`, or of one that holds rules alone.
+//! The `[[rule]]` entries of a file, and the limits of its `[[egress]]`: of a whole `weir.toml`, or of one that holds rules
+//! alone.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -8,7 +9,7 @@ use toml::Spanned;
 use weir_engine::{Change, Precondition, RuleError, RuleSpec};
 use weir_http::api::RuleBody;
 
-use super::{ConfigError, FileTable, read_text};
+use super::{ConfigError, FileTable, egress, read_text};
 use crate::error::Failure;
 
 /// A rule as it was written, and what it stands for.
@@ -39,7 +40,8 @@ fn parse(file: &Path, text: &str) -> Result<Vec<Checked>, Failure> {
     let refuse =
         |span, problem| Failure::usage(ConfigError { file: file.to_owned(), text: text.to_owned(), span, problem });
     let table: FileTable = toml::from_str(text).map_err(|error| refuse(error.span(), error.message().to_owned()))?;
-    check(table.rule).map_err(|(span, problem)| refuse(Some(span), problem))
+    let rules = egress::check(table.egress).and_then(|(_, limits)| check([table.rule, limits].concat()));
+    rules.map_err(|(span, problem)| refuse(Some(span), problem))
 }
 
 /// Checks rules for themselves and beside each other.

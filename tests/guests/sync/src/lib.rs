@@ -1,7 +1,12 @@
 //! A WASI 0.2 guest: plain functions, one request at a time.
 
 use std::io::Write as _;
-use wasip2::http::types::{ErrorCode, Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingRequest, IncomingResponse, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    ResponseOutparam, Scheme,
+};
+use wasip2::io::streams::StreamError;
 
 spin_sdk::wit_bindgen::generate!({
     path: "../../../wit",
@@ -71,6 +76,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
             exact if exact.starts_with("/exact?") => {
                 exactly!(leases_sync, &Exact::new(&exact["/exact?".len()..]), [.as_deref()], [])
             }
+            call if call.starts_with("/call?url=") => match called(&call["/call?url=".len()..]) {
+                Ok(response) => shown(response),
+                Err(error) => format!("error|{error:?}"),
+            },
             "/error" => return ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as asked".into())))),
             "/silent" => return drop(out),
             _ => "plain".to_owned(),
@@ -84,4 +93,37 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
         drop(stream);
         OutgoingBody::finish(body, None).expect("a whole body");
     }
+}
+
+/// Sends a request to `authority/path`.
+fn called(url: &str) -> Result<IncomingResponse, ErrorCode> {
+    let (authority, path) = url.split_once('/').unwrap_or((url, ""));
+    let request = OutgoingRequest::new(Fields::new());
+    request.set_scheme(Some(&Scheme::Http)).expect("a scheme");
+    request.set_authority(Some(authority)).map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+    request.set_path_with_query(Some(&format!("/{path}"))).map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+    let response = outgoing_handler::handle(request, None)?;
+    response.subscribe().block();
+    response.get().expect("it is there").expect("it is taken once")
+}
+
+/// `status|weir-refused|retry-after|body`.
+fn shown(response: IncomingResponse) -> String {
+    let fields = response.headers();
+    let field = |name: &str| {
+        fields.get(name).first().map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+    };
+    let (refused, retry_after) = (field("weir-refused"), field("retry-after"));
+    drop(fields);
+    let body = response.consume().expect("the first body");
+    let stream = body.stream().expect("the first stream");
+    let mut text = Vec::new();
+    loop {
+        match stream.blocking_read(4096) {
+            Ok(bytes) => text.extend(bytes),
+            Err(StreamError::Closed) => break,
+            Err(error) => return format!("error|{error:?}"),
+        }
+    }
+    format!("{}|{refused}|{retry_after}|{}", response.status(), String::from_utf8_lossy(&text))
 }
