@@ -2,6 +2,8 @@
 
 mod apply;
 mod bounds;
+mod compose;
+mod composed;
 mod counters;
 mod demo;
 mod explain;
@@ -9,6 +11,7 @@ mod operate;
 mod rules;
 mod serve;
 mod simulate;
+mod template;
 #[path = "../support/texts.rs"]
 #[expect(unreachable_pub, reason = "it is public where it is a library's")]
 mod texts;
