@@ -1,6 +1,7 @@
-//! Compiles the demo component, so that `weir demo` needs no file.
+//! Compiles the components inside `weir`: that of the demo, so that `weir demo` needs no file, and the middleware of
+//! `weir compose`.
 //!
-//! It goes into a target directory of its own, which debug and release builds share: cargo holds a lock on the one it
+//! They go into a target directory of their own, which debug and release builds share: cargo holds a lock on the one it
 //! works in, so building into the outer one from within would wait for itself.
 
 use std::env;
@@ -9,12 +10,31 @@ use std::process::{Command, ExitCode};
 
 const TARGET: &str = "wasm32-wasip2";
 
+/// A component inside the program.
+struct Guest {
+    /// Where it is, from here.
+    folder: &'static str,
+    /// What is compiled from beside its own files, from here.
+    beside: &'static [&'static str],
+    /// What cargo makes of it.
+    file: &'static str,
+    /// The variable with the path of that.
+    variable: &'static str,
+}
+
+const GUESTS: [Guest; 2] = [
+    Guest { folder: "demo", beside: &["../../wit"], file: "weir_demo.wasm", variable: "WEIR_DEMO_WASM" },
+    Guest {
+        folder: "../../guest/middleware",
+        beside: &["../../guest/middleware/wit", "../../guest/sdk/src", "../../guest/sdk/Cargo.toml"],
+        file: "weir_middleware.wasm",
+        variable: "WEIR_MIDDLEWARE_WASM",
+    },
+];
+
 fn main() -> ExitCode {
-    match build() {
-        Ok(wasm) => {
-            println!("cargo::rustc-env=WEIR_DEMO_WASM={}", wasm.display());
-            ExitCode::SUCCESS
-        }
+    match GUESTS.iter().try_for_each(build) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             for line in problem.lines() {
                 println!("cargo::error={line}");
@@ -24,21 +44,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn build() -> Result<PathBuf, String> {
+fn build(guest: &Guest) -> Result<(), String> {
     let variable = |name: &str| env::var_os(name).ok_or_else(|| format!("cargo did not set {name}"));
-    let here = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
-    let guest = here.join("demo");
-    for file in ["demo/src", "demo/Cargo.toml", "demo/Cargo.lock", "../../wit"] {
-        println!("cargo::rerun-if-changed={file}");
+    let folder = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join(guest.folder);
+    for file in ["src", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}/{file}", guest.folder);
+    }
+    for path in guest.beside {
+        println!("cargo::rerun-if-changed={path}");
     }
     has_target(Path::new(&variable("RUSTC")?))?;
 
     // OUT_DIR is TARGET_DIR/PROFILE/build/PACKAGE/out.
     let out = PathBuf::from(variable("OUT_DIR")?);
-    let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("weir-demo");
+    let target_dir = out.ancestors().nth(4).unwrap_or(&out).join("weir-guests");
     let status = Command::new(variable("CARGO")?)
         .args(["build", "--release", "--locked", "--target", TARGET, "--manifest-path"])
-        .arg(guest.join("Cargo.toml"))
+        .arg(folder.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(&target_dir)
         // What the outer build was told about its own target and tools does not hold for the guest.
@@ -49,11 +71,13 @@ fn build() -> Result<PathBuf, String> {
         .env_remove("CARGO_BUILD_TARGET")
         .env_remove("CARGO_TARGET_DIR")
         .status()
-        .map_err(|error| format!("cannot run cargo for the demo component: {error}"))?;
+        .map_err(|error| format!("cannot run cargo for {}: {error}", guest.folder))?;
     if !status.success() {
-        return Err(format!("the demo component in {} does not compile: see above", guest.display()));
+        return Err(format!("the component in {} does not compile: see above", folder.display()));
     }
-    Ok(target_dir.join(TARGET).join("release/weir_demo.wasm"))
+    let wasm = target_dir.join(TARGET).join("release").join(guest.file);
+    println!("cargo::rustc-env={}={}", guest.variable, wasm.display());
+    Ok(())
 }
 
 fn has_target(rustc: &Path) -> Result<(), String> {
@@ -66,6 +90,6 @@ fn has_target(rustc: &Path) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the demo component is compiled for {TARGET}, and this toolchain cannot.\nRun: rustup target add {TARGET}"
+        "components inside `weir` are compiled for {TARGET}, and this toolchain cannot.\nRun: rustup target add {TARGET}"
     ))
 }

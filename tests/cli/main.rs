@@ -2,6 +2,8 @@
 
 mod apply;
 mod bounds;
+mod compose;
+mod composed;
 mod counters;
 mod demo;
 mod explain;
@@ -10,6 +12,7 @@ mod operate;
 mod rules;
 mod serve;
 mod simulate;
+mod template;
 #[path = "../support/texts.rs"]
 #[expect(unreachable_pub, reason = "it is public where it is a library's")]
 mod texts;

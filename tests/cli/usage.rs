@@ -10,6 +10,7 @@ fn help_has_examples_and_environment() {
         &["--help"][..],
         &["serve", "--help"],
         &["demo", "--help"],
+        &["compose", "--help"],
         &["rules", "--help"],
         &["rules", "set", "--help"],
         &["rules", "list", "--help"],
@@ -48,6 +49,9 @@ fn wrong_usage_is_2() {
     for (arguments, part) in [
         (&[][..], "Usage"),
         (&["flow"], "flow"),
+        (&["compose"], "<APP.wasm>"),
+        (&["compose", "a.wasm"], "--out"),
+        (&["compose", "a.wasm", "-o", "b.wasm", "-o", "c.wasm"], "multiple times"),
         (&["rules", "set", "a/b/c/d", "--unlimited"], "parts"),
         (&["rules", "set", "a b", "--unlimited"], "0x20"),
         (&["rules", "set", "a", "--rate", "3"], "no `/`"),

@@ -157,7 +157,8 @@ impl Lease {
         leases::release(self.0, outcome.into());
     }
 
-    /// Hands it to the host, which gives it back when the body of this request's response has ended.
+    /// Hands it to the host, which gives it back when the body of this request's response has ended, as failed or
+    /// pushed back where the response says so.
     pub fn keep(self) {
         leases::keep(self.0);
     }

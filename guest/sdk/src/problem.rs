@@ -8,15 +8,24 @@
 //! | all others | 500: the component is at fault, not its client |
 //!
 //! `Retry-After` stands with 429 and 503 only, in whole seconds, rounded up, at least 1: whoever obeys it is never early.
+//! Limits in the way stand in `RateLimit-Policy` and `RateLimit` besides, as in the server's own refusals; a rate is named
+//! by its limit alone, because the contract does not tell its period:
+//!
+//! ```text
+//! ratelimit-policy: "model/* rate 3";q=3
+//! ratelimit: "model/* rate 3";r=0;t=20
+//! ```
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
 use crate::{Constraint, ConstraintKind, Reason, Refused};
 
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 impl Refused {
@@ -38,14 +47,25 @@ impl Refused {
     /// The value of `Retry-After`: whole seconds, rounded up, at least 1. Absent where a retry would not help.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
-        self.is_temporary().then(|| whole_seconds(self.retry_after.unwrap_or_default()).max(1))
+        // Never earlier than any limit says for itself.
+        let last =
+            self.blocked_on.iter().filter(|constraint| is_policy(constraint)).filter_map(|limit| limit.frees_in).max();
+        self.is_temporary().then(|| whole_seconds(self.retry_after.max(last).unwrap_or_default()).max(1))
     }
 
-    /// The headers of the answer: `content-type`, and `retry-after` where a retry may help.
+    /// The headers of the answer: `content-type`, `retry-after` where a retry may help, and the limits in the way.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(2);
+        let mut headers = HeaderMap::with_capacity(4);
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        let limits: Vec<_> = self.blocked_on.iter().filter(|constraint| is_policy(constraint)).collect();
+        for (name, item) in [(RATE_LIMIT_POLICY, policy_item as fn(&Constraint) -> String), (RATE_LIMIT, state_item)] {
+            let items = limits.iter().map(|limit| item(limit)).collect::<Vec<_>>().join(", ");
+            // Names are of an alphabet that is legal here; others come from the guest itself.
+            if let Some(value) = HeaderValue::from_str(&items).ok().filter(|_| !items.is_empty()) {
+                headers.insert(name, value);
+            }
+        }
         if let Some(seconds) = self.retry_after_seconds() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -55,7 +75,10 @@ impl Refused {
     /// The body of the answer, as `application/problem+json`. It names the constraints in the way.
     #[must_use]
     pub fn problem(&self) -> String {
-        let status = self.status();
+        self.problem_as(self.status())
+    }
+
+    fn problem_as(&self, status: StatusCode) -> String {
         let problem = Problem {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
@@ -78,8 +101,22 @@ impl Refused {
     /// ```
     #[must_use]
     pub fn into_http<B: From<String>>(self) -> Response<B> {
-        let mut response = Response::new(B::from(self.problem()));
-        *response.status_mut() = self.status();
+        let status = self.status();
+        self.into_http_as(status)
+    }
+
+    /// The same with a status of the guest's own, where it knows better whose fault it is.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use weir_guest::{Reason, Refused};
+    /// let refused = Refused::new(Reason::Invalid, "the request has no header `x-tenant`");
+    /// assert_eq!(refused.into_http_as::<String>(StatusCode::BAD_REQUEST).status(), 400);
+    /// ```
+    #[must_use]
+    pub fn into_http_as<B: From<String>>(self, status: StatusCode) -> Response<B> {
+        let mut response = Response::new(B::from(self.problem_as(status)));
+        *response.status_mut() = status;
         *response.headers_mut() = self.headers();
         response
     }
@@ -124,6 +161,28 @@ impl<'a> From<&'a Constraint> for ConstraintBody<'a> {
             estimated: constraint.estimated,
         }
     }
+}
+
+/// Waitlists and caps are no policy: nobody configured them for this caller.
+fn is_policy(constraint: &Constraint) -> bool {
+    matches!(constraint.kind, ConstraintKind::Concurrency | ConstraintKind::Closed | ConstraintKind::Rate)
+}
+
+fn policy_name(constraint: &Constraint) -> String {
+    let owner = constraint.pattern.as_ref().unwrap_or(&constraint.counter);
+    let what = if constraint.kind == ConstraintKind::Rate { "rate" } else { "concurrency" };
+    format!("\"{owner} {what} {}\"", constraint.limit)
+}
+
+fn policy_item(constraint: &Constraint) -> String {
+    let unit = if constraint.kind == ConstraintKind::Rate { "" } else { ";qu=\"concurrent-requests\"" };
+    format!("{};q={}{unit}", policy_name(constraint), constraint.limit)
+}
+
+fn state_item(constraint: &Constraint) -> String {
+    let available = constraint.limit.saturating_sub(constraint.used);
+    let frees_in = constraint.frees_in.map(|frees_in| format!(";t={}", whole_seconds(frees_in))).unwrap_or_default();
+    format!("{};r={available}{frees_in}", policy_name(constraint))
 }
 
 fn whole_seconds(duration: Duration) -> u64 {

@@ -83,6 +83,37 @@ fn no_retry_after_where_a_retry_never_helps() {
 }
 
 #[test]
+fn limits_in_the_way_stand_in_the_headers() {
+    let plain = Constraint { pattern: None, frees_in: None, used: 1, ..constraint(ConstraintKind::Concurrency) };
+    let refused = Refused::new(Reason::TimedOut, "no")
+        .retry_after(Duration::from_secs(2))
+        .blocked_on(constraint(ConstraintKind::Rate))
+        .blocked_on(plain)
+        .blocked_on(constraint(ConstraintKind::Waitlist));
+    let headers = refused.headers();
+    let policies = r#""model/* rate 3";q=3, "model/gpt concurrency 3";q=3;qu="concurrent-requests""#;
+    assert_eq!(headers["ratelimit-policy"], policies);
+    assert_eq!(headers["ratelimit"], r#""model/* rate 3";r=0;t=20, "model/gpt concurrency 3";r=2"#);
+    assert_eq!(headers["retry-after"], "20", "never earlier than a limit says");
+    let waitlist = Refused::new(Reason::Overloaded, "full").blocked_on(constraint(ConstraintKind::Waitlist));
+    assert_eq!(waitlist.headers().len(), 2, "a waitlist is no policy: {:?}", waitlist.headers());
+    // What a guest made up itself cannot break a header.
+    let odd = Constraint { pattern: Some("a\nb".to_owned()), ..constraint(ConstraintKind::Rate) };
+    assert!(!Refused::new(Reason::Limited, "no").blocked_on(odd).headers().contains_key("ratelimit"));
+}
+
+#[test]
+fn a_guest_may_know_better_whose_fault_it_is() {
+    let response = Refused::new(Reason::Invalid, "the request has no header `x`")
+        .into_http_as::<String>(http::StatusCode::BAD_REQUEST);
+    let body: serde_json::Value = serde_json::from_str(response.body()).unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &body["status"], &body["title"]),
+        (400, &400.into(), &"Bad Request".into())
+    );
+}
+
+#[test]
 fn the_answer_is_a_problem() {
     let refused = Refused::new(Reason::TimedOut, "waited 5s for \"model/gpt\"\n")
         .retry_after(Duration::from_millis(19_001))

@@ -1,5 +1,6 @@
 //! The commands, one file for each.
 
+mod compose;
 mod counters;
 mod demo;
 mod explain;
@@ -21,6 +22,7 @@ use crate::log::LogArgs;
 Examples:
   weir demo                                  see it work: nothing else is needed
   weir serve hello.wasm                      serve one component on 127.0.0.1:8080
+  weir compose hello.wasm -o limited.wasm    put flow control in front of it
   weir rules set 'model/*' --rate 3/1m       three calls a minute for each limit key of the scope `model`
   weir counters                              what is held, and who waits
   weir explain model/gpt                     why a request would wait, and how long
@@ -45,6 +47,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show it at work: a component, rules, load and a live table
     Demo(demo::DemoArgs),
+    /// Put flow control in front of a component, without a change to it
+    Compose(compose::ComposeArgs),
     /// Show and change the rules of a running server
     Rules(rules::RulesArgs),
     /// Show the live counters of a running server; pause, pin, reset or drain one
@@ -65,6 +69,7 @@ impl Weir {
         match self.command {
             Command::Serve(args) => serve::run(args, &self.log),
             Command::Demo(args) => demo::run(&args, &self.log),
+            Command::Compose(args) => compose::run(&args),
             Command::Rules(args) => rules::run(&args),
             Command::Counters(args) => counters::run(&args),
             Command::Explain(args) => explain::run(&args),

@@ -44,7 +44,8 @@ fn service(runtime: &Runtime, engine: &Engine, entry: ComponentEntry) -> Result<
     Ok(Service { component, route: entry.route, ingress_scope: entry.ingress_scope })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads the file of a component.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| {
         Failure::failed(anyhow::anyhow!("{}: cannot read the component: {error}", path.display()))
             .hint("build it first: cargo build --release --target wasm32-wasip2")

@@ -71,7 +71,9 @@ impl Drop for LeaseEntry {
         if planted::is(Bug::DropKeepsLease) {
             return;
         }
-        self.home.release(self.place, Outcome::Ok);
+        // Dropped with its store, where the guest failed. The lease of its call says so for itself, where there is one.
+        let failed = self.home.has_failed() && self.home.lend().is_none();
+        self.home.release(self.place, if failed { Outcome::Failed } else { Outcome::Ok });
     }
 }
 

@@ -96,7 +96,7 @@ impl Runtime {
         bytes: &[u8],
         config: ComponentConfig,
     ) -> Result<Arc<Component>, LoadError> {
-        check_kind(bytes)?;
+        check_component(bytes)?;
         let wasm = Wasm::from_binary(self.engine(), bytes)
             .map_err(|error| LoadError::Compile { message: format!("{error:#}") })?;
         let linker = self.linker().map_err(|error| LoadError::Mismatch { message: format!("{error:#}") })?;
@@ -126,7 +126,11 @@ impl Runtime {
     }
 }
 
-fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
+/// Says what bytes are that are no component, by how they begin.
+///
+/// # Errors
+/// [`LoadError::NotAComponent`] or [`LoadError::CoreModule`].
+pub fn check_component(bytes: &[u8]) -> Result<(), LoadError> {
     match bytes {
         [] => Err(LoadError::NotAComponent { found: "the file is empty" }),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err(LoadError::CoreModule),
@@ -225,11 +229,13 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_component_is_named_for_what_it_is() {
-        assert!(check_kind(b"\0asm\x01\0\0\0").unwrap_err().to_string().starts_with("a core module, not a component"));
-        assert!(check_kind(b"").unwrap_err().to_string().contains("empty"));
-        assert!(check_kind(b"(component)").unwrap_err().to_string().contains("text"));
-        assert!(check_kind(b"#!/bin/sh").unwrap_err().to_string().contains("magic"));
-        assert!(check_kind(b"\0asm\x0d\0\x01\0").is_ok());
+        assert!(
+            check_component(b"\0asm\x01\0\0\0").unwrap_err().to_string().starts_with("a core module, not a component")
+        );
+        assert!(check_component(b"").unwrap_err().to_string().contains("empty"));
+        assert!(check_component(b"(component)").unwrap_err().to_string().contains("text"));
+        assert!(check_component(b"#!/bin/sh").unwrap_err().to_string().contains("magic"));
+        assert!(check_component(b"\0asm\x0d\0\x01\0").is_ok());
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! never earlier: **capacity is handed on when the work has really stopped**. An abandoned request still runs; only its
 //! waits end at once, because a wait is no work.
 //!
-//! The lease that ingress took says how the request ended: `failed` when the guest trapped, was late or answered 5xx,
+//! The lease that ingress took, and what is kept, say how the request ended: `failed` when the guest trapped, was late or answered 5xx,
 //! `pushed-back` when it answered 429 or 503 with `Retry-After`, which closes the counter for as long. A guest that only
 //! passes a refusal of this host on pushes nothing back: else a limit in the guest would close the scope it was called by.
 //!
@@ -67,7 +67,7 @@ enum Phase {
 struct Inner {
     phase: Phase,
     leases: Leases,
-    /// How the work under the call's lease ended, as far as it is known.
+    /// How the work under the call's lease and the kept ones ended, as far as it is known.
     outcome: Outcome,
     instance: Option<Arc<InstanceState>>,
     /// The head of the queue for an instance; handed on when the request has found one.
@@ -84,7 +84,10 @@ struct Leases {
 
 impl Leases {
     fn end(self, outcome: Outcome) {
-        drop(self.held);
+        for (_, held) in self.held {
+            // What the guest left behind says nothing.
+            held.lease.release(if held.kept { outcome } else { Outcome::Ok });
+        }
         if let Some(call) = self.call {
             call.release(outcome);
         }

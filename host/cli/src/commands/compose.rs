@@ -1,0 +1,132 @@
+//! `weir compose`: flow control in front of a component, by composition.
+//!
+//! The result is one component with the app inside. Its requests go through the middlewares, the first named first, and the
+//! app is as it was: it keeps its imports, and its handler is what the innermost middleware calls. What was written is what
+//! was read back and checked: see [`chain`].
+
+mod chain;
+
+use std::fs::{self, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use self::chain::{Composed, Layer};
+use crate::error::Failure;
+use crate::{launch, output};
+
+/// What stands in front where nothing is named.
+const MIDDLEWARE: &[u8] = include_bytes!(env!("WEIR_MIDDLEWARE_WASM"));
+
+/// Put flow control in front of a WASI 0.3 HTTP component, without a change to it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each request waits for its turn before the component sees it, and holds it until the body of the response has ended. What
+it asks for stands in the environment of the composed component (`environment` of a [[component]] in weir.toml):
+
+  WEIR_SCOPE        the scope; default: that of the request, else the component's own
+  WEIR_LIMIT_KEY    the limit key: one or two names, with / between
+  WEIR_COST         its cost; default: 1
+  WEIR_PRIORITY     who is served first: 0 to 255; default: 128
+  WEIR_MAX_WAIT     the longest wait, such as 250ms; default: the rule's, else 60s
+
+Scope and limit key may have places: {header:NAME}, {path:N}, {method}, {host}; {header:NAME|DEFAULT} where it may be
+missing. A request that has no such thing, or one that is no name, is answered 400; one that is refused 429 or 503.
+
+Printed is what the result imports and exports. It is served like any other: `weir serve OUT.wasm`.
+
+Examples:
+  weir compose hello.wasm -o limited.wasm
+  weir compose hello.wasm --middleware auth.wasm --middleware cache.wasm -o out.wasm
+  weir compose hello.wasm -o limited.wasm --json | jq -r '.imports[]'")]
+pub(crate) struct ComposeArgs {
+    /// The component: it exports wasi:http/handler@0.3
+    #[arg(value_name = "APP.wasm")]
+    app: PathBuf,
+
+    /// A middleware, outermost first; instead of Weir's own
+    #[arg(long = "middleware", value_name = "FILE")]
+    middlewares: Vec<PathBuf>,
+
+    /// Where to write it
+    #[arg(short, long, value_name = "OUT.wasm")]
+    out: PathBuf,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was made, as JSON.
+#[derive(Debug, Serialize)]
+struct Made<'a> {
+    file: String,
+    bytes: usize,
+    /// Outermost first; the app is the last.
+    layers: Vec<&'a str>,
+    imports: &'a [String],
+    exports: &'a [String],
+}
+
+pub(crate) fn run(args: &ComposeArgs) -> Result<(), Failure> {
+    for input in args.middlewares.iter().chain([&args.app]) {
+        if is_same(input, &args.out) {
+            let error = anyhow::anyhow!("{}: would be overwritten by what is made of it", input.display());
+            return Err(Failure::usage(error).hint("name another file with -o"));
+        }
+    }
+    let app = layer(&args.app)?;
+    let mut middlewares = args.middlewares.iter().map(|path| layer(path)).collect::<Result<Vec<_>, _>>()?;
+    if middlewares.is_empty() {
+        middlewares.push(Layer { name: "weir-middleware".to_owned(), bytes: MIDDLEWARE.to_vec() });
+    }
+    let composed = chain::compose(&app, &middlewares)?;
+    write(&args.out, &composed.bytes)
+        .map_err(|error| Failure::failed(anyhow::anyhow!("{}: cannot write it: {error}", args.out.display())))?;
+    if !composed.dropped.is_empty() {
+        let dropped = composed.dropped.join(", ");
+        output::talk(&format!("note: only the HTTP handler is reached from outside: not exported any more: {dropped}"));
+    }
+    let layers = middlewares.iter().chain([&app]).map(|layer| layer.name.as_str()).collect();
+    print(args, &composed, layers)
+}
+
+fn print(args: &ComposeArgs, composed: &Composed, layers: Vec<&str>) -> Result<(), Failure> {
+    let Composed { bytes, imports, exports, .. } = composed;
+    let file = args.out.display().to_string();
+    if args.json {
+        return output::json(&Made { file, bytes: bytes.len(), layers, imports, exports });
+    }
+    output::talk(&format!("{file}: {} bytes: {}", bytes.len(), layers.join(" -> ")));
+    let mut table = output::table(&["WHAT", "INTERFACE"]);
+    for (what, names) in [("export", exports), ("import", imports)] {
+        for name in names {
+            table.add_row([what, name]);
+        }
+    }
+    output::print(&table)
+}
+
+fn layer(path: &Path) -> Result<Layer, Failure> {
+    Ok(Layer { name: path.display().to_string(), bytes: launch::read(path)? })
+}
+
+/// Whether two paths lead to one file. One that does not exist is nobody's.
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// All of it or nothing: whoever reads the file meanwhile sees the old one.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The mode of a file that is simply created; the umask is taken off it.
+    let mode = Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().prefix(".weir-").permissions(mode).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

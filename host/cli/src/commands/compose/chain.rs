@@ -1,0 +1,210 @@
+//! Components one behind the other.
+//!
+//! With the app `hello` and the middlewares `a`, `b`: the handler that `b` imports is the one that `hello` exports, `a`
+//! imports that of `b`, and what is exported is that of `a`. All other imports stay imports; those of one name become one.
+//!
+//! # Invariants
+//! - An import that one layer is to meet is met, or nothing is made: what does not fit is named on both sides.
+//! - What is answered was read from the bytes that were made, not from what went into them.
+//!
+//! # Not handled here
+//! Whether a host has what is left to import: `weir serve` says so of each component that it loads.
+
+use wac_graph::types::{Package, Types, are_semver_compatible};
+use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
+use weir_wasm::{LoadError, check_component};
+
+use crate::error::Failure;
+
+/// What every layer exports, and every one but the app imports, in any version.
+const HANDLER: &str = "wasi:http/handler";
+/// The same in WASI 0.2.
+const OLD_HANDLER: &str = "wasi:http/incoming-handler";
+
+/// One component, and what messages call it.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) name: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What was made.
+#[derive(Debug)]
+pub(crate) struct Composed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
+    /// What the app exports besides its handler.
+    pub(crate) dropped: Vec<String>,
+}
+
+/// Why layers do not go together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChainError {
+    #[error("{name}: {error}")]
+    NotAComponent { name: String, error: LoadError },
+    #[error("{name}: the component is damaged: {message}")]
+    Damaged { name: String, message: String },
+    #[error("{name}: a WASI 0.2 component: it exports `{export}`, and only `{HANDLER}@0.3.0` can be composed")]
+    Old { name: String, export: String },
+    #[error("{name}: it exports no HTTP handler: it needs `{HANDLER}@0.3.0`, and exports {exports}")]
+    NoHandler { name: String, exports: String },
+    #[error("{name}: it is a middleware itself: it imports `{import}`, which nothing would meet")]
+    AppIsMiddleware { name: String, import: String },
+    #[error("{name}: it is no middleware: it must import `{HANDLER}@0.3.0`, and imports {imports}")]
+    NoMiddleware { name: String, imports: String },
+    #[error("{outer} imports `{import}`, and {inner} exports `{export}`: {why}")]
+    Mismatch { outer: String, import: String, inner: String, export: String, why: String },
+    #[error("they do not go together: {0}")]
+    Graph(String),
+    #[error("the result is not what it should be: {0}")]
+    Result(String),
+}
+
+impl From<ChainError> for Failure {
+    fn from(error: ChainError) -> Self {
+        let hint = match &error {
+            ChainError::Old { .. } => Some(
+                "serve it as it is: call it under a scope (`/weir/scope/SCOPE/call/NAME/...`), or give its [[component]] an \
+                 `ingress-scope`; or build it for WASI 0.3 (spin-sdk 7)",
+            ),
+            ChainError::AppIsMiddleware { .. } => Some("name it with --middleware, and the component behind it first"),
+            ChainError::NoMiddleware { .. } => Some("leave --middleware out for Weir's own"),
+            _ => None,
+        };
+        let failure = Self::failed(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// A layer in the graph.
+struct Part<'a> {
+    name: &'a str,
+    package: PackageId,
+    instance: NodeId,
+}
+
+/// Puts middlewares, outermost first, in front of an app.
+pub(crate) fn compose(app: &Layer, middlewares: &[Layer]) -> Result<Composed, ChainError> {
+    let mut graph = CompositionGraph::new();
+    let behind = add(&mut graph, app)?;
+    let offered = exports(&graph, &behind);
+    handler_of(app, &offered)?;
+    if let Some(import) = imports(&graph, &behind).into_iter().find(|name| is(name, HANDLER)) {
+        return Err(ChainError::AppIsMiddleware { name: app.name.clone(), import });
+    }
+    let dropped = offered.into_iter().filter(|name| !is(name, HANDLER)).collect();
+
+    let mut inner = behind;
+    for middleware in middlewares.iter().rev() {
+        let outer = add(&mut graph, middleware)?;
+        if !meet(&mut graph, &outer, &inner, HANDLER)? {
+            let imports = listed(&imports(&graph, &outer));
+            return Err(ChainError::NoMiddleware { name: middleware.name.clone(), imports });
+        }
+        handler_of(middleware, &exports(&graph, &outer))?;
+        inner = outer;
+    }
+    let outermost: Vec<_> = exports(&graph, &inner).into_iter().filter(|name| is(name, HANDLER)).collect();
+    for export in outermost {
+        let handler = graph.alias_instance_export(inner.instance, &export).map_err(graph_error)?;
+        graph.export(handler, &export).map_err(graph_error)?;
+    }
+    let bytes = graph.encode(EncodeOptions::default()).map_err(graph_error)?;
+    read_back(bytes, dropped)
+}
+
+fn add<'a>(graph: &mut CompositionGraph, layer: &'a Layer) -> Result<Part<'a>, ChainError> {
+    let name = layer.name.clone();
+    check_component(&layer.bytes).map_err(|error| ChainError::NotAComponent { name: name.clone(), error })?;
+    // Packages are told apart by name, and one file may be two layers.
+    let key = format!("layer-{}", graph.packages().count());
+    let package = Package::from_bytes(&key, None, layer.bytes.clone(), graph.types_mut())
+        .map_err(|error| ChainError::Damaged { name, message: format!("{error:#}") })?;
+    let package = graph.register_package(package).map_err(graph_error)?;
+    Ok(Part { name: &layer.name, package, instance: graph.instantiate(package) })
+}
+
+/// Meets what `outer` imports of an interface with what `inner` exports. Answers whether it imports it at all.
+fn meet(graph: &mut CompositionGraph, outer: &Part<'_>, inner: &Part<'_>, interface: &str) -> Result<bool, ChainError> {
+    let wanted: Vec<_> = imports(graph, outer).into_iter().filter(|name| is(name, interface)).collect();
+    let offered = exports(graph, inner);
+    for import in &wanted {
+        let fits = |export: &&String| *export == import || are_semver_compatible(export, import);
+        let same = |export: &&String| base(export) == base(import);
+        let export = offered.iter().find(fits).or_else(|| offered.iter().find(same));
+        let mismatch = |export: &str, why: String| ChainError::Mismatch {
+            outer: outer.name.to_owned(),
+            import: import.clone(),
+            inner: inner.name.to_owned(),
+            export: export.to_owned(),
+            why,
+        };
+        let Some(export) = export else { return Err(mismatch("nothing of it", "it stays unmet".to_owned())) };
+        if !fits(&export) {
+            return Err(mismatch(export, "these versions do not go together".to_owned()));
+        }
+        let met = graph.alias_instance_export(inner.instance, export).map_err(graph_error)?;
+        graph
+            .set_instantiation_argument(outer.instance, import, met)
+            .map_err(|error| mismatch(export, format!("{:#}", anyhow::Error::from(error))))?;
+    }
+    Ok(!wanted.is_empty())
+}
+
+/// Refuses a layer without a handler, for what it is.
+fn handler_of(layer: &Layer, exports: &[String]) -> Result<(), ChainError> {
+    if exports.iter().any(|export| is(export, HANDLER)) {
+        return Ok(());
+    }
+    let name = layer.name.clone();
+    Err(match exports.iter().find(|export| is(export, OLD_HANDLER)) {
+        Some(export) => ChainError::Old { name, export: export.clone() },
+        None => ChainError::NoHandler { name, exports: listed(exports) },
+    })
+}
+
+/// Reads the world of what was made: its handler is there, and nothing that a layer was to meet is left.
+fn read_back(bytes: Vec<u8>, dropped: Vec<String>) -> Result<Composed, ChainError> {
+    let mut types = Types::default();
+    let package = Package::from_bytes("composed", None, bytes.clone(), &mut types)
+        .map_err(|error| ChainError::Result(format!("{error:#}")))?;
+    let world = &types[package.ty()];
+    let imports: Vec<String> = world.imports.keys().cloned().collect();
+    let exports: Vec<String> = world.exports.keys().cloned().collect();
+    if let Some(import) = imports.iter().find(|import| is(import, HANDLER)) {
+        return Err(ChainError::Result(format!("the import `{import}` is not met")));
+    }
+    if !exports.iter().any(|export| is(export, HANDLER)) {
+        return Err(ChainError::Result(format!("it exports no `{HANDLER}`, but {}", listed(&exports))));
+    }
+    Ok(Composed { bytes, imports, exports, dropped })
+}
+
+fn imports(graph: &CompositionGraph, part: &Part<'_>) -> Vec<String> {
+    graph.types()[graph[part.package].ty()].imports.keys().cloned().collect()
+}
+
+fn exports(graph: &CompositionGraph, part: &Part<'_>) -> Vec<String> {
+    graph.types()[graph[part.package].ty()].exports.keys().cloned().collect()
+}
+
+/// Whether a name is of an interface, in any version.
+fn is(name: &str, interface: &str) -> bool {
+    base(name) == interface
+}
+
+fn base(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+fn graph_error(error: impl Into<anyhow::Error>) -> ChainError {
+    ChainError::Graph(format!("{:#}", error.into()))
+}
