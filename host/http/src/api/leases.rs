@@ -7,7 +7,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weir_engine::{Constraint, Limits, Refusal, Request, ScopedKey, Settled, TimedLease};
+use weir_engine::{Constraint, Limits, MAX_TARGETS, Refusal, Request, ScopedKey, Settled, TimedLease};
 
 use super::rules::is_false;
 use super::text::{ConcurrencyText, DurationText, RateText};
@@ -175,6 +175,13 @@ impl CheckBody {
     /// # Errors
     /// The first field that is not valid.
     pub fn request(&self) -> Result<Request, FieldError> {
+        // Also of those that name the same: a list has a length.
+        let (targets, controls) = (self.targets.len(), self.flow_controls.len());
+        if targets + controls >= MAX_TARGETS {
+            let field = if targets >= controls { "targets" } else { "flow-controls" };
+            let most = MAX_TARGETS - 1;
+            return Err(FieldError::new(field, format!("{} further keys: at most {most}", targets + controls)));
+        }
         let mut request = Request::new(key("", &self.scope, self.limit_key.as_deref())?);
         request.cost = self.cost.unwrap_or(NonZeroU32::MIN);
         for (at, target) in self.targets.iter().enumerate() {
@@ -427,7 +434,11 @@ mod tests {
         }
         let many: Vec<String> = (0..16).map(|n| format!(r#"{{"scope":"t{n}"}}"#)).collect();
         let shown = acquire(&format!(r#"{{"scope":"a","targets":[{}]}}"#, many.join(","))).unwrap_err();
-        assert!(shown.starts_with("targets[15]: more than 16"), "{shown}");
+        assert_eq!(shown, "targets: 16 further keys: at most 15");
+        let same = vec![r#"{"key":"k"}"#; 16].join(",");
+        let shown = acquire(&format!(r#"{{"scope":"a","flow-controls":[{same}]}}"#)).unwrap_err();
+        assert_eq!(shown, "flow-controls: 16 further keys: at most 15");
+        assert!(acquire(&format!(r#"{{"scope":"a","targets":[{}]}}"#, many[1..].join(","))).is_ok());
     }
 
     #[test]
