@@ -112,6 +112,21 @@ fn a_command_whose_lease_is_lost_is_ended() {
     let arguments =
         ["run", "--scope", "s", "--lease-time", "200ms", "--kill-after", "100ms", "--", "sh", "-c", &script];
     at(&serving, &arguments).fails(124, &["the lease was lost"]);
+    // One that leaves somebody behind who does not listen: nobody of it works on.
+    let folder = tempfile::tempdir().expect("a folder");
+    let alive = folder.path().join("alive");
+    let script = format!(
+        "(trap '' TERM; while sleep 0.05; do date +%s%N >{}; done) & {} lease release $WEIR_LEASE_ID --url {}; wait",
+        alive.display(),
+        env!("CARGO_BIN_EXE_weir"),
+        serving.ingress
+    );
+    let arguments =
+        ["run", "--scope", "s", "--lease-time", "200ms", "--kill-after", "300ms", "--", "sh", "-c", &script];
+    at(&serving, &arguments).fails(124, &["the lease was lost"]);
+    let last = std::fs::read_to_string(&alive).expect("it worked");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(std::fs::read_to_string(&alive).expect("it worked"), last, "it works on");
     assert_eq!(held(&serving, "s"), 0);
 }
 

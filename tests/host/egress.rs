@@ -207,6 +207,8 @@ async fn nobody_else_says_that_this_host_refused() {
     let host = Host::new(&[]);
     let app = under(&host, guests::EGRESS, rule());
     assert_eq!(get(&app, &call(&upstream, "/liar")).await.unwrap(), "200|||ok");
+    let unruled = host.run(guests::EGRESS, |config| allowed(config, Egress::default()));
+    assert_eq!(get(&unruled, &call(&upstream, "/liar")).await.unwrap(), "200|||ok");
 }
 
 #[tokio::test]

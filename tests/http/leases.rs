@@ -156,7 +156,7 @@ async fn a_client_that_leaves_while_it_waits_loses_its_place_and_nothing_else() 
     let lease = served.host.take("s");
     let body = r#"{"scope":"s"}"#;
     let head = format!(
-        "POST {LEASES} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {LEASES} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     let sockets: Vec<_> = (0..10).map(|_| raw(served.ingress, &head)).collect();
@@ -175,7 +175,7 @@ async fn a_connection_that_is_cut_after_the_grant_costs_no_lease() {
     let text = body.to_string();
     // Granted at once; whoever asked never reads the answer.
     let head = format!(
-        "POST {LEASES} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+        "POST {LEASES} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
         text.len()
     );
     let socket = raw(served.ingress, &head);
@@ -334,6 +334,44 @@ async fn a_lease_nobody_extends_ends_by_itself() {
     assert_eq!(served.host.usage("s"), (1, 0));
     release(&served, &client, &next[0], "").await;
     until("it is counted", || served.host.flow.metrics().expired == 1).await;
+}
+
+#[tokio::test]
+async fn it_is_open_to_this_machine_only() {
+    let served = Served::new(&[("s", "1")]);
+    let client = http1();
+    let before = served.host.state();
+    let ask = || post(&served, LEASES, &json!({"scope": "s"}));
+    for (name, value) in [
+        ("host", "evil.example"),
+        ("host", "evil.example:8080"),
+        ("host", "127.0.0.1.evil.example"),
+        ("origin", "http://localhost:3000"),
+        ("forwarded", "for=192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("via", "1.1 proxy"),
+    ] {
+        let answer = ask().header(name, value).send(&client).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["reason"]), (403, &json!("denied")), "{name}: {value}");
+        let deleted = get(served.ingress, &format!("{LEASES}/x")).method(Method::DELETE).header(name, value);
+        assert_eq!(deleted.send(&client).await.status, 403, "{name}: {value}");
+    }
+    assert_eq!(served.host.state(), before);
+    let here = ask().header("host", "localhost").send(&client).await;
+    assert_eq!(here.status, 201, "{}", here.body);
+    release(&served, &client, here.json()["leases"][0]["id"].as_str().unwrap(), "").await;
+
+    // A listener that others reach.
+    let mut config = crate::free_ports();
+    config.ingress.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
+    let open = weir_http::Server::start(&config, served.host.flow.clone(), Vec::new()).expect("free ports");
+    let at = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, open.ingress().port()));
+    for path in [LEASES, "/weir/v1/check", "/weir/v1/leases/x/extend"] {
+        let asked = get(at, path).method(Method::POST).header("content-type", "application/json");
+        assert_eq!(asked.body(r#"{"scope":"s"}"#).send(&client).await.status, 403, "{path}");
+    }
+    assert_eq!(get(at, "/weir/openapi.json").send(&client).await.status, 200);
+    open.shut_down();
 }
 
 /// The document, and what the server really says, have the same fields.

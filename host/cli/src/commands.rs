@@ -32,7 +32,7 @@ Examples:
                                              what would happen under the rules of ./weir.toml
 
 Exit codes: 0 done, 1 failed, 2 wrong usage (arguments, patterns, rates, configuration), 3 there are differences
-(rules apply --dry-run --exit-code), 4 not now (weir lease); `weir run` passes on that of its command")]
+(rules apply --dry-run --exit-code), 4 not now; `weir run` passes on that of its command")]
 pub(crate) struct Weir {
     #[command(subcommand)]
     command: Command,

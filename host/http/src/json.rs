@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 
-/// Reads a body, which must be an object: serde would take the values of a list for its fields.
+/// Reads a body, which must be an object: of a list serde would take the values for its fields, as it does further inside.
 ///
 /// # Errors
 /// A problem that names the field and its place.

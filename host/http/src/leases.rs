@@ -22,14 +22,17 @@
 //!   that names no lease.
 //!
 //! # Who may
-//! Whoever reaches a listener on the loopback interface; on any other the API is closed. A body must say that it is JSON, which
-//! a page in a browser cannot do without asking first.
+//! Whoever is on this machine: the listener is on the loopback interface, the request names it as such, and no proxy says that it
+//! has come from elsewhere. So neither the clients of a proxy in front nor a page in a browser, under a name that leads here, take
+//! leases. A body must say that it is JSON, which a page cannot do without asking first.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::Query;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderName, HeaderValue, ORIGIN, VIA};
+use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -136,8 +139,9 @@ impl Leases {
         if resource == Resource::Document {
             return Ok(response(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())));
         }
-        if !self.loopback {
-            let detail = "the lease API is open on loopback listeners only: let ingress listen on 127.0.0.1";
+        if !(self.loopback && is_local(&request)) {
+            let detail = "the lease API is open to this machine only: let ingress listen on 127.0.0.1, and call it by that or localhost, \
+                          not through a proxy";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).because("denied").into());
         }
         let (parts, body) = request.into_parts();
@@ -223,6 +227,25 @@ fn bad_field(error: FieldError) -> Box<Problem> {
     Problem::bad_request(error.field, error.detail).into()
 }
 
+/// What proxies and browsers add to a request that comes from elsewhere.
+const FROM_ELSEWHERE: [HeaderName; 4] = [ORIGIN, FORWARDED, HeaderName::from_static("x-forwarded-for"), VIA];
+
+/// Whether a request calls this machine by its own name, and says nothing of elsewhere.
+fn is_local(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    if FROM_ELSEWHERE.iter().any(|name| headers.contains_key(name)) {
+        return false;
+    }
+    let named = request.uri().authority().cloned();
+    let named = named.or_else(|| Authority::try_from(headers.get(HOST)?.as_bytes()).ok());
+    named.is_some_and(|named| is_own_name(named.host()))
+}
+
+fn is_own_name(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
 /// A whole body, which must be JSON.
 async fn whole(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Box<Problem>> {
     if !is_json(headers) {
@@ -258,6 +281,24 @@ fn response(status: StatusCode, body: Bytes) -> Response<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machine_has_few_names() {
+        for (host, own) in [
+            ("localhost", true),
+            ("LOCALHOST", true),
+            ("127.0.0.1", true),
+            ("127.1.2.3", true),
+            ("[::1]", true),
+            ("", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("evil.example", false),
+            ("10.0.0.1", false),
+        ] {
+            assert_eq!(is_own_name(host), own, "{host}");
+        }
+    }
 
     #[test]
     fn paths_are_taken_apart() {

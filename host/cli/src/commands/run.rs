@@ -4,8 +4,9 @@
 //! is extended at a third of its lease time. If it is lost all the same (the server was gone for too long, or took it
 //! back), somebody else may be at work under it by now: the command is asked to end, and killed if it does not.
 //!
-//! In a terminal the command stays in its foreground, and Ctrl-C reaches it directly. Elsewhere it gets a process group of
-//! its own, so that what it has started ends with it.
+//! In a terminal the command stays in its foreground: Ctrl-C reaches it directly, and a lost lease ends it, but not what it
+//! has started besides. Elsewhere it gets a process group of its own, and signals and a lost lease reach all of that. What
+//! it leaves behind when it ends by itself runs on, without a lease.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use weir_engine::{Outcome, ScopedKey};
@@ -39,6 +41,9 @@ const NOT_FOUND: u8 = 127;
 const NOT_NOW: u8 = 75;
 /// How soon an extension that failed is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a process group has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Run a command under a lease: it waits its turn, and the lease is given back when it has ended
 #[derive(Debug, Args)]
@@ -104,11 +109,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         4 => NOT_NOW,
         _ => FAILED,
     };
+    // Before the acquire: whatever fails here holds nothing.
+    let failed = |error: io::Error| Failure::failed(error).code(code);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let asked = Instant::now();
     let granted = client.acquire(body).map_err(|error| Failure::from(error).code(code))?;
     let lease = granted.leases.into_iter().next();
     let lease = lease.ok_or_else(|| Failure::failed(anyhow!("the server answered without a lease")).code(code))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(under(args, &client, &lease));
+    // Counted from when the grant must have been at the earliest: never longer than the server counts.
+    let ends = asked + granted.waited.0 + lease.remaining.0;
+    let outcome = runtime.block_on(under(args, &client, &lease, ends));
+    // An extension may be under way to a server that does not answer: nobody waits for it.
+    runtime.shutdown_background();
     let ended = if matches!(outcome, Ok(0)) { Outcome::Ok } else { Outcome::Failed };
     if let Err(error) = client.release(&lease.id, ended) {
         output::talk(&format!("warning: the lease was not given back, and ends by itself: {error}"));
@@ -121,31 +133,33 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Runs the command, and keeps its lease until it has ended. Answers its exit code.
-async fn under(args: &RunArgs, client: &Arc<LeaseClient>, lease: &LeaseView) -> Result<u8, Failure> {
-    let mut interrupts = signal(SignalKind::interrupt())?;
-    let mut terminations = signal(SignalKind::terminate())?;
-    let mut hangups = signal(SignalKind::hangup())?;
+async fn under(args: &RunArgs, client: &Arc<LeaseClient>, lease: &LeaseView, ends: Instant) -> Result<u8, Failure> {
+    let caught = |kind| signal(kind).map_err(|error| Failure::failed(error).code(|_| FAILED));
+    let (mut interrupts, mut quits) = (caught(SignalKind::interrupt())?, caught(SignalKind::quit())?);
+    let (mut terminations, mut hangups) = (caught(SignalKind::terminate())?, caught(SignalKind::hangup())?);
     // A terminal sends its signals to all of the foreground itself.
     let foreground = io::stdin().is_terminal();
     let mut child = start(args, lease, foreground)?;
-    let mut keeper = std::pin::pin!(keep(Arc::clone(client), lease, args.lease_time));
+    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    let mut keeper = std::pin::pin!(keep(Arc::clone(client), lease, args.lease_time, ends));
     let end = loop {
         tokio::select! {
             biased;
             ended = child.wait() => break End::Exited(ended?),
             why = &mut keeper => break End::Lost(why),
-            _ = interrupts.recv() => if !foreground { tell(&child, foreground, Signal::INT) },
-            _ = terminations.recv() => tell(&child, foreground, Signal::TERM),
-            _ = hangups.recv() => tell(&child, foreground, Signal::HUP),
+            _ = interrupts.recv() => if !foreground { tell(pid, foreground, Signal::INT) },
+            _ = quits.recv() => if !foreground { tell(pid, foreground, Signal::QUIT) },
+            _ = terminations.recv() => tell(pid, foreground, Signal::TERM),
+            _ = hangups.recv() => tell(pid, foreground, Signal::HUP),
         }
     };
     match end {
         End::Exited(status) => Ok(code_of(status)),
         End::Lost(why) => {
             output::talk(&format!("error: the lease was lost ({why}): ending the command"));
-            tell(&child, foreground, Signal::TERM);
-            if tokio::time::timeout(args.kill_after, child.wait()).await.is_err() {
-                tell(&child, foreground, Signal::KILL);
+            tell(pid, foreground, Signal::TERM);
+            if tokio::time::timeout(args.kill_after, all_ended(&mut child, pid, foreground)).await.is_err() {
+                tell(pid, foreground, Signal::KILL);
                 child.wait().await?;
             }
             Ok(LOST)
@@ -169,38 +183,52 @@ fn start(args: &RunArgs, lease: &LeaseView, foreground: bool) -> Result<Child, F
     })
 }
 
-/// Extends the lease again and again; ends when it is lost, with why.
-async fn keep(client: Arc<LeaseClient>, lease: &LeaseView, lease_time: Duration) -> String {
-    let mut ends = Instant::now() + lease.remaining.0;
+/// Waits for the command, and for all of its process group where it has one of its own.
+async fn all_ended(child: &mut Child, pid: Option<Pid>, foreground: bool) {
+    let _status = child.wait().await;
+    while !foreground && pid.is_some_and(|group| test_kill_process_group(group).is_ok()) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Extends a lease that lasts until `ends`, again and again; ends when it is lost, with why.
+async fn keep(client: Arc<LeaseClient>, lease: &LeaseView, lease_time: Duration, mut ends: Instant) -> String {
     let mut pause = lease_time / 3;
+    let mut why = "it was not extended in time".to_owned();
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep_until((Instant::now() + pause).min(ends).into()).await;
+        if Instant::now() >= ends {
+            return why;
+        }
         let (client, id) = (Arc::clone(&client), lease.id.clone());
         let asked = Instant::now();
         let extended = tokio::task::spawn_blocking(move || client.extend(&id, lease_time));
         // An answer that is late is of no use: the lease has ended by then.
-        let extended = tokio::time::timeout_at(ends.into(), extended).await;
-        match extended {
+        match tokio::time::timeout_at(ends.into(), extended).await {
             Ok(Ok(Ok(remaining))) => {
                 // Counted from before the question: never longer than the server counts.
                 ends = asked + remaining;
                 pause = lease_time / 3;
             }
             Ok(Ok(Err(error @ ClientError::Problem(_)))) => return error.to_string(),
-            Ok(Ok(Err(error))) if Instant::now() >= ends => return error.to_string(),
-            Ok(_) => pause = TRY_AGAIN.min(lease_time / 10),
+            Ok(Ok(Err(error))) => {
+                why = error.to_string();
+                pause = TRY_AGAIN.min(lease_time / 10);
+            }
+            Ok(Err(_panicked)) => pause = TRY_AGAIN.min(lease_time / 10),
             Err(_late) => return "the server did not answer in time".to_owned(),
         }
     }
 }
 
-/// Sends a signal to the command, and to what it has started where that is not the terminal's affair.
-fn tell(child: &Child, foreground: bool, signal: Signal) {
-    let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+/// Sends a signal to the command, and to what it has started where that is not the terminal's affair. One that has ended
+/// already needs none.
+fn tell(pid: Option<Pid>, foreground: bool, signal: Signal) {
     let Some(pid) = pid else { return };
     let told = if foreground { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
-    if let Err(error) = told {
-        output::talk(&format!("warning: the command could not be told: {error}"));
+    match told {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => output::talk(&format!("warning: the command could not be told: {error}")),
     }
 }
 

@@ -46,6 +46,14 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Idle connections kept to one host: as many as components of a busy machine use at once.
 const MAX_IDLE: usize = 256;
 
+/// How much of a response's body may be on its way unread (HTTP/2), and of all that share a connection: as much as 256 guests
+/// that do not read theirs would hold. Else three could stall everybody else's calls to that host.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 64 << 20;
+/// An HTTP/2 connection that is silent this long is asked whether it is still there, and given as long to answer: every call
+/// to its host would wait on one that is not.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
 /// The clients of one process, one for each set of closed addresses that components name.
 pub(crate) struct Clients {
     tls: ClientConfig,
@@ -89,6 +97,10 @@ impl Client {
             .timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_INTERVAL)
             .build(https.wrap_connector(connector));
         Self(pool)
     }

@@ -85,7 +85,8 @@ impl Outgoing {
             tracing::debug!(target: "weir_wasm", %component, authority, "outbound call denied: {why}");
         })?;
         let Some(rule) = self.egress.rule_for(&to) else {
-            return Ok(self.client.send(request, &to, options).await?.map(|body| body.boxed_unsync()));
+            let response = self.client.send(request, &to, options).await?;
+            return Ok(unrefused(response).map(|body| body.boxed_unsync()));
         };
         let ask = self.ask(rule, &to, &request);
         let lease = match self.turn(ask).await {
@@ -105,8 +106,7 @@ impl Outgoing {
                 return Err(error);
             }
         };
-        let (mut head, body) = response.into_parts();
-        head.headers.remove(REFUSED);
+        let (head, body) = unrefused(response).into_parts();
         let body = match outcome::upstream(&head, SystemTime::now()) {
             // Nobody else is to run into it while this body is read.
             pushed_back @ Outcome::PushedBack(_) => {
@@ -163,6 +163,12 @@ impl Outgoing {
             }
         }
     }
+}
+
+/// The response of an upstream: only this host says that this host has refused.
+fn unrefused<B>(mut response: Response<B>) -> Response<B> {
+    response.headers_mut().remove(REFUSED);
+    response
 }
 
 /// A call that does not get its turn.
