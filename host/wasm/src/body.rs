@@ -51,7 +51,12 @@ impl Body for ResponseBody {
                 self.ended = true;
                 return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
             }
-            Some(Err(_)) | None => self.end(),
+            // A guest that traps breaks its body off before its instance is known to have failed.
+            Some(Err(_)) => {
+                self.request.break_off();
+                self.end();
+            }
+            None => self.end(),
         }
         Poll::Ready(frame)
     }

@@ -350,6 +350,11 @@ impl RequestState {
     /// Its instance failed, or it is late. An abandoned one has not failed: nobody waited for it.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
+        self.break_off();
+    }
+
+    /// Its body has not come to its end: whatever the head said, the work failed.
+    pub(crate) fn break_off(&self) {
         let mut inner = self.inner.lock();
         if inner.phase != Phase::Abandoned && inner.outcome == Outcome::Ok {
             inner.outcome = Outcome::Failed;
