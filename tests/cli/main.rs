@@ -5,6 +5,7 @@ mod bounds;
 mod compose;
 mod composed;
 mod counters;
+mod data;
 mod demo;
 mod explain;
 mod lease;

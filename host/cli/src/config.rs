@@ -6,6 +6,8 @@
 //! admin = "127.0.0.1:9070"
 //! shutdown-timeout = "10s"
 //! workers = 2                        # default: one per core
+//! data = "data"                      # a directory for what survives; default: memory only
+//! durability = "process"             # or "power"
 //!
 //! [[component]]
 //! name = "hello"
@@ -66,7 +68,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
-use weir_engine::{Change, ScopedKey};
+use weir_engine::{Change, Durability, ScopedKey};
 use weir_http::api::{DurationText, RuleBody};
 use weir_http::{MAX_WORKERS, Route, ServerConfig};
 use weir_wasm::{ComponentConfig, Egress, check_outbound};
@@ -91,6 +93,9 @@ pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) components: Vec<ComponentEntry>,
     pub(crate) rules: Vec<Change>,
+    /// Where what must survive is kept; none: in memory only.
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) durability: Durability,
 }
 
 /// A component to load.
@@ -120,6 +125,25 @@ impl fmt::Display for Source {
     }
 }
 
+/// What a grant that was answered survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DurabilityName {
+    /// The end of the process.
+    Process,
+    /// The end of power: every commit waits for the disk.
+    Power,
+}
+
+impl From<DurabilityName> for Durability {
+    fn from(name: DurabilityName) -> Self {
+        match name {
+            DurabilityName::Process => Self::Process,
+            DurabilityName::Power => Self::Power,
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct FileTable {
@@ -140,6 +164,8 @@ struct ServerTable {
     admin: Option<SocketAddr>,
     shutdown_timeout: Option<DurationText>,
     workers: Option<Spanned<NonZeroUsize>>,
+    data: Option<PathBuf>,
+    durability: Option<DurabilityName>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -237,10 +263,11 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     server.shutdown_timeout = table.server.shutdown_timeout.map_or(server.shutdown_timeout, |timeout| timeout.0);
     server.workers = table.server.workers.map(workers).transpose().map_err(at)?;
 
-    if table.component.is_empty() {
+    if table.component.is_empty() && table.rule.is_empty() {
         return Err(refuse(
             None,
-            "no component: there is nothing to serve; add a [[component]] with name and path".to_owned(),
+            "no component and no rule: there is nothing to serve; add a [[component]] with name and path, or a [[rule]] for the lease API"
+                .to_owned(),
         ));
     }
     let (egress, limits) = egress::check(table.egress).map_err(at)?;
@@ -264,7 +291,9 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
 
     let rules = [table.rule, limits].concat();
     let rules = rules::check(rules).map_err(at)?.into_iter().map(rules::Checked::change).collect();
-    Ok(Config { server, components, rules })
+    let data = table.server.data.map(|data| folder.join(data));
+    let durability = table.server.durability.map(Durability::from).unwrap_or_default();
+    Ok(Config { server, components, rules, data, durability })
 }
 
 fn component(folder: &Path, table: ComponentTable, egress: &Egress) -> Result<ComponentEntry, Fault> {
@@ -366,6 +395,7 @@ mod tests {
             ("[server\n", "weir.toml:1:", ""),
             ("[sever]\n", "weir.toml:1:2: ", "unknown field `sever`"),
             ("", "weir.toml: ", "no component"),
+            ("[server]\ndurability = \"disk\"\n", "weir.toml:2:14: ", "unknown variant `disk`"),
             (
                 "[[component]]\nname = \"a b\"\npath = \"Cargo.toml\"\n",
                 "weir.toml:2:8: ",
@@ -501,6 +531,8 @@ listen = "127.0.0.1:1"
 admin = "[::1]:2"
 shutdown-timeout = "3s"
 workers = 3
+data = "state"
+durability = "power"
 [[component]]
 name = "hello"
 path = "Cargo.toml"
@@ -541,6 +573,7 @@ total = true
 "#;
         let config = parse(Path::new("weir.toml"), text).unwrap();
         assert_eq!(config.server.workers, NonZeroUsize::new(3));
+        assert_eq!((config.data, config.durability), (Some("state".into()), Durability::Power));
         let hello = &config.components[0];
         assert_eq!(hello.config.limits.memory, 32 * 1024 * 1024);
         assert_eq!(hello.config.env, [("MODE".to_owned(), "test".to_owned())]);

@@ -1,8 +1,9 @@
 //! From a configuration to a server that runs. Everything is checked and loaded before a port is opened.
 
 use std::path::Path;
+use std::time::Instant;
 
-use weir_engine::{Change, Engine, EngineConfig};
+use weir_engine::{Change, Durability, Engine, EngineConfig, StoreConfig, StoreError};
 use weir_http::{ServeError, Server, Service};
 use weir_wasm::{Runtime, RuntimeConfig};
 
@@ -11,17 +12,60 @@ use crate::error::Failure;
 
 /// Starts a server, and answers the engine that it runs on.
 pub(crate) fn start(config: Config) -> Result<(Server, Engine), Failure> {
-    let engine = engine(&config.rules)?;
+    let engine = match &config.data {
+        None => {
+            tracing::info!(
+                "in memory only: leases, rate history and changed rules end with this process (--data DIR keeps them)"
+            );
+            Engine::new(EngineConfig::default())
+        }
+        Some(directory) => open(directory, config.durability)?,
+    };
+    configure(&engine, config.rules)?;
+    if config.components.is_empty() {
+        tracing::info!("no component: only the lease API and the admin API are served");
+    }
     let services = services(&engine, config.components)?;
     let server = Server::start(&config.server, engine.clone(), services).map_err(failure)?;
     Ok((server, engine))
 }
 
-/// An engine with a rule book.
-pub(crate) fn engine(rules: &[Change]) -> Result<Engine, Failure> {
-    let engine = Engine::new(EngineConfig::default());
-    engine.apply(rules).map_err(|error| Failure::usage(anyhow::anyhow!("the rules do not go together: {error}")))?;
+fn open(directory: &Path, durability: Durability) -> Result<Engine, Failure> {
+    let store = StoreConfig { directory: directory.to_owned(), durability };
+    let began = Instant::now();
+    let engine = Engine::open(EngineConfig::default(), &store).map_err(|error| {
+        let hint = match &error {
+            StoreError::InUse { .. } => {
+                "end the other server, or name another directory: --data DIR (WEIR_DATA, [server] data)"
+            }
+            StoreError::Open { .. } => {
+                "name a directory that this user can write: --data DIR (WEIR_DATA, [server] data)"
+            }
+            _ => "nothing was served, and nothing was changed",
+        };
+        Failure::failed(error).hint(hint)
+    })?;
+    let (leases, rules) = (engine.metrics().leases, engine.book().len());
+    tracing::info!(data = %directory.display(), leases, rules, took = ?began.elapsed(), "what had survived is back");
     Ok(engine)
+}
+
+/// An engine in memory, with a rule book.
+pub(crate) fn engine(rules: Vec<Change>) -> Result<Engine, Failure> {
+    let engine = Engine::new(EngineConfig::default());
+    configure(&engine, rules)?;
+    Ok(engine)
+}
+
+fn configure(engine: &Engine, rules: Vec<Change>) -> Result<(), Failure> {
+    let specs = rules.into_iter().filter_map(|change| match change {
+        Change::Put { pattern, spec, .. } => Some((pattern, spec)),
+        // A configuration says what is, not what changes.
+        Change::Patch { .. } | Change::Delete { .. } => None,
+    });
+    let configured = engine.configure(specs.collect());
+    configured.map_err(|error| Failure::usage(anyhow::anyhow!("the rules do not go together: {error}")))?;
+    Ok(())
 }
 
 /// Loads components.

@@ -3,6 +3,7 @@
 use crate::cell::Wait;
 use crate::engine::Engine;
 use crate::lease::{Lease, remaining};
+use crate::store::{Saving, Unsaved};
 use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::Pin;
@@ -48,8 +49,20 @@ pub(crate) struct Pending {
 
 #[derive(Debug)]
 enum State {
-    New { request: Box<Request>, secrets: Secrets },
-    Waiting { waiter: WaiterId, shards: SmallVec<[u16; 4]>, wait: Arc<Wait> },
+    New {
+        request: Box<Request>,
+        secrets: Secrets,
+    },
+    Waiting {
+        waiter: WaiterId,
+        shards: SmallVec<[u16; 4]>,
+        wait: Arc<Wait>,
+    },
+    /// Granted; what was recorded with it is being written.
+    Saving {
+        leases: Leases,
+        saving: Saving,
+    },
     Done,
 }
 
@@ -86,28 +99,46 @@ impl Pending {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Leases, Refusal>> {
         if let State::New { request, secrets } = &self.state {
             match self.engine.begin(request, true, secrets) {
-                Begun::Granted(lease) => {
+                Begun::Granted(lease) => return self.granted(Leases::from_buf([lease]), context),
+                Begun::Ended(Ok(leases)) => return self.granted(leases, context),
+                Begun::Ended(Err(refusal)) => {
                     self.state = State::Done;
-                    return Poll::Ready(Ok(Leases::from_buf([lease])));
-                }
-                Begun::Ended(outcome) => {
-                    self.state = State::Done;
-                    return Poll::Ready(outcome);
+                    return Poll::Ready(Err(refusal));
                 }
                 Begun::Waiting { waiter, shards, wait } => self.state = State::Waiting { waiter, shards, wait },
             }
         }
-        let State::Waiting { wait, .. } = &self.state else {
+        match &self.state {
+            State::Waiting { wait, .. } => match std::task::ready!(wait.ready(context.waker())) {
+                Ok(leases) => self.granted(leases, context),
+                Err(refusal) => {
+                    self.state = State::Done;
+                    Poll::Ready(Err(refusal))
+                }
+            },
+            State::Saving { .. } => self.save(context),
             // Polled again after its end: a future may answer anything then, but it must not panic in a host.
-            return Poll::Ready(Err(Refusal::new(Reason::Ended)));
-        };
-        match wait.poll(context.waker()) {
-            None => Poll::Pending,
-            Some(outcome) => {
-                self.state = State::Done;
-                Poll::Ready(outcome)
-            }
+            State::New { .. } | State::Done => Poll::Ready(Err(Refusal::new(Reason::Ended))),
         }
+    }
+
+    fn granted(&mut self, leases: Leases, context: &mut Context<'_>) -> Poll<Result<Leases, Refusal>> {
+        if leases.iter().any(|lease| lease.recorded) {
+            self.state = State::Saving { leases, saving: self.engine.saved() };
+            return self.save(context);
+        }
+        self.state = State::Done;
+        Poll::Ready(Ok(leases))
+    }
+
+    fn save(&mut self, context: &mut Context<'_>) -> Poll<Result<Leases, Refusal>> {
+        let State::Saving { saving, .. } = &mut self.state else { return Poll::Pending };
+        let saved = std::task::ready!(Pin::new(saving).poll(context));
+        let State::Saving { leases, .. } = std::mem::replace(&mut self.state, State::Done) else {
+            return Poll::Pending;
+        };
+        // Where it could not be written, dropping the leases gives them back.
+        Poll::Ready(saved.map(|()| leases).map_err(|Unsaved| Refusal::new(Reason::Unavailable)))
     }
 }
 
@@ -133,6 +164,12 @@ impl Acquire {
 
     pub(crate) fn waiting(engine: Engine, waiter: WaiterId, shards: SmallVec<[u16; 4]>, wait: Arc<Wait>) -> Self {
         Self { inner: Pending { engine, state: State::Waiting { waiter, shards, wait } } }
+    }
+
+    /// A lease that is granted, and not written down yet.
+    pub(crate) fn saving(engine: Engine, lease: Lease) -> Self {
+        let state = State::Saving { leases: Leases::from_buf([lease]), saving: engine.saved() };
+        Self { inner: Pending { engine, state } }
     }
 
     /// Its place in line while it waits: of two that meet at a counter, the lower came first.

@@ -4,12 +4,13 @@ use crate::acquire::Leases;
 use crate::clock::Clock;
 use crate::engine::Core;
 use crate::lease::Lease;
+use crate::store::{Entry, Store};
 use crate::sync::{Mutex, MutexGuard};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use weir_limiter::planted::{self, Bug};
 use weir_limiter::{Effect, Input, LeaseRef, Outcome, Output, Refusal, Shard, ShardSet};
 
@@ -38,13 +39,13 @@ impl Wait {
     }
 
     /// Takes the outcome, or leaves a waker for it.
-    pub(crate) fn poll(&self, waker: &Waker) -> Option<Result<Leases, Refusal>> {
+    pub(crate) fn ready(&self, waker: &Waker) -> Poll<Result<Leases, Refusal>> {
         let mut state = self.state.lock();
         let outcome = state.outcome.take();
         if outcome.is_none() && !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
         }
-        outcome
+        outcome.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -62,11 +63,32 @@ pub(crate) struct Cell {
     waits: Mutex<HashMap<u64, Arc<Wait>>>,
     pub(crate) clock: Clock,
     core: Weak<Core>,
+    store: Option<Arc<Store>>,
 }
 
 impl Cell {
-    pub(crate) fn new(shard: Shard, clock: Clock, core: Weak<Core>) -> Self {
-        Self { shard: Mutex::new(shard), due: AtomicU64::new(NEVER), waits: Mutex::new(HashMap::new()), clock, core }
+    pub(crate) fn new(shard: Shard, clock: Clock, core: Weak<Core>, store: Option<Arc<Store>>) -> Self {
+        Self {
+            shard: Mutex::new(shard),
+            due: AtomicU64::new(NEVER),
+            waits: Mutex::new(HashMap::new()),
+            clock,
+            core,
+            store,
+        }
+    }
+
+    /// Hands what a step has recorded over to be written, under the shard's lock, so that the order is kept; says whether
+    /// there was anything.
+    #[inline]
+    pub(crate) fn hand_over(&self, shard: &mut Shard) -> bool {
+        match &self.store {
+            Some(store) if shard.has_records() => {
+                store.push(shard.take_records().into_iter().map(Entry::Record));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// One step of this shard alone, and its effects.
@@ -99,6 +121,7 @@ impl Cell {
         let mut effects = Vec::new();
         let (output, sooner) = {
             let output = ShardSet::new(&mut [&mut shard]).step(now, input, &mut effects);
+            self.hand_over(&mut shard);
             then(self, &output);
             let sooner = self.note_due(&shard);
             drop(shard);

@@ -39,6 +39,17 @@ impl Clock {
         (Self(Source::Manual(Arc::clone(&now))), ManualClock(now))
     }
 
+    /// The same clock, moved on to `at` if it stands before that: time goes on where it has ended.
+    pub(crate) fn not_before(self, at: u64) -> Self {
+        match self.0 {
+            Source::System { anchor, at_anchor } => Self(Source::System { anchor, at_anchor: at_anchor.max(at) }),
+            Source::Manual(now) => {
+                now.fetch_max(at, Ordering::SeqCst);
+                Self(Source::Manual(now))
+            }
+        }
+    }
+
     /// Nanoseconds.
     #[inline]
     pub(crate) fn now(&self) -> u64 {

@@ -3,10 +3,12 @@
 //! Over 600 lines, because the handle has many doors; behind each is a step of the limiter and little else.
 
 use crate::acquire::{Acquire, AcquireBatch, Begun, Pending, Secrets, Started, TimedLease, only};
+use crate::callers::Callers;
 use crate::cell::{Cell, NEVER, Wait};
 use crate::clock::Clock;
 use crate::keys::{AcquireTimed, AcquireTimedBatch, Keys};
 use crate::lease::{Lease, LeaseError};
+use crate::store::{Entry, Saving, Store, StoreConfig, StoreError, Unsaved};
 use crate::sync::{Mutex, MutexGuard};
 use crate::timer::Timer;
 use event_listener::{Event, EventListener};
@@ -17,8 +19,8 @@ use std::time::Duration;
 use weir_limiter::planted::{self, Bug};
 use weir_limiter::{
     Caller, Change, Constraint, CounterName, CounterSnapshot, DEFAULT_LEASE_TIME, Effect, Ended, Explanation, Grant,
-    Histogram, Input, LeaseId, LimitError, MAX_CALLERS, Outcome, Output, Placement, Reason, Refusal, Request, RuleBook,
-    RuleError, Settled, Shard, ShardLimits, ShardSet, Verb, WaiterId, check_lease_time,
+    Histogram, Input, LeaseId, LimitError, Outcome, Output, Pattern, Placement, Reason, Refusal, Request, RuleBook,
+    RuleError, RuleSpec, Settled, Shard, ShardLimits, ShardSet, Verb, WaiterId, check_lease_time,
 };
 
 /// How an engine is made.
@@ -98,7 +100,11 @@ pub(crate) struct Core {
     /// Told of every new book.
     changed: Event,
     pub(crate) keys: Arc<Keys>,
-    callers: Mutex<HashMap<Arc<str>, Caller>>,
+    callers: Arc<Callers>,
+    /// Where what must survive is written; none: nothing must.
+    pub(crate) store: Option<Arc<Store>>,
+    /// The rules that the configuration named last, as far as that has survived.
+    file_rules: Mutex<HashMap<Pattern, RuleSpec>>,
 }
 
 /// The limiter in time. A handle: cloning it is a reference count.
@@ -116,27 +122,62 @@ impl Engine {
     /// When the operating system refuses a thread for the timers.
     #[must_use]
     pub fn new(config: EngineConfig) -> Self {
-        let clock = config.clock;
-        let shards = config.shards.clamp(1, 1_024);
+        let EngineConfig { shards, limits, clock } = config;
+        let shards = shards.clamp(1, 1_024);
         // What runs on a manual clock is to run again in the same way.
-        let placement = if clock.manual_hand().is_some() { Placement::fixed(shards) } else { Placement::new(shards) };
+        let manual = clock.manual_hand().is_some();
+        let placement = if manual { Placement::fixed(shards) } else { Placement::new(shards) };
+        Self::build(limits, &clock, &placement, Arc::default(), None)
+    }
+
+    /// An engine that keeps in a directory what must survive, and begins with what has survived there: timed leases and
+    /// their idempotency keys, what was started under rates, what operators have said, the rule book.
+    ///
+    /// The number of shards is that of the first engine there.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the directory cannot be used. It is left as it is.
+    ///
+    /// # Panics
+    /// When the operating system refuses a thread for the timers.
+    pub fn open(config: EngineConfig, store: &StoreConfig) -> Result<Self, StoreError> {
+        let callers = Arc::<Callers>::default();
+        let (database, saved) = Store::open(store, &callers, config.shards.clamp(1, 1_024), &config.clock)?;
+        let clock = config.clock.not_before(saved.time);
+        let placement = Placement::seeded(saved.shards, saved.seed);
+        let store = Store::start(database, Arc::clone(&callers), clock.clone())?;
+        let engine = Self::build(config.limits, &clock, &placement, callers, Some(&Arc::new(store)));
+        engine.restore(saved);
+        Ok(engine)
+    }
+
+    fn build(
+        limits: ShardLimits,
+        clock: &Clock,
+        placement: &Placement,
+        callers: Arc<Callers>,
+        store: Option<&Arc<Store>>,
+    ) -> Self {
+        let shard = |index| {
+            let mut shard = Shard::new(index, placement.clone(), limits);
+            if store.is_some() {
+                shard.keep_journal();
+            }
+            shard
+        };
         let core = Arc::new_cyclic(|core| Core {
             cells: (0..placement.shards())
-                .map(|index| {
-                    Arc::new(Cell::new(
-                        Shard::new(index, placement.clone(), config.limits),
-                        clock.clone(),
-                        core.clone(),
-                    ))
-                })
+                .map(|index| Arc::new(Cell::new(shard(index), clock.clone(), core.clone(), store.cloned())))
                 .collect(),
             timer: Arc::new(Timer::new()),
-            placement,
+            placement: placement.clone(),
             clock: clock.clone(),
             book: Mutex::new(Arc::default()),
             changed: Event::new(),
             keys: Arc::default(),
-            callers: Mutex::default(),
+            callers,
+            store: store.cloned(),
+            file_rules: Mutex::default(),
         });
         if clock.manual_hand().is_none() {
             Timer::start(&core.timer, Arc::downgrade(&core))
@@ -178,16 +219,7 @@ impl Engine {
     /// Past [`MAX_CALLERS`] names, all further ones are nobody in particular.
     #[must_use]
     pub fn caller(&self, name: &str) -> Caller {
-        let mut callers = self.core.callers.lock();
-        if let Some(caller) = callers.get(name) {
-            return *caller;
-        }
-        let number = u32::try_from(callers.len()).unwrap_or(MAX_CALLERS).saturating_add(1);
-        let caller = Caller::numbered(number);
-        if number <= MAX_CALLERS {
-            callers.insert(name.into(), caller);
-        }
-        caller
+        self.core.callers.caller(name)
     }
 
     /// As [`Self::acquire`], decided on the spot: the outcome, or the future of a request that has to wait and has its
@@ -202,16 +234,23 @@ impl Engine {
         if request.count.get() > 1 {
             return Err(Refusal::new(Reason::Invalid));
         }
-        match self.begin(request, true, &[]) {
-            Begun::Granted(lease) => Ok(Started::Granted(lease)),
-            Begun::Ended(outcome) => only(outcome).map(Started::Granted),
+        let granted = match self.begin(request, true, &[]) {
+            Begun::Granted(lease) => lease,
+            Begun::Ended(outcome) => only(outcome)?,
             Begun::Waiting { waiter, shards, wait } => {
-                Ok(Started::Waiting(Acquire::waiting(self.clone(), waiter, shards, wait)))
+                return Ok(Started::Waiting(Acquire::waiting(self.clone(), waiter, shards, wait)));
             }
+        };
+        if granted.recorded {
+            Ok(Started::Waiting(Acquire::saving(self.clone(), granted)))
+        } else {
+            Ok(Started::Granted(granted))
         }
     }
 
     /// As [`Self::acquire`], but never waits: what does not fit now is refused as `limited`.
+    ///
+    /// With a data directory, a start under a rate may take a commit: some tens of microseconds of this thread.
     ///
     /// # Errors
     /// A [`Refusal`].
@@ -220,12 +259,14 @@ impl Engine {
         if request.count.get() > 1 {
             return Err(Refusal::new(Reason::Invalid));
         }
-        match self.begin(request, false, &[]) {
-            Begun::Granted(lease) => Ok(lease),
-            Begun::Ended(outcome) => only(outcome),
+        let lease = match self.begin(request, false, &[]) {
+            Begun::Granted(lease) => lease,
+            Begun::Ended(outcome) => only(outcome)?,
             // Never: it was not to wait.
-            Begun::Waiting { .. } => Err(Refusal::new(Reason::Limited)),
-        }
+            Begun::Waiting { .. } => return Err(Refusal::new(Reason::Limited)),
+        };
+        self.wait_saved(lease.recorded)?;
+        Ok(lease)
     }
 
     /// As [`Self::try_acquire`] for a batch.
@@ -233,12 +274,14 @@ impl Engine {
     /// # Errors
     /// A [`Refusal`].
     pub fn try_acquire_batch(&self, request: &Request) -> Result<Vec<Lease>, Refusal> {
-        match self.begin(request, false, &[]) {
-            Begun::Granted(lease) => Ok(vec![lease]),
-            Begun::Ended(outcome) => outcome.map(SmallVec::into_vec),
+        let leases = match self.begin(request, false, &[]) {
+            Begun::Granted(lease) => vec![lease],
+            Begun::Ended(outcome) => outcome?.into_vec(),
             // Never: it was not to wait.
-            Begun::Waiting { .. } => Err(Refusal::new(Reason::Limited)),
-        }
+            Begun::Waiting { .. } => return Err(Refusal::new(Reason::Limited)),
+        };
+        self.wait_saved(leases.iter().any(|lease| lease.recorded))?;
+        Ok(leases)
     }
 
     /// The decision that [`Self::try_acquire`] would take now, with no effect.
@@ -414,6 +457,9 @@ impl Engine {
         if next.version() == current.version() {
             return Ok(next);
         }
+        if let Some(store) = &self.core.store {
+            store.push([book_entry(&current, &next)]);
+        }
         *current = Arc::clone(&next);
         // The effects run with the writers' lock held; they take shards' locks, and no step ever takes this one.
         self.core.step_many(&self.core.all_shards(), Input::SetBook { book: Arc::clone(&next) }, |_| {});
@@ -491,6 +537,26 @@ impl Engine {
         }
     }
 
+    /// Ends when everything that has happened before this call would survive: an extension, a change of a rule, an operator's
+    /// word. At once where there is no data directory.
+    ///
+    /// # Errors
+    /// [`Unsaved`] when the data directory cannot be written. What has happened stands all the same, in memory.
+    ///
+    /// # Cancel safety
+    /// Cancelling it costs nothing.
+    pub fn saved(&self) -> Saving {
+        Saving::new(self.core.store.as_ref())
+    }
+
+    /// The same on this thread, if anything was recorded.
+    fn wait_saved(&self, recorded: bool) -> Result<(), Refusal> {
+        match self.core.store.as_ref().filter(|_| recorded) {
+            Some(store) => store.wait_saved().map_err(|Unsaved| Refusal::new(Reason::Unavailable)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether nothing at all is left: no counter, lease, waiter, timer or future to wake.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -510,6 +576,32 @@ impl Engine {
             self.core.tick();
         }
         hand.set(target);
+    }
+
+    /// A step of restoring.
+    pub(crate) fn put_back(&self, input: Input<'_>) {
+        self.core.step_many(&self.core.all_shards(), input, |_| {});
+    }
+
+    pub(crate) fn set_restored_book(&self, book: RuleBook) -> Arc<RuleBook> {
+        let book = Arc::new(book);
+        *self.core.book.lock() = Arc::clone(&book);
+        book
+    }
+
+    pub(crate) fn file_rules(&self) -> HashMap<Pattern, RuleSpec> {
+        self.core.file_rules.lock().clone()
+    }
+
+    pub(crate) fn set_file_rules(&self, rules: HashMap<Pattern, RuleSpec>) {
+        *self.core.file_rules.lock() = rules;
+    }
+
+    /// Writes something down, where that is done.
+    pub(crate) fn push(&self, entry: Entry) {
+        if let Some(store) = &self.core.store {
+            store.push([entry]);
+        }
     }
 
     /// The engine's time, in nanoseconds.
@@ -534,6 +626,11 @@ impl Engine {
     /// Decides a request: at once, or by writing it down to wait.
     #[inline]
     pub(crate) fn begin(&self, request: &Request, wait: bool, secrets: &[u128]) -> Begun {
+        if let Some(store) = &self.core.store
+            && (store.is_clogged() || store.is_failing() && !secrets.is_empty())
+        {
+            return Begun::Ended(Err(Refusal::new(Reason::Unavailable)));
+        }
         let direct = if secrets.is_empty() { request.direct() } else { None };
         if direct.is_none() && (request.validate().is_err() || request.idempotency_key.is_some() && secrets.is_empty())
         {
@@ -553,8 +650,9 @@ impl Engine {
             if let Some((key, cost)) = direct
                 && let Some(taken) = shard.take(now, key, hash, cost, request.caller)
             {
+                let recorded = cell.hand_over(&mut shard);
                 drop(shard);
-                return Begun::Granted(Lease::taken(Arc::clone(cell), taken));
+                return Begun::Granted(Lease::taken(Arc::clone(cell), taken, recorded));
             }
             let output = cell.step_locked(shard, now, input.clone(), |cell, output| {
                 if let Output::Waiting(waiter) = output {
@@ -643,6 +741,9 @@ impl Core {
             let mut locked: SmallVec<[&mut Shard; 4]> = guards.iter_mut().map(|guard| &mut **guard).collect();
             let output = ShardSet::new(&mut locked).step(self.clock.now(), input, &mut effects);
             drop(locked);
+            for (index, guard) in shards.iter().zip(&mut guards) {
+                self.cells[usize::from(*index)].hand_over(guard);
+            }
             then(&output);
             for (index, guard) in shards.iter().zip(&guards) {
                 let cell = &self.cells[usize::from(*index)];
@@ -678,9 +779,21 @@ impl Core {
 }
 
 impl Drop for Core {
+    /// With a data directory it waits until all is written.
     fn drop(&mut self) {
         self.timer.stop();
+        if let Some(store) = &self.store {
+            store.stop();
+        }
     }
+}
+
+/// What changes from one rule book to the next.
+fn book_entry(current: &RuleBook, next: &RuleBook) -> Entry {
+    let changed: Vec<Pattern> = next.diff(current).into_iter().map(|difference| difference.pattern).collect();
+    let put = changed.iter().filter_map(|pattern| next.get(pattern).cloned()).collect();
+    let deleted = changed.into_iter().filter(|pattern| next.get(pattern).is_none()).collect();
+    Entry::Book { version: next.version(), put, deleted }
 }
 
 fn refused(output: Output) -> Refusal {

@@ -30,7 +30,7 @@ pub const KEPT: Duration = Duration::from_secs(5 * 60);
 /// The most keys at a time, some 500 bytes each.
 pub const MAX_KEYS: usize = 1_000_000;
 
-type Name = (Caller, Arc<str>);
+pub(crate) type Name = (Caller, Arc<str>);
 type Answer = Result<Arc<[TimedLease]>, Refusal>;
 type Waiting = Shared<BoxFuture<'static, Answer>>;
 
@@ -102,6 +102,25 @@ impl Keys {
     pub(crate) fn is_empty(&self) -> bool {
         let table = self.table.lock();
         table.entries.is_empty() && table.by_lease.is_empty() && table.until.is_empty()
+    }
+
+    /// Puts a key back that has survived, with the leases it got.
+    pub(crate) fn restore(
+        &self,
+        name: Name,
+        request: &Request,
+        leases: Arc<[TimedLease]>,
+        how: Option<Ended>,
+        until: u64,
+    ) {
+        let mut table = self.table.lock();
+        for lease in leases.iter() {
+            table.by_lease.insert(lease.id, name.clone());
+        }
+        let entry = Entry { request: fingerprint(request), state: State::Granted(leases), how, until };
+        table.until.insert((until, name.clone()));
+        *table.by_caller.entry(name.0).or_default() += 1;
+        table.entries.insert(name, entry);
     }
 
     /// A lease that may have a key lasts until `ends_at` from now on.

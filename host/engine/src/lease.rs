@@ -33,6 +33,8 @@ pub struct Lease {
     book_version: u64,
     ends_at: u64,
     waited: u64,
+    /// It is told to nobody before what was recorded with it is written.
+    pub(crate) recorded: bool,
 }
 
 impl Lease {
@@ -56,12 +58,13 @@ impl Lease {
             book_version: grant.book_version,
             ends_at: grant.ends_at.unwrap_or(0),
             waited: grant.waited,
+            recorded: grant.recorded,
             parts: grant.parts,
         }
     }
 
     #[inline]
-    pub(crate) fn taken(home: Arc<Cell>, taken: Taken) -> Self {
+    pub(crate) fn taken(home: Arc<Cell>, taken: Taken, recorded: bool) -> Self {
         Self {
             home: Some(home),
             parts: SmallVec::from_buf([taken.lease]),
@@ -69,6 +72,7 @@ impl Lease {
             book_version: taken.book_version,
             ends_at: 0,
             waited: 0,
+            recorded,
         }
     }
 

@@ -24,11 +24,14 @@
 //! from timer to timer.
 
 mod acquire;
+mod callers;
 mod cell;
 mod clock;
 mod engine;
 mod keys;
 mod lease;
+mod restore;
+mod store;
 mod sync;
 mod timer;
 
@@ -37,6 +40,7 @@ pub use clock::{Clock, ManualClock};
 pub use engine::{CounterQuery, Engine, EngineConfig, MetricsSnapshot, OperateError};
 pub use keys::{AcquireTimed, AcquireTimedBatch, KEPT, MAX_KEYS};
 pub use lease::{Lease, LeaseError};
+pub use store::{Durability, MAX_PENDING, Saving, StoreConfig, StoreError, Unsaved};
 #[doc(hidden)]
 pub use weir_limiter::planted;
 pub use weir_limiter::{

@@ -18,6 +18,8 @@
 //! - A client that leaves while it waits loses its place, and nothing else happens.
 //! - A connection that is cut between the grant and the answer leaves a lease that nobody knows: it ends with its lease
 //!   time, or is got by the same request, sent again under the same idempotency key.
+//! - With a data directory, nothing is answered that a kill of the server would undo: what cannot be written down is refused as
+//!   `unavailable`. Only a release is answered all the same: it has given back, and a kill would let the lease live on until its time.
 //! - A release is idempotent; an extension and a settling of a lease that has ended answer 410 `lost`, the same for every id
 //!   that names no lease.
 //!
@@ -146,15 +148,15 @@ impl Leases {
         }
         let (parts, body) = request.into_parts();
         if let Resource::Lease(id) = resource {
-            return self.release(id, &parts.uri);
+            return self.release(id, &parts.uri).await;
         }
         debug_assert_eq!(parts.method, Method::POST);
         let body = whole(&parts.headers, body).await?;
         match resource {
             Resource::Leases => self.acquire(&body).await,
             Resource::Check => self.check(&body),
-            Resource::Extend(id) => self.extend(id, &body),
-            Resource::Settle(id) => self.settle(id, &body),
+            Resource::Extend(id) => self.extend(id, &body).await,
+            Resource::Settle(id) => self.settle(id, &body).await,
             Resource::Lease(_) | Resource::Document => Err(no_such(path)),
         }
     }
@@ -178,7 +180,7 @@ impl Leases {
         Ok(answer(StatusCode::OK, &CheckView::of(&self.engine.check(&request))))
     }
 
-    fn extend(&self, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+    async fn extend(&self, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: ExtendBody = json::read(body)?;
         let DurationText(lease_time) = body.lease_time;
         let remaining: Duration = match lease(id).and_then(|id| self.engine.extend(id, lease_time)) {
@@ -186,16 +188,18 @@ impl Leases {
             Err(LeaseError::LeaseTime(error)) => return Err(bad_field(FieldError::new("lease-time", error))),
             Err(_) => return Err(Problem::lost().into()),
         };
+        self.engine.saved().await.map_err(Problem::unsaved)?;
         Ok(answer(StatusCode::OK, &ExtendedView { remaining: DurationText(remaining) }))
     }
 
-    fn settle(&self, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+    async fn settle(&self, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: SettleBody = json::read(body)?;
         let settled = lease(id).and_then(|id| self.engine.settle(id, body.cost)).map_err(|_| Problem::lost())?;
+        self.engine.saved().await.map_err(Problem::unsaved)?;
         Ok(answer(StatusCode::OK, &SettledView::from(settled)))
     }
 
-    fn release(&self, id: &str, uri: &Uri) -> Result<Response<Bytes>, Box<Problem>> {
+    async fn release(&self, id: &str, uri: &Uri) -> Result<Response<Bytes>, Box<Problem>> {
         let Query(query) = Query::<ReleaseQuery>::try_from_uri(uri)
             .map_err(|rejection| Problem::bad_request("query", rejection.body_text()))?;
         let outcome = match (query.outcome.unwrap_or(OutcomeName::Ok), query.retry_after) {
@@ -208,6 +212,10 @@ impl Leases {
             }
         };
         let released = lease(id).and_then(|id| self.engine.release(id, outcome)).is_ok();
+        // It is given back in any case. Where that cannot be written down, a kill would let it live until its lease time.
+        if let Err(unsaved) = self.engine.saved().await {
+            tracing::debug!(%unsaved, "a release is not written down");
+        }
         Ok(answer(StatusCode::OK, &ReleasedView { released }))
     }
 }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use weir_engine::{Constraint, ConstraintKind, Reason, Refusal};
+use weir_engine::{Constraint, ConstraintKind, Reason, Refusal, Unsaved};
 use weir_wasm::HandleError;
 
 use crate::api::DurationText;
@@ -190,6 +190,12 @@ impl Problem {
     #[must_use]
     pub fn lost() -> Self {
         Self::new(StatusCode::GONE, weir_engine::LeaseError::Gone.to_string()).because("lost")
+    }
+
+    /// It has happened, and cannot be written down: a kill of the server would undo it.
+    #[must_use]
+    pub fn unsaved(_: Unsaved) -> Self {
+        Self::refused(&Refusal::new(Reason::Unavailable))
     }
 
     /// The resource does not take that method, but these.

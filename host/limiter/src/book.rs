@@ -268,6 +268,13 @@ pub struct RuleBook {
 }
 
 impl RuleBook {
+    /// The book of this version that holds these rules, as it was before a restart.
+    #[must_use]
+    pub fn restored(version: u64, rules: impl IntoIterator<Item = Rule>) -> Self {
+        let rules = rules.into_iter().map(|rule| (rule.pattern.clone(), Arc::new(rule))).collect();
+        Self { version, rules, ..Self::default() }.summed_up()
+    }
+
     /// Counts the changes since the empty book, which is 0.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -375,11 +382,16 @@ impl RuleBook {
         if changed {
             next.version = version;
         }
-        next.shapes = next.shapes_of(|_| true);
-        next.wide_totals =
-            next.rules.values().any(|rule| rule.spec.total && !rule.spec.disabled && rule.pattern.scope() == "*");
-        next.besides = next.shapes_of(|spec| spec.total || spec.shadow_limits.is_some());
-        Ok(next)
+        Ok(next.summed_up())
+    }
+
+    /// The same, with what its rules have in common said anew.
+    fn summed_up(mut self) -> Self {
+        self.shapes = self.shapes_of(|_| true);
+        self.wide_totals =
+            self.rules.values().any(|rule| rule.spec.total && !rule.spec.disabled && rule.pattern.scope() == "*");
+        self.besides = self.shapes_of(|spec| spec.total || spec.shadow_limits.is_some());
+        self
     }
 
     /// The shapes of the enabled rules of a kind.

@@ -5,6 +5,7 @@
 
 use crate::acquire::{Answer, Site, Sites, nanos, own, units};
 use crate::counter::Counter;
+use crate::journal::{GrantedLease, Record};
 use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::Counts;
 use crate::name::CounterKind;
@@ -82,7 +83,10 @@ impl ShardSet<'_, '_> {
             let mut part = LeasePart::held(fence, SmallVec::new(), now, request.caller.0);
             let shard = &mut *self.shards[at];
             for site in sites.iter().filter(|site| site.at == at) {
-                let hold = charge(shard, &site.hold, own(&request.inline, site), now, waited, &mut part.rest);
+                let hold = {
+                    let timed = secret.is_some();
+                    charge(shard, &site.hold, own(&request.inline, site), (now, waited), timed, &mut part.rest)
+                };
                 part.holds.push(hold);
             }
             let rides = part.holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0);
@@ -122,18 +126,34 @@ impl ShardSet<'_, '_> {
                 metrics.waits.record(waited);
             }
         }
-        Grant { parts, fence, book_version, ends_at, waited, more: Vec::new() }
+        if let (Some(secret), Some(ends_at), Some(first)) = (secret, ends_at, parts.first()) {
+            let at = self.position(first.shard);
+            self.shards[at].record(|| {
+                Record::Granted(Box::new(GrantedLease {
+                    secret,
+                    shard: first.shard,
+                    fence,
+                    request: request.clone(),
+                    settled: None,
+                    granted_at: now,
+                    ends_at,
+                }))
+            });
+        }
+        let recorded = self.shards.iter().any(|shard| shard.has_records());
+        Grant { parts, fence, book_version, ends_at, waited, more: Vec::new(), recorded }
     }
 }
 
-/// Charges one counter for a grant, and answers what is held there. What may be settled later is noted in `rest`.
+/// Charges one counter for a grant, and answers what is held there. What may be settled later is noted in `rest`. Starts of
+/// timed leases are recorded one by one.
 #[inline]
 pub(crate) fn charge(
     shard: &mut Shard,
     hold: &Hold,
     own: Option<&Arc<Inline>>,
-    now: u64,
-    waited: u64,
+    (now, waited): (u64, u64),
+    timed: bool,
     rest: &mut Option<Box<Rest>>,
 ) -> Hold {
     let mut hold = *hold;
@@ -174,6 +194,9 @@ pub(crate) fn charge(
     counter.rule = rule;
     if logs {
         shard.book_log(hold.counter);
+        if shard.journal.is_some() {
+            shard.record_starts(hold.counter, own, (hold.calls, hold.cost), now, timed);
+        }
     }
     hold
 }

@@ -34,6 +34,7 @@ impl From<Taken> for Grant {
             ends_at: None,
             waited: 0,
             more: Vec::new(),
+            recorded: false,
         }
     }
 }
@@ -103,7 +104,7 @@ impl Shard {
         let slot = self.leases.insert(LeasePart::held(fence, SmallVec::new(), now, caller.0));
         let mut rest = None;
         for (at, counter) in counters[..depth].iter().enumerate() {
-            let hold = charge(self, &hold(*counter, at + 1 == depth), None, now, 0, &mut rest);
+            let hold = charge(self, &hold(*counter, at + 1 == depth), None, (now, 0), false, &mut rest);
             self.leases[slot].holds.push(hold);
         }
         if rest.is_some() {
@@ -141,7 +142,8 @@ mod tests {
     use super::*;
     use crate::book::{Change, Precondition, RuleBook, RuleSpec};
     use crate::limits::{Concurrency, Limits};
-    use crate::shard::{Placement, ShardLimits};
+    use crate::placement::Placement;
+    use crate::shard::ShardLimits;
     use crate::step::{Input, Output, ShardSet};
     use std::num::NonZeroU16;
     use std::time::Duration;

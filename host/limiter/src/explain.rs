@@ -125,6 +125,7 @@ impl ShardSet<'_, '_> {
             return None;
         }
         let mut copies: Vec<Shard> = self.shards.iter().map(|shard| (**shard).clone()).collect();
+        copies.iter_mut().for_each(|copy| copy.journal = None);
         let mut copies: Vec<&mut Shard> = copies.iter_mut().collect();
         let mut copy = ShardSet::new(&mut copies);
         let mut effects = Vec::new();

@@ -6,12 +6,13 @@
 //! Where callers bring their own numbers, requests of several kinds meet at one counter: each start is then written into
 //! every history that lives, so that each kind sees all starts, and there are at most [`MAX_KINDS`] of them.
 
+use crate::journal::{RateKind, SmoothState};
 use crate::limits::{Counts, Limits, MAX_RATES, Mode, Rate};
 use crate::planted::{self, Bug};
 use crate::smooth::{self, Arrival};
 use crate::window::Window;
 use smallvec::SmallVec;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 /// The most kinds (mode, period, counting) of rates that callers may bring to one inline key at a time.
 pub const MAX_KINDS: usize = 8;
@@ -70,6 +71,19 @@ pub(crate) struct Start {
     number: u64,
     /// When.
     at: u64,
+}
+
+/// What was taken back: from which history, from a start at which instant, how many units.
+pub(crate) type Taken = SmallVec<[(u32, u64, u64); 2]>;
+
+/// A history as it must survive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Touched {
+    pub(crate) id: u32,
+    pub(crate) kind: RateKind,
+    pub(crate) smooth: Option<SmoothState>,
+    /// The limit of the rate that it is of, among those that were asked about.
+    pub(crate) limit: Option<NonZeroU32>,
 }
 
 /// See the module.
@@ -179,6 +193,64 @@ impl Histories {
         }
     }
 
+    /// All of them, with those rates of `limits` that they are of.
+    pub(crate) fn touched(&self, limits: &Limits) -> impl Iterator<Item = Touched> {
+        self.all.iter().map(|history| {
+            let (mode, smooth) = match &history.starts {
+                Starts::Window(_) => (Mode::Window, None),
+                Starts::Smooth(arrival) => {
+                    (Mode::Smooth, Some(SmoothState { arrival: arrival.at, interval: arrival.interval.get() }))
+                }
+            };
+            Touched {
+                id: history.id,
+                kind: RateKind { mode, period: history.period, counts: history.counts },
+                smooth,
+                limit: limits.rates.iter().find(|rate| history.is_of(rate)).map(|rate| rate.limit),
+            }
+        })
+    }
+
+    /// Puts a history back as it was written down: its starts in order, or how it stands if it is smooth; and `booked` units
+    /// at `now` besides. Answers which it is; `None`: nothing of it counts any more.
+    pub(crate) fn restore(
+        &mut self,
+        kind: RateKind,
+        starts: &[(u64, u64)],
+        smooth: Option<SmoothState>,
+        booked: u32,
+        now: u64,
+    ) -> Option<u32> {
+        let starts = match kind.mode {
+            Mode::Window => {
+                let mut window = Window::default();
+                let booked = (booked > 0).then_some((now, u64::from(booked)));
+                for (at, units) in starts.iter().copied().filter(|(at, _)| *at <= now).chain(booked) {
+                    window.record(at, kind.period, units);
+                }
+                Starts::Window(Box::new(window))
+            }
+            Mode::Smooth => {
+                let state = smooth?;
+                let mut arrival = Arrival::new(NonZeroU64::new(state.interval)?);
+                arrival.at = state.arrival;
+                arrival.push(u64::from(booked), now);
+                Starts::Smooth(arrival)
+            }
+        };
+        self.next_id = self.next_id.wrapping_add(1);
+        let history = History { id: self.next_id, counts: kind.counts, period: kind.period, starts };
+        (history.ends_at() > now).then(|| {
+            self.all.push(history);
+            self.next_id
+        })
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// When there is room for the kinds of these rates beside those that live. `None`: now.
     pub(crate) fn has_room_at(&self, limits: &Limits, now: u64) -> Option<u64> {
         let living = self.all.iter().filter(|history| history.ends_at() > now);
@@ -200,7 +272,15 @@ impl Histories {
 
     /// Takes `units` back from each history that the starts of a lease here were written into, the latest starts first,
     /// as far as they still count.
-    pub(crate) fn refund<'a>(&mut self, starts: impl DoubleEndedIterator<Item = &'a mut Start>, units: u32, now: u64) {
+    ///
+    /// What was taken is noted in `noted`.
+    pub(crate) fn refund<'a>(
+        &mut self,
+        starts: impl DoubleEndedIterator<Item = &'a mut Start>,
+        units: u32,
+        now: u64,
+        noted: &mut Taken,
+    ) {
         let mut taken: SmallVec<[(u32, u32); 2]> = SmallVec::new();
         for start in starts.rev() {
             let Some(history) = self.all.iter_mut().find(|history| history.id == start.history) else { continue };
@@ -215,10 +295,11 @@ impl Histories {
             let take = start.left.min(units - *before);
             *before += take;
             start.left -= if planted::is(Bug::RefundTwice) { 0 } else { take };
-            match &mut history.starts {
+            let back = match &mut history.starts {
                 Starts::Window(window) => window.refund(start.at, u64::from(take), now, history.period),
                 Starts::Smooth(arrival) => arrival.refund(start.number, u64::from(take), now),
             };
+            noted.push((history.id, start.at, back));
         }
     }
 

@@ -2,11 +2,14 @@
 
 use crate::acquire::nanos;
 use crate::counter::Counter;
+use crate::history::Taken;
+use crate::journal::Record;
 use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::Counts;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
 use crate::planted::{self, Bug};
+use crate::refusal::Ended;
 use crate::request::{LeaseId, LeaseRef, MAX_LEASE_LIFE};
 use crate::shard::{Shard, Timer, hold_is_measured};
 use crate::step::{Effect, Output, Settled, ShardSet};
@@ -42,6 +45,9 @@ impl ShardSet<'_, '_> {
         }
         if let Some(secret) = part.secret() {
             shard.ids.remove(&secret);
+            // At its end it is over whoever says so: what is due comes first in every step.
+            let how = if part.ends_at <= now { Ended::Expired } else { Ended::from(outcome) };
+            shard.record(|| Record::Ended { secret, how, at: now });
         }
         let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
         if let Some((lender, fence)) = part.lender()
@@ -136,6 +142,12 @@ impl ShardSet<'_, '_> {
             let timer = Timer::Expiry { slot: lease.slot, fence: lease.fence };
             shard.clear_timer(before, timer);
             shard.set_timer(end, timer);
+            // Every look at what remains is an extension by nothing.
+            if end != before
+                && let Some(secret) = shard.leases[lease.slot as usize].secret()
+            {
+                shard.record(|| Record::Extended { secret, ends_at: end });
+            }
         }
         Output::Extended(Some(end))
     }
@@ -148,13 +160,15 @@ impl ShardSet<'_, '_> {
         let Some(parts) = self.parts_of(lease) else { return Output::Gone };
         let mut settled = Settled::default();
         let mut freed: SmallVec<[(u16, u32); 4]> = SmallVec::new();
-        for lease in parts {
-            let at = self.position(lease.shard);
+        for part in parts {
+            let at = self.position(part.shard);
             let shard = &mut *self.shards[at];
+            let slot = part.slot as usize;
             // Taken out while its counters change.
-            let part = &mut shard.leases[lease.slot as usize];
+            let part = &mut shard.leases[slot];
             let (loan, mut holds) = (part.loan(), std::mem::take(&mut part.holds));
             let mut rest = part.rest.take();
+            let timed = part.ends_at != 0;
             let borrower = loan.and_then(|(slot, _)| shard.leases.get(slot as usize));
             let lent: SmallVec<[(u32, u32); 3]> = borrower.map_or_else(SmallVec::new, |borrower| {
                 borrower.holds.iter().map(|hold| (hold.counter, hold.lent_cost)).collect()
@@ -163,14 +177,20 @@ impl ShardSet<'_, '_> {
                 // What somebody rides on stays until that one has ended.
                 let lent = lent.iter().find(|(counter, _)| *counter == hold.counter).map_or(0, |(_, cost)| *cost);
                 let wanted = cost.saturating_sub(hold.lent_cost).max(lent);
-                let changed = shard.counters[hold.counter].settle(hold, wanted, &mut rest, now);
+                let changed = shard.settle_hold(hold, wanted, timed, &mut rest, now);
                 settled.refunded = settled.refunded.max(changed.refunded);
                 settled.overrun = settled.overrun.max(changed.overrun);
                 shard.book_log(hold.counter);
-                freed.push((lease.shard, hold.counter));
+                freed.push((shard.index, hold.counter));
             }
-            let part = &mut shard.leases[lease.slot as usize];
+            let part = &mut shard.leases[slot];
             (part.holds, part.rest) = (holds, rest);
+        }
+        if settled != Settled::default()
+            && let Some(secret) = self.part(lease).and_then(LeasePart::secret)
+        {
+            let at = self.position(lease.shard);
+            self.shards[at].record(|| Record::Settled { secret, cost });
         }
         // An overrun too: whoever waits to ride on the lease may ride on more of it now.
         if settled != Settled::default() {
@@ -182,9 +202,40 @@ impl ShardSet<'_, '_> {
     }
 }
 
+impl Shard {
+    /// Changes what a hold has of cost, at its counter and in its histories, and records that.
+    fn settle_hold(
+        &mut self,
+        hold: &mut Hold,
+        wanted: u32,
+        timed: bool,
+        rest: &mut Option<Box<Rest>>,
+        now: u64,
+    ) -> Settled {
+        let mut taken = Taken::new();
+        let settled = self.counters[hold.counter].settle(hold, wanted, rest, now, &mut taken);
+        if self.journal.is_some() {
+            self.record_refunds(hold.counter, &taken);
+            if settled.overrun > 0 {
+                let own = rest.iter().flat_map(|rest| &rest.inline).find(|(counter, _)| *counter == hold.counter);
+                let own = own.map(|(_, inline)| inline);
+                self.record_starts(hold.counter, own, (0, settled.overrun), now, timed);
+            }
+        }
+        settled
+    }
+}
+
 impl Counter {
-    /// Changes what a hold has of cost, here and in the histories.
-    fn settle(&mut self, hold: &mut Hold, wanted: u32, rest: &mut Option<Box<Rest>>, now: u64) -> Settled {
+    /// Changes what a hold has of cost, here and in the histories. What is taken back from starts is noted in `taken`.
+    fn settle(
+        &mut self,
+        hold: &mut Hold,
+        wanted: u32,
+        rest: &mut Option<Box<Rest>>,
+        now: u64,
+        taken: &mut Taken,
+    ) -> Settled {
         let before = std::mem::replace(&mut hold.cost, wanted);
         let (refunded, overrun) = (before.saturating_sub(wanted), wanted.saturating_sub(before));
         let kept = if planted::is(Bug::SettleKeepsHeld) { refunded } else { 0 };
@@ -197,7 +248,7 @@ impl Counter {
         }
         if let Some(rest) = rest.as_mut().filter(|_| refunded > 0) {
             let starts = rest.starts.iter_mut().filter(|(counter, _)| *counter == hold.counter);
-            self.histories.refund(starts.map(|(_, start)| start), refunded, now);
+            self.histories.refund(starts.map(|(_, start)| start), refunded, now, taken);
         }
         if overrun > 0 {
             let rule = self.rule.take();

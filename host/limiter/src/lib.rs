@@ -37,6 +37,7 @@ mod explain;
 mod histogram;
 mod history;
 mod holding;
+mod journal;
 mod lease;
 mod limits;
 mod name;
@@ -44,10 +45,12 @@ mod operator;
 mod order;
 mod pages;
 mod pattern;
+mod placement;
 #[doc(hidden)]
 pub mod planted;
 mod refusal;
 mod request;
+mod restore;
 mod shadow;
 mod shard;
 mod smooth;
@@ -67,20 +70,23 @@ pub use duration::{DurationError, parse_duration};
 pub use explain::{ExplainedCounter, Explanation, Forecast};
 pub use histogram::Histogram;
 pub use history::MAX_KINDS;
+pub use journal::{GrantedLease, RateKind, Record, SmoothState};
 pub use limits::{
     Concurrency, Counts, DEFAULT_MAX_PUSHBACK, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS,
     MIN_PERIOD, Mode, Rate,
 };
 pub use name::{CounterKind, CounterName, MAX_DEPTH, MAX_NAME_BYTES, NameError, Part, ScopedKey};
-pub use operator::{Outcome, UNSAID_PUSHBACK, Verb};
+pub use operator::{HandState, Outcome, UNSAID_PUSHBACK, Verb};
 pub use order::{MAX_PASSES, PATIENCE};
 pub use pattern::{Pattern, PatternError};
+pub use placement::Placement;
 pub use refusal::{Constraint, ConstraintKind, Ended, Reason, Refusal};
 pub use request::{
     Caller, DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Grant, Inline, LeaseId, LeaseIdError, LeaseRef,
     MAX_BATCH, MAX_CALLERS, MAX_LEASE_LIFE, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Request,
     RequestError, WaiterId, check_lease_time,
 };
-pub use shard::{IDLE_KEEP, Placement, Shard, ShardLimits, ShardMetrics, may_have};
+pub use restore::Restored;
+pub use shard::{IDLE_KEEP, Shard, ShardLimits, ShardMetrics, may_have};
 pub use snapshot::{CounterSnapshot, RateSnapshot, ShadowSnapshot};
 pub use step::{Effect, Input, Limiter, Output, Settled, ShardSet};

@@ -65,7 +65,45 @@ pub(crate) struct Hand {
     pub(crate) pushed_back_until: u64,
 }
 
+/// What is said about one counter, as it must survive.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HandState {
+    /// Nothing is admitted.
+    pub paused: bool,
+    /// Nobody new is let in.
+    pub draining: bool,
+    /// The numbers that hold in the place of others.
+    pub pinned: Option<Limits>,
+    /// Nothing is admitted before this instant, in the engine's nanoseconds; 0: never pushed back.
+    pub pushed_back_until: u64,
+}
+
+impl HandState {
+    /// Whether it says anything at `now`.
+    #[must_use]
+    pub fn is_empty(&self, now: u64) -> bool {
+        !self.paused && !self.draining && self.pinned.is_none() && self.pushed_back_until <= now
+    }
+}
+
 impl Hand {
+    /// As it must survive.
+    pub(crate) fn state(&self) -> HandState {
+        HandState {
+            paused: self.paused,
+            draining: self.draining,
+            pinned: self.pinned.as_ref().map(|rule| rule.spec.limits.clone()),
+            pushed_back_until: self.pushed_back_until,
+        }
+    }
+
+    /// Puts these numbers in the place of others at a counter.
+    pub(crate) fn pin(&mut self, counter: &str, limits: Limits) {
+        let spec = RuleSpec { limits, ..RuleSpec::default() };
+        self.pinned =
+            Some(Arc::new(Rule { pattern: Pattern::of_counter(counter), spec, version: 0, last_modified: 0 }));
+    }
+
     /// Whether it says nothing that lasts.
     pub(crate) fn is_open(&self) -> bool {
         !self.paused && !self.draining && self.pinned.is_none()
@@ -104,14 +142,15 @@ impl ShardSet<'_, '_> {
             Verb::Resume => {
                 (hand.paused, hand.draining, hand.pushed_back_until) = (false, false, 0);
             }
-            Verb::Pin(limits) => {
-                let spec = RuleSpec { limits: limits.clone(), ..RuleSpec::default() };
-                let pattern = Pattern::of_counter(name.as_str());
-                hand.pinned = Some(Arc::new(Rule { pattern, spec, version: 0, last_modified: 0 }));
-            }
+            Verb::Pin(limits) => hand.pin(name.as_str(), limits.clone()),
             Verb::Unpin => hand.pinned = None,
-            Verb::Reset => counter.histories.clear(),
+            Verb::Reset => {
+                shard.record_forgotten(slot);
+                shard.counters[slot].histories.clear();
+            }
         }
+        shard.record_hand(slot);
+        let counter = &mut shard.counters[slot];
         counter.refresh(&book, now);
         counter.tidy(now);
         shard.book_log(slot);
@@ -139,6 +178,7 @@ impl Shard {
         if until > now {
             let hand = &mut counter.rare.get_or_insert_default().hand;
             hand.pushed_back_until = hand.pushed_back_until.max(until);
+            self.record_hand(slot);
         }
     }
 }

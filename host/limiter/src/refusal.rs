@@ -254,6 +254,14 @@ impl Ended {
     }
 }
 
+impl Ended {
+    /// The way of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Released, Self::Failed, Self::PushedBack, Self::Expired].into_iter().find(|how| how.as_str() == name)
+    }
+}
+
 impl From<Outcome> for Ended {
     fn from(outcome: Outcome) -> Self {
         match outcome {

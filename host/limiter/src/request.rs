@@ -46,6 +46,12 @@ pub struct Caller(pub(crate) u32);
 pub const MAX_CALLERS: u32 = 4_096;
 
 impl Caller {
+    /// Its number; 0 is nobody in particular.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
     /// The caller of this number, from 1 to [`MAX_CALLERS`]; others are nobody in particular.
     #[must_use]
     pub fn numbered(number: u32) -> Self {
@@ -437,14 +443,23 @@ pub struct Grant {
     pub waited: u64,
     /// The further leases of a batch, each with parts and a fencing number of its own.
     pub more: Vec<Grant>,
+    /// Something that must survive was recorded with it: it is told to nobody before that is written down.
+    pub recorded: bool,
 }
 
 impl Grant {
     /// What a request gets that names nothing: as many leases as it likes, which hold nothing.
     #[must_use]
     pub fn unscoped(request: &Request, now: u64) -> Self {
-        let one =
-            Self { parts: SmallVec::new(), fence: now, book_version: 0, ends_at: None, waited: 0, more: Vec::new() };
+        let one = Self {
+            parts: SmallVec::new(),
+            fence: now,
+            book_version: 0,
+            ends_at: None,
+            waited: 0,
+            more: Vec::new(),
+            recorded: false,
+        };
         Self { more: vec![one.clone(); request.count.get() as usize - 1], ..one }
     }
 }

@@ -15,20 +15,20 @@
 use crate::book::RuleBook;
 use crate::counter::Counter;
 use crate::histogram::Histogram;
+use crate::journal::Journal;
 use crate::lease::LeasePart;
 use crate::name::CounterKind;
 use crate::pages::Pages;
+use crate::placement::Placement;
 use crate::planted::{self, Bug};
 use crate::refusal::Reason;
 use crate::request::{Caller, LeaseRef, Line, Request};
 use crate::sweeps::Sweeps;
 use crate::waiting::LineState;
-use foldhash::fast::SeedableRandomState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// How long an idle counter is kept in case it is used again, in nanoseconds; up to 8.4 ms more. Making one costs about ten times a use; a second would
@@ -65,86 +65,6 @@ impl Default for ShardLimits {
     /// may hold four times its share, since scopes do not spread evenly.
     fn default() -> Self {
         Self { max_counters: 65_536, max_waiters: 65_536, max_log_entries: 1_048_576, max_leases: 65_536 }
-    }
-}
-
-/// Which shard a scope lies in.
-#[derive(Debug, Clone)]
-pub struct Placement {
-    hasher: SeedableRandomState,
-    shards: u16,
-}
-
-impl Placement {
-    /// Spreads scopes over `shards` shards, at least one, by a hash that is seeded anew in every process.
-    #[must_use]
-    pub fn new(shards: u16) -> Self {
-        Self { hasher: SeedableRandomState::random(), shards: shards.max(1) }
-    }
-
-    /// The same in every process, for runs that are to be repeated. Who may choose scopes could choose them to collide.
-    #[must_use]
-    pub fn fixed(shards: u16) -> Self {
-        Self { hasher: SeedableRandomState::fixed(), shards: shards.max(1) }
-    }
-
-    /// The shard of a scope.
-    #[inline]
-    #[must_use]
-    pub fn shard_of(&self, scope: &str) -> u16 {
-        self.shard_of_hash(self.hash(scope))
-    }
-
-    /// The hash of a counter's name.
-    #[inline]
-    #[must_use]
-    pub fn hash(&self, name: &str) -> u64 {
-        self.hasher.hash_one(name)
-    }
-
-    /// The shard of a scope with this hash.
-    #[inline]
-    #[must_use]
-    pub fn shard_of_hash(&self, hash: u64) -> u16 {
-        // Bits that the table of the shard does not use: it places by the low ones, and tells apart by the top seven. They
-        // are a fraction of the shards (Lemire, ACM TOMACS 29(1), 2019): a division would cost as much as the hash.
-        ((((hash >> 25) & u64::from(u32::MAX)) * u64::from(self.shards)) >> 32) as u16
-    }
-
-    /// The lowest shard that the scopes of a request lie in: there, it waits.
-    pub(crate) fn home_of(&self, request: &Request) -> u16 {
-        request.scopes().map(|scope| self.shard_of(scope)).min().unwrap_or(0)
-    }
-
-    /// The shards that the scopes of a request lie in, ascending, each once. Where a `total` rule spans scopes, a step
-    /// may answer that it needs one more.
-    #[must_use]
-    pub fn shards_of(&self, request: &Request) -> SmallVec<[u16; 4]> {
-        let mut shards: SmallVec<[u16; 4]> = request.scopes().map(|scope| self.shard_of(scope)).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        shards
-    }
-
-    /// The same, with the shard where the pools over several scopes lie, if there are such.
-    pub(crate) fn all_shards_of<'a>(
-        &self,
-        scopes: impl Iterator<Item = &'a str>,
-        book: &RuleBook,
-    ) -> SmallVec<[u16; 4]> {
-        let mut shards: SmallVec<[u16; 4]> = scopes.map(|scope| self.shard_of(scope)).collect();
-        if book.has_wide_totals() {
-            shards.push(self.shard_of("*"));
-        }
-        shards.sort_unstable();
-        shards.dedup();
-        shards
-    }
-
-    /// How many shards there are.
-    #[must_use]
-    pub fn shards(&self) -> u16 {
-        self.shards
     }
 }
 
@@ -245,6 +165,8 @@ pub struct Shard {
     /// By the number of the caller; as long as the largest that ever came.
     callers: Vec<Use>,
     pub(crate) metrics: ShardMetrics,
+    /// What must survive; none where nothing must.
+    pub(crate) journal: Option<Box<Journal>>,
 }
 
 impl Shard {
@@ -273,6 +195,7 @@ impl Shard {
             log_entries: 0,
             callers: Vec::new(),
             metrics: ShardMetrics::default(),
+            journal: None,
         }
     }
 
@@ -326,7 +249,7 @@ impl Shard {
 
     #[inline]
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
-        let hash = self.placement.hasher.hash_one(name);
+        let hash = self.placement.hash(name);
         self.table.find(hash, |slot| self.counters[*slot].name == name).copied()
     }
 
@@ -403,13 +326,16 @@ impl Shard {
             self.used_by(caller).counters += 1;
         }
         let slot = self.counters.insert(Counter::new(name, kind, caller, &self.book));
-        let (counters, hasher) = (&self.counters, &self.placement.hasher);
-        self.table.insert_unique(hash, slot, |slot| hasher.hash_one(counters[*slot].name.as_str()));
+        let (counters, placement) = (&self.counters, &self.placement);
+        self.table.insert_unique(hash, slot, |slot| placement.hash(&counters[*slot].name));
         Some(slot)
     }
 
     /// Takes a counter off that equals a fresh one.
     pub(crate) fn drop_counter(&mut self, slot: u32) {
+        if self.journal.is_some() {
+            self.record_forgotten(slot);
+        }
         let counter = self.counters.remove(slot);
         if counter.caller != 0 {
             self.used_by(counter.caller).counters -= 1;
@@ -426,8 +352,8 @@ impl Shard {
         if self.counters.is_empty() {
             self.table = HashTable::new();
         } else if self.table.capacity() > 64 && self.table.len() < self.table.capacity() / 4 {
-            let (counters, hasher) = (&self.counters, &self.placement.hasher);
-            self.table.shrink_to(self.table.len() * 2, |slot| hasher.hash_one(counters[*slot].name.as_str()));
+            let (counters, placement) = (&self.counters, &self.placement);
+            self.table.shrink_to(self.table.len() * 2, |slot| placement.hash(&counters[*slot].name));
         }
     }
 

@@ -14,10 +14,12 @@ use crate::limits::MAX_WAIT;
 use crate::name::CounterName;
 use crate::operator::{Outcome, Verb};
 use crate::order::Waitlist;
+use crate::placement::Placement;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{Grant, LeaseId, LeaseRef, Request, WaiterId};
-use crate::shard::{Placement, Shard, ShardLimits, Timer, Waiter};
+use crate::restore::Restored;
+use crate::shard::{Shard, ShardLimits, Timer, Waiter};
 use crate::snapshot::CounterSnapshot;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -88,6 +90,11 @@ pub enum Input<'a> {
     Explain {
         /// What would be asked for.
         request: &'a Request,
+    },
+    /// Something that has survived a restart is put back. The set holds every shard.
+    Restore {
+        /// What.
+        what: &'a Restored<'a>,
     },
     /// Takes what has come due, and nothing else.
     Tick,
@@ -235,6 +242,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             Input::Cancel { waiter } => self.cancel(waiter, now, effects),
             Input::Find { id } => self.find(id),
             Input::Extend { lease, lease_time } => self.extend(lease, lease_time, now),
+            Input::Restore { what } => self.restore(what, now),
             Input::Tick => Output::Done,
             Input::SetBook { book } => self.set_book(&book, now, effects),
             Input::Close => self.close(effects),

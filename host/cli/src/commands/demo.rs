@@ -63,7 +63,7 @@ pub(crate) struct DemoArgs {
 pub(crate) fn run(args: &DemoArgs, log: &LogArgs) -> Result<(), Failure> {
     // Lines of a log would tear the table; who wants them says so.
     log::start(log, "error")?;
-    let engine = launch::engine(&scene::rules()?)?;
+    let engine = launch::engine(scene::rules()?)?;
     let services = launch::services(&engine, vec![scene::component()])?;
     let server = start(args, &engine, &services)?;
     let stop = Arc::new(Notify::new());

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use weir_engine::Durability;
 use weir_http::MAX_WORKERS;
 
-use crate::config::{self, Config, DEFAULT_FILE};
+use crate::config::{self, Config, DEFAULT_FILE, DurabilityName};
 use crate::error::Failure;
 use crate::log::{self, LogArgs};
 use crate::{launch, output, signals};
@@ -68,6 +70,23 @@ struct ServerArgs {
     /// Worker threads [default: one per core]
     #[arg(long, env = "WEIR_WORKERS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WORKERS as u64))]
     workers: Option<u64>,
+
+    /// Keep what must survive this process in a directory [default: memory only]
+    ///
+    /// Timed leases, idempotency keys, rate history, the rule book, pauses and pins come back from it after a kill.
+    #[arg(long, env = "WEIR_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// What a grant that was answered survives [default: process]
+    #[arg(long, env = "WEIR_DURABILITY", value_name = "WHAT", value_parser = durability())]
+    durability: Option<DurabilityName>,
+}
+
+fn durability() -> impl TypedValueParser<Value = DurabilityName> {
+    PossibleValuesParser::new(["process", "power"]).map(|name| match name.as_str() {
+        "power" => DurabilityName::Power,
+        _ => DurabilityName::Process,
+    })
 }
 
 pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
@@ -77,13 +96,15 @@ pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
         config.components.push(config::sole(app));
     }
     let server = &mut config.server;
-    let ServerArgs { listen, admin_listen, shutdown_timeout, workers } = args.server;
+    let ServerArgs { listen, admin_listen, shutdown_timeout, workers, data, durability } = args.server;
     server.ingress = listen.unwrap_or(server.ingress);
     server.admin = admin_listen.unwrap_or(server.admin);
     server.shutdown_timeout = shutdown_timeout.unwrap_or(server.shutdown_timeout);
     // A number up to `MAX_WORKERS` is one of any width.
     let workers = workers.and_then(|workers| NonZeroUsize::new(usize::try_from(workers).ok()?));
     server.workers = workers.or(server.workers);
+    config.data = data.or(config.data);
+    config.durability = durability.map_or(config.durability, Durability::from);
 
     let (server, _engine) = launch::start(config)?;
     let stop = server.stop_handle();

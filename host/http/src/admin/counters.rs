@@ -60,6 +60,7 @@ pub(super) async fn operate(
     exists(&admin.engine, &name, &verb)?;
     let counter = admin.engine.operate(&name, &verb).map_err(refused)?;
     tracing::info!(counter = name.as_str(), verb = ?body.verb, "counter operated");
+    admin.engine.saved().await.map_err(Problem::unsaved)?;
     Ok(Json(counter.into()))
 }
 

@@ -96,7 +96,7 @@ pub(super) async fn apply(
     let changes = batch
         .changes()
         .map_err(|(index, error)| Problem::bad_request(format!("changes[{index}]"), error.to_string()))?;
-    applied(&admin, &changes, batch.if_book_version, dry_run)
+    applied(&admin, &changes, batch.if_book_version, dry_run).await
 }
 
 pub(super) async fn one(State(admin): Shared, path: Rest) -> Result<Response, Box<Problem>> {
@@ -114,10 +114,15 @@ pub(super) async fn delete(State(admin): Shared, path: Rest, headers: HeaderMap)
             Problem::bad_request("if-match", "write the version of the rule in quotes, such as \"3\"")
         })?),
     };
-    applied(&admin, &[Change::Delete { pattern, when }], None, false)
+    applied(&admin, &[Change::Delete { pattern, when }], None, false).await
 }
 
-fn applied(admin: &Admin, changes: &[Change], expected: Option<u64>, dry_run: bool) -> Result<Response, Box<Problem>> {
+async fn applied(
+    admin: &Admin,
+    changes: &[Change],
+    expected: Option<u64>,
+    dry_run: bool,
+) -> Result<Response, Box<Problem>> {
     // Nothing awaits between these two, and this thread is the only one that changes rules over HTTP.
     let before = admin.engine.book();
     let (version, differences) = if dry_run {
@@ -130,6 +135,7 @@ fn applied(admin: &Admin, changes: &[Change], expected: Option<u64>, dry_run: bo
             None => admin.engine.apply(changes)?,
         };
         tracing::info!(version = after.version(), changes = changes.len(), "rule book changed");
+        admin.engine.saved().await.map_err(Problem::unsaved)?;
         (after.version(), after.diff(&before))
     };
     let differences = differences.into_iter().map(Into::into).collect();

@@ -1,0 +1,95 @@
+//! Beginning with what has survived, and with what the configuration says.
+
+use crate::acquire::TimedLease;
+use crate::engine::Engine;
+use crate::keys::KEPT;
+use crate::lease::remaining;
+use crate::store::{Entry, Saved, SavedLease};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use weir_limiter::{
+    Caller, Change, Ended, Input, LeaseId, Pattern, Precondition, Restored, RuleBook, RuleError, RuleSpec,
+};
+
+impl Engine {
+    /// Puts back what has survived. Nothing else has been asked of this engine yet.
+    pub(crate) fn restore(&self, saved: Saved) {
+        self.put_back(Input::SetBook { book: self.set_restored_book(saved.book) });
+        self.put_back(Input::Restore { what: &Restored::Sequence(saved.fence) });
+        for (counter, hand) in &saved.hands {
+            self.put_back(Input::Restore { what: &Restored::Hand { counter, hand } });
+        }
+        for history in &saved.histories {
+            let what = Restored::Starts {
+                counter: &history.counter,
+                kind: history.kind,
+                starts: &history.starts,
+                smooth: history.smooth,
+                booked: history.booked,
+            };
+            self.put_back(Input::Restore { what: &what });
+        }
+        for SavedLease { lease, .. } in saved.leases.iter().filter(|saved| saved.ended.is_none()) {
+            self.put_back(Input::Restore { what: &Restored::Lease { lease } });
+        }
+        self.restore_keys(&saved.leases);
+        self.set_file_rules(saved.file_rules);
+    }
+
+    fn restore_keys(&self, leases: &[SavedLease]) {
+        let now = self.now();
+        let mut by_key: BTreeMap<(Caller, Arc<str>), Vec<&SavedLease>> = BTreeMap::new();
+        for saved in leases {
+            if let Some(key) = &saved.lease.request.idempotency_key {
+                by_key.entry((saved.lease.request.caller, Arc::clone(key))).or_default().push(saved);
+            }
+        }
+        let book_version = self.book().version();
+        for (name, saved) in by_key {
+            let lease = |saved: &&SavedLease| TimedLease {
+                id: LeaseId { shard: saved.lease.shard, secret: saved.lease.secret },
+                fence: saved.lease.fence,
+                remaining: remaining(now, saved.ended.map_or(saved.lease.ends_at, |_| 0)),
+                waited: Duration::ZERO,
+                book_version,
+            };
+            let end = |saved: &&SavedLease| saved.ended.map_or(saved.lease.ends_at, |(_, at)| at);
+            let how: Option<Ended> = saved.iter().rev().find_map(|saved| saved.ended).map(|(how, _)| how);
+            let until = saved.iter().map(end).max().unwrap_or(now).saturating_add(crate::clock::nanos(KEPT));
+            let request = &saved[0].lease.request;
+            self.keys().restore(name, request, saved.iter().map(lease).collect(), how, until);
+        }
+    }
+
+    /// Puts the rules of a configuration in force.
+    ///
+    /// With a data directory, what was changed while it ran wins over what the configuration has said before: a rule that
+    /// it names as it did the last time is left as it is now, a rule that is new or other there is put in force, and one
+    /// that it no longer names is deleted unless it was changed meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::apply`]; then nothing is changed.
+    pub fn configure(&self, rules: Vec<(Pattern, RuleSpec)>) -> Result<Arc<RuleBook>, RuleError> {
+        let before = self.file_rules();
+        let book = self.book();
+        let changed = rules.iter().filter(|(pattern, spec)| before.get(pattern) != Some(spec));
+        let mut changes: Vec<Change> = changed
+            .map(|(pattern, spec)| Change::Put {
+                pattern: pattern.clone(),
+                spec: spec.clone(),
+                when: Precondition::None,
+            })
+            .collect();
+        let named: HashMap<&Pattern, &RuleSpec> = rules.iter().map(|(pattern, spec)| (pattern, spec)).collect();
+        for (pattern, spec) in before.iter().filter(|(pattern, _)| !named.contains_key(pattern)) {
+            if book.get(pattern).is_some_and(|rule| rule.spec == *spec) {
+                changes.push(Change::Delete { pattern: pattern.clone(), when: Precondition::None });
+            }
+        }
+        let book = self.apply(&changes)?;
+        self.push(Entry::FileRules(rules.clone()));
+        self.set_file_rules(rules.into_iter().collect());
+        Ok(book)
+    }
+}

@@ -1,0 +1,322 @@
+//! What survives the process: a directory with a SQLite database, and the thread that writes it.
+//!
+//! # Group commit
+//! Steps leave [`Record`]s behind, under their shard's lock and in their order; they are handed to one writer, which takes
+//! whatever has come meanwhile and commits it as one transaction, again and again. So a commit is shared by all who wait
+//! for one, and nobody waits for more than the one that runs and the next. Who needs to know that something would survive
+//! waits for a [`Saving`].
+//!
+//! # When it cannot be written
+//! The disk is full, or gone: whoever waits for a commit is refused as `unavailable`, and what they were granted is given
+//! back. New timed leases are refused before they take anything. What has ended goes on ending, and is written down once
+//! that works again: the writer tries twice a second. More than [`MAX_PENDING`] records are not kept back: from then on
+//! nothing new is granted at all.
+//!
+//! # What is said of time
+//! The last instant that was seen is written with every commit, and the clock goes on from there if the machine's was set
+//! back meanwhile. Fencing numbers are reserved [`RESERVE`] ahead.
+//!
+//! The files: `weir.db`, and beside it what SQLite needs while it is open. One process at a time has them.
+
+mod database;
+mod forms;
+mod write;
+
+pub use database::StoreError;
+pub(crate) use database::{Saved, SavedLease};
+
+use crate::callers::Callers;
+use crate::clock::Clock;
+use database::Database;
+use event_listener::{Event, EventListener, Listener as _};
+use parking_lot::{Condvar, Mutex};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use weir_limiter::{Pattern, Record, Rule, RuleSpec};
+
+/// The most records that wait to be written: some hundred bytes each.
+pub const MAX_PENDING: usize = 1_000_000;
+/// How far ahead fencing numbers are reserved.
+const RESERVE: Duration = Duration::from_secs(30);
+/// How often that is done where nothing else is written.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long the writer waits before it tries again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What a grant that was answered survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The end of the process: what is written is with the operating system.
+    #[default]
+    Process,
+    /// The end of power: every commit waits for the disk.
+    Power,
+}
+
+/// Where an engine keeps what survives.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The directory; it is made if it is not there.
+    pub directory: PathBuf,
+    /// What a grant survives.
+    pub durability: Durability,
+}
+
+/// It could not be written down, and nobody may rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the data directory cannot be written")]
+pub struct Unsaved;
+
+/// Something to be written.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Record(Record),
+    /// A new version of the rule book, by what has changed.
+    Book {
+        version: u64,
+        put: Vec<Rule>,
+        deleted: Vec<Pattern>,
+    },
+    /// The rules that the configuration names, all of them.
+    FileRules(Vec<(Pattern, RuleSpec)>),
+}
+
+/// See the module. Dropping it writes what is left, and waits for that.
+#[derive(Debug)]
+pub(crate) struct Store {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    pending: Mutex<Pending>,
+    more: Condvar,
+    /// How many entries are written.
+    written: AtomicU64,
+    failing: AtomicBool,
+    clogged: AtomicBool,
+    /// Told of every commit, and of every failure.
+    news: Event,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    entries: Vec<Entry>,
+    /// How many entries there ever were.
+    pushed: u64,
+    stopped: bool,
+}
+
+impl Store {
+    /// Opens a directory, reads what has survived, and starts to write.
+    pub(crate) fn open(
+        config: &StoreConfig,
+        callers: &Callers,
+        shards: u16,
+        clock: &Clock,
+    ) -> Result<(Database, Saved), StoreError> {
+        let mut database = Database::open(&config.directory, config.durability)?;
+        let saved = database.load(callers, shards, clock.now())?;
+        Ok((database, saved))
+    }
+
+    /// Starts the writer.
+    pub(crate) fn start(database: Database, callers: Arc<Callers>, clock: Clock) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared {
+            pending: Mutex::default(),
+            more: Condvar::new(),
+            written: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            clogged: AtomicBool::new(false),
+            news: Event::new(),
+        });
+        let writer = Writer { shared: Arc::clone(&shared), database, callers, clock };
+        let path = writer.database.path().to_owned();
+        let thread = std::thread::Builder::new().name("weir-store".into()).spawn(move || writer.run());
+        let thread = thread.map_err(|source| StoreError::Thread { path, source })?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands entries over to be written, in order.
+    pub(crate) fn push(&self, entries: impl IntoIterator<Item = Entry>) {
+        let mut pending = self.shared.pending.lock();
+        let before = pending.entries.len();
+        pending.entries.extend(entries);
+        let after = pending.entries.len();
+        pending.pushed += (after - before) as u64;
+        if after > MAX_PENDING {
+            self.shared.clogged.store(true, Ordering::Relaxed);
+        }
+        if before == 0 && after > 0 {
+            self.shared.more.notify_one();
+        }
+    }
+
+    /// Whether nothing new may be granted that would have to be written first.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing new may be granted at all.
+    pub(crate) fn is_clogged(&self) -> bool {
+        self.shared.clogged.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is left, and waits for that. What is handed over from then on goes nowhere.
+    pub(crate) fn stop(&self) {
+        self.shared.pending.lock().stopped = true;
+        self.shared.more.notify_one();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            // A writer that panicked has said so.
+            let _ended = thread.join();
+        }
+    }
+
+    /// What was handed over last.
+    fn mark(&self) -> u64 {
+        self.shared.pending.lock().pushed
+    }
+
+    /// Waits on the calling thread until everything that was handed over before is written.
+    pub(crate) fn wait_saved(&self) -> Result<(), Unsaved> {
+        let mark = self.mark();
+        loop {
+            let listener = self.shared.news.listen();
+            if let Some(outcome) = self.shared.outcome(mark) {
+                return outcome;
+            }
+            listener.wait();
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The future of [`crate::Engine::saved`].
+///
+/// # Cancel safety
+/// Dropping it costs nothing.
+#[derive(Debug)]
+#[must_use = "nothing is known to be saved before it has ended"]
+pub struct Saving {
+    /// None: there is nothing to wait for.
+    shared: Option<Arc<Shared>>,
+    mark: u64,
+    listener: Option<EventListener>,
+}
+
+impl Saving {
+    pub(crate) fn new(store: Option<&Arc<Store>>) -> Self {
+        let mark = store.map_or(0, |store| store.mark());
+        Self { shared: store.map(|store| Arc::clone(&store.shared)), mark, listener: None }
+    }
+}
+
+impl Future for Saving {
+    type Output = Result<(), Unsaved>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(shared) = &this.shared else { return Poll::Ready(Ok(())) };
+        loop {
+            if let Some(outcome) = shared.outcome(this.mark) {
+                return Poll::Ready(outcome);
+            }
+            // Listening comes before the second look, so no news falls between the two.
+            match &mut this.listener {
+                None => this.listener = Some(shared.news.listen()),
+                Some(listener) => {
+                    std::task::ready!(Pin::new(listener).poll(context));
+                    this.listener = None;
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn outcome(&self, mark: u64) -> Option<Result<(), Unsaved>> {
+        if self.written.load(Ordering::SeqCst) >= mark {
+            Some(Ok(()))
+        } else if self.failing.load(Ordering::SeqCst) {
+            Some(Err(Unsaved))
+        } else {
+            None
+        }
+    }
+}
+
+/// The thread.
+struct Writer {
+    shared: Arc<Shared>,
+    database: Database,
+    callers: Arc<Callers>,
+    clock: Clock,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut batch = Batch::default();
+        let mut failed = false;
+        loop {
+            let stopped = self.collect(&mut batch, failed);
+            match self.database.write(&batch.entries, &self.callers, self.clock.now(), RESERVE) {
+                Ok(()) => {
+                    batch.entries.clear();
+                    batch.entries.shrink_to(1_024);
+                    self.shared.written.store(batch.last, Ordering::SeqCst);
+                    self.shared.clogged.store(false, Ordering::SeqCst);
+                    if std::mem::take(&mut failed) {
+                        tracing::info!(file = %self.database.path().display(), "the data directory is written again");
+                        self.shared.failing.store(false, Ordering::SeqCst);
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failed, true) {
+                        let file = self.database.path().display();
+                        tracing::error!(%file, %error, "the data directory cannot be written: what must survive is refused");
+                        self.shared.failing.store(true, Ordering::SeqCst);
+                    }
+                }
+            }
+            self.shared.news.notify(usize::MAX);
+            if stopped && (failed || self.shared.pending.lock().entries.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to write, and takes it unless the last batch is still to be written; says whether there will be
+    /// no more.
+    fn collect(&self, batch: &mut Batch, failed: bool) -> bool {
+        let mut pending = self.shared.pending.lock();
+        let (idle, wait) = if failed { (true, AGAIN) } else { (pending.entries.is_empty(), IDLE) };
+        if idle && !pending.stopped {
+            self.shared.more.wait_for(&mut pending, wait);
+        }
+        if batch.entries.is_empty() {
+            std::mem::swap(&mut batch.entries, &mut pending.entries);
+            batch.last = pending.pushed;
+        }
+        pending.stopped
+    }
+}
+
+/// What is written at once.
+#[derive(Debug, Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    /// How many entries there ever were, with these.
+    last: u64,
+}

@@ -1,0 +1,538 @@
+//! What survives the end of the process: a copy of the data directory, taken while its engine lives, is what a kill leaves.
+#![cfg(not(feature = "shuttle"))]
+
+use futures::executor::block_on;
+use proptest::prelude::*;
+use std::fs;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+use weir_engine::{
+    Change, Clock, CounterQuery, CounterSnapshot, Durability, Ended, Engine, EngineConfig, LeaseError, Limits,
+    ManualClock, Outcome, Precondition, Reason, Refusal, Request, RuleSpec, StoreConfig, StoreError, TimedLease, Verb,
+};
+
+const S: Duration = Duration::from_secs(1);
+
+/// An engine over a directory, and the hand of its clock.
+struct Life {
+    engine: Engine,
+    hand: ManualClock,
+    directory: TempDir,
+}
+
+impl Life {
+    fn begin() -> Self {
+        Self::go_on(TempDir::new().unwrap(), Duration::ZERO).unwrap()
+    }
+
+    /// An engine over this directory whose clock is so far past the start.
+    fn go_on(directory: TempDir, at: Duration) -> Result<Self, StoreError> {
+        let (clock, hand) = Clock::manual();
+        hand.move_on(at);
+        let engine = Engine::open(EngineConfig { clock, ..EngineConfig::default() }, &store(directory.path()))?;
+        Ok(Self { engine, hand, directory })
+    }
+
+    /// What a kill leaves once everything so far is written, and a new life over it, that much after the start.
+    fn killed(&self, at: Duration) -> Self {
+        Self::go_on(self.remains(), at).unwrap()
+    }
+
+    fn remains(&self) -> TempDir {
+        block_on(self.engine.saved()).unwrap();
+        let copy = TempDir::new().unwrap();
+        for file in fs::read_dir(self.directory.path()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        copy
+    }
+
+    fn rule(&self, pattern: &str, concurrency: Option<&str>, rates: &[&str]) {
+        self.engine.apply(&[put(pattern, concurrency, rates)]).unwrap();
+    }
+
+    fn timed(&self, request: Request) -> Result<TimedLease, Refusal> {
+        block_on(self.engine.acquire_timed(request.max_wait(Duration::ZERO)))
+    }
+
+    fn counter(&self, name: &str) -> CounterSnapshot {
+        let counters = self.engine.counters(&CounterQuery::default());
+        counters.into_iter().find(|counter| counter.counter == name).unwrap_or_else(|| panic!("no counter {name}"))
+    }
+
+    fn used(&self, name: &str) -> Vec<u64> {
+        self.counter(name).rates.iter().map(|rate| rate.used).collect()
+    }
+}
+
+fn store(directory: &Path) -> StoreConfig {
+    StoreConfig { directory: directory.to_owned(), durability: Durability::Process }
+}
+
+fn limits(concurrency: Option<&str>, rates: &[&str]) -> Limits {
+    Limits {
+        concurrency: concurrency.map(|text| text.parse().unwrap()),
+        rates: rates.iter().map(|rate| rate.parse().unwrap()).collect(),
+        ..Limits::default()
+    }
+}
+
+fn put(pattern: &str, concurrency: Option<&str>, rates: &[&str]) -> Change {
+    let spec = RuleSpec { limits: limits(concurrency, rates), ..RuleSpec::default() };
+    Change::Put { pattern: pattern.parse().unwrap(), spec, when: Precondition::None }
+}
+
+fn ask(key: &str) -> Request {
+    Request::new(key.parse().unwrap())
+}
+
+fn cost(units: u32) -> NonZeroU32 {
+    NonZeroU32::new(units).unwrap()
+}
+
+#[test]
+fn a_timed_lease_survives_with_its_id_its_end_and_its_number() {
+    let life = Life::begin();
+    life.rule("s", Some("2"), &[]);
+    let lease = life.timed(ask("s/a").lease_time(10 * S)).unwrap();
+    let other = life.timed(ask("s/b").lease_time(10 * S)).unwrap();
+    life.engine.extend(other.id, 60 * S).unwrap();
+    let ended = life.timed(ask("t").lease_time(10 * S)).unwrap();
+    life.engine.release(ended.id, Outcome::Ok).unwrap();
+
+    let next = life.killed(4 * S);
+    assert_eq!((next.counter("s").calls, next.counter("s/a").calls, next.counter("s/b").calls), (2, 1, 1));
+    assert_eq!(next.timed(ask("s")).unwrap_err().reason, Reason::Limited, "what was granted counts");
+    assert_eq!(next.engine.release(ended.id, Outcome::Ok), Err(LeaseError::Gone));
+    // It ends when it was to end, with nobody arriving.
+    next.engine.advance(6 * S - Duration::from_nanos(1));
+    assert_eq!(next.counter("s").calls, 2);
+    next.engine.advance(Duration::from_nanos(1));
+    assert_eq!(next.counter("s").calls, 1);
+    assert_eq!(next.engine.extend(lease.id, S), Err(LeaseError::Gone));
+    let newer = next.timed(ask("s").lease_time(S)).unwrap();
+    assert!(newer.fence > other.fence.max(ended.fence), "{} after {}", newer.fence, other.fence);
+    assert_eq!(next.engine.extend(other.id, S).unwrap(), 50 * S, "extended once, it lasts");
+    next.engine.release(other.id, Outcome::Ok).unwrap();
+    assert_eq!(next.counter("s").calls, 1);
+}
+
+#[test]
+fn a_lease_that_ended_while_nobody_was_there_is_gone() {
+    let life = Life::begin();
+    life.rule("s", Some("1"), &[]);
+    let lease = life.timed(ask("s").lease_time(10 * S)).unwrap();
+    let next = life.killed(10 * S);
+    assert_eq!(next.engine.extend(lease.id, S), Err(LeaseError::Gone));
+    assert!(next.timed(ask("s").lease_time(S)).is_ok());
+}
+
+#[test]
+fn held_leases_die_with_the_process() {
+    let life = Life::begin();
+    life.rule("s", Some("1"), &[]);
+    let _held = life.engine.try_acquire(&ask("s")).unwrap();
+    assert!(life.killed(S).engine.try_acquire(&ask("s")).is_ok());
+}
+
+#[test]
+fn a_lease_over_several_scopes_pools_and_inline_keys_holds_all_of_them() {
+    let life = Life::begin();
+    let pool = RuleSpec { limits: limits(Some("9"), &[]), total: true, ..RuleSpec::default() };
+    let wide = Change::Put { pattern: "*".parse().unwrap(), spec: pool, when: Precondition::None };
+    life.engine.apply(&[wide, put("a", Some("3:cost"), &[])]).unwrap();
+    let request = ask("a/x").also("b".parse().unwrap()).unwrap().cost(cost(3)).lease_time(60 * S);
+    let request = request.inline("c", "plan", limits(Some("2"), &["5/1m"])).unwrap();
+    let lease = life.timed(request).unwrap();
+
+    let next = life.killed(S);
+    for (name, calls, cost) in [("a", 1, 3), ("a/x", 1, 3), ("b", 1, 3), ("c#plan", 1, 3), ("*", 1, 3)] {
+        let counter = next.counter(name);
+        assert_eq!((counter.calls, counter.cost), (calls, cost), "{name}");
+    }
+    next.engine.release(lease.id, Outcome::Ok).unwrap();
+    assert!(next.engine.counters(&CounterQuery::default()).iter().all(|counter| counter.calls == 0));
+
+    // The pool's rule is gone before the restart: the lease is found by its id all the same.
+    life.engine.apply(&[Change::Delete { pattern: "*".parse().unwrap(), when: Precondition::None }]).unwrap();
+    let next = life.killed(S);
+    next.engine.release(lease.id, Outcome::Ok).unwrap();
+    assert_eq!(next.counter("a").calls, 0);
+}
+
+#[test]
+fn what_a_lease_was_settled_at_survives() {
+    let life = Life::begin();
+    life.rule("s", Some("10:cost"), &["100/1m:cost"]);
+    let lease = life.timed(ask("s").cost(cost(8)).lease_time(60 * S)).unwrap();
+    life.engine.settle(lease.id, 3).unwrap();
+    let over = life.timed(ask("s").cost(cost(2)).lease_time(60 * S)).unwrap();
+    life.engine.settle(over.id, 12).unwrap();
+    let next = life.killed(S);
+    assert_eq!(next.counter("s").cost, 15);
+    assert_eq!(next.used("s"), [15], "refunds and overruns of a window survive");
+    assert_eq!(next.engine.settle(over.id, 12).unwrap(), weir_engine::Settled::default());
+    next.engine.release(over.id, Outcome::Ok).unwrap();
+    assert_eq!(next.counter("s").cost, 3);
+}
+
+#[test]
+fn rate_history_survives_to_the_nanosecond() {
+    let life = Life::begin();
+    life.rule("s", None, &["3/1m", "2/10s:smooth:burst=2"]);
+    for _ in 0..2 {
+        life.timed(ask("s").lease_time(S)).unwrap();
+        life.engine.advance(5 * S);
+    }
+    life.timed(ask("s").lease_time(S)).unwrap();
+    let next = life.killed(10 * S);
+    assert_eq!((next.used("s"), life.used("s")), (vec![3, 1], vec![3, 1]));
+    let refusal = next.timed(ask("s")).unwrap_err();
+    assert_eq!(refusal.retry_after, Some(50 * S), "the first leaves the window then");
+    next.engine.advance(50 * S - Duration::from_nanos(1));
+    assert_eq!(next.timed(ask("s")).unwrap_err().reason, Reason::Limited);
+    next.engine.advance(Duration::from_nanos(1));
+    next.timed(ask("s").lease_time(S)).unwrap();
+    // And all of it once more, over what the second life has written.
+    let third = next.killed(60 * S);
+    assert_eq!(third.used("s")[0], 3);
+}
+
+#[test]
+fn starts_of_held_leases_are_booked_ahead_never_over_and_at_most_a_block_under() {
+    for (rate, block) in [("160/1m", 10), ("15/1m", 0), ("1/1m", 0), ("160/1m:smooth:burst=160", 10)] {
+        for starts in [1, 9, 10, 11, 25] {
+            let life = Life::begin();
+            life.rule("s", None, &[rate]);
+            let granted = (0..starts).filter(|_| life.engine.try_acquire(&ask("s")).is_ok()).count() as u64;
+            let next = life.killed(S);
+            let (real, shown) = (life.used("s")[0], next.used("s")[0]);
+            assert_eq!(real, granted);
+            // A smooth rate has drained a little meanwhile.
+            let drained = if rate.contains("smooth") { 3 } else { 0 };
+            assert!(
+                (granted - drained.min(granted)..=granted + block).contains(&shown),
+                "{rate}: {shown} of {granted}"
+            );
+            // A third life has it all, and what the second has started, if there was room.
+            let more = (0..10).filter(|_| next.engine.try_acquire(&ask("s")).is_ok()).count() as u64;
+            let third = next.killed(2 * S);
+            let shown = third.used("s")[0];
+            assert!(shown + 2 * drained >= granted + more, "{rate}: {shown} of {granted} and {more}");
+        }
+    }
+}
+
+#[test]
+fn what_operators_said_survives_and_a_pushback_until_its_time() {
+    let life = Life::begin();
+    life.rule("s", Some("5"), &["9/1h"]);
+    for verb in [Verb::Pause, Verb::Pin(limits(Some("7"), &["1/1s"]))] {
+        life.engine.operate(&"s".parse().unwrap(), &verb).unwrap();
+    }
+    life.engine.operate(&"d#k".parse().unwrap(), &Verb::Drain).unwrap();
+    life.engine.operate(&"gone".parse().unwrap(), &Verb::Pause).unwrap();
+    life.engine.operate(&"gone".parse().unwrap(), &Verb::Resume).unwrap();
+    let pushed = life.timed(ask("p").lease_time(60 * S)).unwrap();
+    life.engine.release(pushed.id, Outcome::PushedBack(20 * S)).unwrap();
+
+    let next = life.killed(5 * S);
+    let s = next.counter("s");
+    assert!(s.paused && s.pinned == Some(limits(Some("7"), &["1/1s"])));
+    assert!(next.counter("d#k").draining);
+    assert_eq!(next.counter("p").pushed_back_for, Some(15 * S));
+    assert!(next.engine.counters(&CounterQuery::default()).iter().all(|counter| counter.counter != "gone"));
+    next.engine.operate(&"s".parse().unwrap(), &Verb::Resume).unwrap();
+    next.engine.operate(&"s".parse().unwrap(), &Verb::Unpin).unwrap();
+    let third = next.killed(20 * S);
+    let named: Vec<_> = third.engine.counters(&CounterQuery::default()).into_iter().map(|c| c.counter).collect();
+    assert_eq!(named, ["d#k"]);
+}
+
+#[test]
+fn a_reset_history_stays_reset() {
+    let life = Life::begin();
+    life.rule("s", None, &["3/1h", "100/1h:cost"]);
+    for _ in 0..3 {
+        life.timed(ask("s").lease_time(S)).unwrap();
+    }
+    life.engine.operate(&"s".parse().unwrap(), &Verb::Reset).unwrap();
+    life.timed(ask("s").lease_time(S)).unwrap();
+    assert_eq!(life.killed(2 * S).used("s"), [1, 1]);
+}
+
+#[test]
+fn the_rule_book_survives_with_its_versions() {
+    let life = Life::begin();
+    life.rule("s", Some("5"), &["9/1h:cost", "1/1s:smooth:burst=4"]);
+    life.rule("t/*", Some("0"), &[]);
+    life.rule("t/*", Some("1:cost"), &[]);
+    life.engine.apply(&[Change::Delete { pattern: "s".parse().unwrap(), when: Precondition::None }]).unwrap();
+    let next = life.killed(S);
+    let (before, after) = (life.engine.book(), next.engine.book());
+    assert_eq!(after.version(), 4);
+    assert!(before.rules().eq(after.rules()), "{before:?} {after:?}");
+    next.rule("u", Some("1"), &[]);
+    assert_eq!(next.engine.book().version(), 5);
+}
+
+#[test]
+fn a_configuration_changes_what_it_has_changed_itself_and_nothing_else() {
+    let spec = |concurrency| RuleSpec { limits: limits(Some(concurrency), &[]), ..RuleSpec::default() };
+    let rule = |pattern: &str, concurrency| (pattern.parse().unwrap(), spec(concurrency));
+    let shown = |life: &Life| -> Vec<String> {
+        let rules = life.engine.book();
+        rules.rules().map(|rule| format!("{}={}", rule.pattern, rule.spec.limits.concurrency.unwrap())).collect()
+    };
+    let life = Life::begin();
+    let first = vec![rule("a", "1"), rule("b", "1"), rule("c", "1"), rule("d", "1"), rule("e", "1")];
+    life.engine.configure(first).unwrap();
+    // Live: a and b are changed, c is deleted.
+    life.engine.apply(&[put("a", Some("9"), &[]), put("b", Some("9"), &[])]).unwrap();
+    life.engine.apply(&[Change::Delete { pattern: "c".parse().unwrap(), when: Precondition::None }]).unwrap();
+    let next = life.killed(S);
+    // The file: a as before, b no longer there, c as before, d no longer there, e another number, f new.
+    next.engine.configure(vec![rule("a", "1"), rule("c", "1"), rule("e", "2"), rule("f", "1")]).unwrap();
+    assert_eq!(shown(&next), ["a=9", "b=9", "e=2", "f=1"]);
+    // The same file once more, in another life: nothing.
+    let version = next.engine.book().version();
+    let third = next.killed(2 * S);
+    third.engine.configure(vec![rule("a", "1"), rule("c", "1"), rule("e", "2"), rule("f", "1")]).unwrap();
+    assert_eq!((shown(&third), third.engine.book().version()), (shown(&next), version));
+}
+
+#[test]
+fn a_request_repeated_after_the_restart_gets_its_lease_or_hears_how_it_ended() {
+    let life = Life::begin();
+    life.rule("s", Some("3"), &[]);
+    let caller = life.engine.caller("client");
+    let keyed = |key: &str| ask("s").lease_time(10 * S).caller(caller).idempotency_key(key).unwrap();
+    let lease = life.timed(keyed("alive")).unwrap();
+    let ended = life.timed(keyed("ended")).unwrap();
+    life.engine.release(ended.id, Outcome::Failed).unwrap();
+    let batch = keyed("batch").batch(cost(2), cost(2)).unwrap().max_wait(Duration::ZERO);
+    let batch: Vec<TimedLease> = block_on(life.engine.acquire_timed_batch(batch)).unwrap().to_vec();
+
+    let next = life.killed(4 * S);
+    let caller = next.engine.caller("client");
+    let keyed = |key: &str| ask("s").lease_time(10 * S).caller(caller).idempotency_key(key).unwrap();
+    let again = next.timed(keyed("alive")).unwrap();
+    assert_eq!((again.id, again.fence, again.remaining), (lease.id, lease.fence, 6 * S));
+    assert_eq!(next.timed(keyed("ended")).unwrap_err().ended, Some(Ended::Failed));
+    assert_eq!(next.timed(keyed("alive").cost(cost(2))).unwrap_err().reason, Reason::Conflict);
+    let repeated = keyed("batch").batch(cost(2), cost(2)).unwrap().max_wait(Duration::ZERO);
+    let repeated = block_on(next.engine.acquire_timed_batch(repeated)).unwrap();
+    assert!(repeated.iter().map(|lease| lease.id).eq(batch.iter().map(|lease| lease.id)));
+    let stranger = ask("s").lease_time(10 * S).caller(next.engine.caller("stranger")).idempotency_key("alive").unwrap();
+    assert_eq!(next.timed(stranger).unwrap_err().reason, Reason::Limited, "a key is its caller's");
+    // Expired while nobody was there, and remembered for five minutes; then forgotten.
+    let third = next.killed(100 * S);
+    let caller = third.engine.caller("client");
+    let keyed = |key: &str| ask("s").lease_time(10 * S).caller(caller).idempotency_key(key).unwrap();
+    assert_eq!(third.timed(keyed("alive")).unwrap_err().ended, Some(Ended::Expired));
+    third.engine.advance(310 * S);
+    assert!(third.timed(keyed("alive")).is_ok());
+    assert!(third.killed(411 * S).timed(keyed("ended")).is_ok(), "not there any more either");
+}
+
+#[test]
+fn time_goes_on_where_it_was_if_the_clock_was_set_back() {
+    let life = Life::begin();
+    life.rule("s", Some("1"), &["2/1m"]);
+    life.engine.advance(3_600 * S);
+    let lease = life.timed(ask("s").lease_time(30 * S)).unwrap();
+    let next = life.killed(Duration::ZERO);
+    assert_eq!(next.engine.extend(lease.id, S).unwrap(), 30 * S, "an hour back, and no second is added to it");
+    next.engine.release(lease.id, Outcome::Ok).unwrap();
+    let newer = next.timed(ask("s").lease_time(S)).unwrap();
+    assert!(newer.fence > lease.fence + 30_000_000_000, "beyond all that may have been given meanwhile");
+    assert_eq!(
+        next.timed(ask("s").lease_time(S)).unwrap_err().reason,
+        Reason::Limited,
+        "both starts are in the window"
+    );
+}
+
+#[test]
+fn an_end_without_a_kill_keeps_the_same() {
+    let Life { engine, hand: _, directory } = Life::begin();
+    engine.apply(&[put("s", Some("1"), &[])]).unwrap();
+    let lease = block_on(engine.acquire_timed(ask("s").lease_time(60 * S))).unwrap();
+    drop(engine);
+    let next = Life::go_on(directory, S).unwrap();
+    assert_eq!(next.counter("s").calls, 1);
+    next.engine.release(lease.id, Outcome::Ok).unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_named_and_left_as_it_is() {
+    let open = |directory: &Path| match Engine::open(EngineConfig::default(), &store(directory)) {
+        Err(error) => error,
+        Ok(_) => panic!("{} was opened", directory.display()),
+    };
+    // In use by another.
+    let life = Life::begin();
+    let error = open(life.directory.path());
+    assert!(matches!(error, StoreError::InUse { .. }) && error.to_string().contains("weir.db"), "{error}");
+
+    // A file where the directory should be.
+    let other = TempDir::new().unwrap();
+    let file = other.path().join("file");
+    fs::write(&file, "x").unwrap();
+    assert!(matches!(open(&file), StoreError::Open { .. }));
+
+    // Not a database; cut off; a page overwritten; another program's; a later version's.
+    let whole = life.remains();
+    let checkpoint = rusqlite::Connection::open(whole.path().join("weir.db")).unwrap();
+    checkpoint.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);").unwrap();
+    drop(checkpoint);
+    let bytes = fs::read(whole.path().join("weir.db")).unwrap();
+    let mut torn = bytes.clone();
+    torn[4_096 * 3..4_096 * 6].fill(0xA5);
+    for damaged in
+        [b"not a database, but longer than a hundred bytes".repeat(9), bytes[..bytes.len() / 2].to_vec(), torn]
+    {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("weir.db");
+        fs::write(&file, &damaged).unwrap();
+        let error = open(directory.path());
+        assert!(matches!(error, StoreError::Corrupt { .. }) && error.to_string().contains("weir.db"), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), damaged, "{error}");
+    }
+    for (script, newer) in [("CREATE TABLE other (x)", false), ("PRAGMA user_version = 99", true)] {
+        let directory = TempDir::new().unwrap();
+        let foreign = rusqlite::Connection::open(directory.path().join("weir.db")).unwrap();
+        foreign.execute_batch(script).unwrap();
+        drop(foreign);
+        let error = open(directory.path());
+        assert_eq!(matches!(error, StoreError::Newer { found: 99, .. }), newer, "{error}");
+        assert_eq!(matches!(error, StoreError::Corrupt { .. }), !newer, "{error}");
+    }
+}
+
+#[test]
+fn many_leases_are_back_soon() {
+    let life = Life::begin();
+    let many = 3_000;
+    let mut last = None;
+    for index in 0..many {
+        let request = ask(&format!("s{}/k{index}", index % 97)).lease_time(3_600 * S);
+        last = Some(life.timed(request).unwrap());
+    }
+    let next = life.killed(S);
+    let held: u64 = (0..97).map(|scope| next.counter(&format!("s{scope}")).calls).sum();
+    assert_eq!(held, many);
+    next.engine.release(last.unwrap().id, Outcome::Ok).unwrap();
+}
+
+/// What is done to an engine, in no order in particular.
+#[derive(Debug, Clone)]
+enum Act {
+    Timed { key: usize, cost: u32 },
+    Held { key: usize, cost: u32 },
+    Extend(usize),
+    Settle(usize, u32),
+    Release(usize),
+    Wait(u64),
+    Limit { rule: usize, concurrency: u32, rate: u32 },
+    Kill,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => (0..4usize, 1..6u32).prop_map(|(key, cost)| Act::Timed { key, cost }),
+        4 => (0..4usize, 1..6u32).prop_map(|(key, cost)| Act::Held { key, cost }),
+        1 => (0..8usize).prop_map(Act::Extend),
+        2 => (0..8usize, 0..9u32).prop_map(|(lease, cost)| Act::Settle(lease, cost)),
+        3 => (0..8usize).prop_map(Act::Release),
+        3 => (0..7_000u64).prop_map(Act::Wait),
+        1 => (0..3usize, 1..9u32, 1..80u32).prop_map(|(rule, concurrency, rate)| Act::Limit { rule, concurrency, rate }),
+        2 => Just(Act::Kill),
+    ];
+    prop::collection::vec(act, 1..60)
+}
+
+const KEYS: [&str; 4] = ["s", "s/a", "s/a/b", "t/c"];
+const RULES: [&str; 3] = ["s", "s/*", "t/*"];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// One engine lives through, another is killed again and again. What the second grants the first would have granted:
+    /// after a restart at most a block more counts as used, and never less than was.
+    #[test]
+    fn whoever_is_killed_grants_no_more_than_one_who_lives(acts in acts()) {
+        let through = Life::begin();
+        let mut killed = Life::begin();
+        let mut at = Duration::ZERO;
+        // Each lease in both lives.
+        let mut leases: Vec<(TimedLease, TimedLease)> = Vec::new();
+        for act in acts {
+            match act {
+                Act::Timed { key, cost: units } => {
+                    let request = ask(KEYS[key]).cost(cost(units)).lease_time(20 * S);
+                    // First where it is stricter: what that grants, the other must.
+                    if let Ok(lease) = killed.timed(request.clone()) {
+                        let other = through.timed(request);
+                        prop_assert!(other.is_ok(), "{other:?}");
+                        leases.push((lease, other.unwrap()));
+                    }
+                }
+                Act::Held { key, cost: units } => {
+                    let request = ask(KEYS[key]).cost(cost(units));
+                    if killed.engine.try_acquire(&request).is_ok() {
+                        let other = through.engine.try_acquire(&request);
+                        prop_assert!(other.is_ok(), "{other:?}");
+                    }
+                }
+                Act::Extend(index) => {
+                    if let Some((lease, other)) = leases.get(index) {
+                        prop_assert_eq!(killed.engine.extend(lease.id, 30 * S), through.engine.extend(other.id, 30 * S));
+                    }
+                }
+                Act::Settle(index, units) => {
+                    if let Some((lease, other)) = leases.get(index) {
+                        let settled = killed.engine.settle(lease.id, units);
+                        prop_assert_eq!(settled, through.engine.settle(other.id, units));
+                    }
+                }
+                Act::Release(index) => {
+                    if index < leases.len() {
+                        let (lease, other) = leases.swap_remove(index);
+                        let ended = killed.engine.release(lease.id, Outcome::Ok);
+                        prop_assert_eq!(ended, through.engine.release(other.id, Outcome::Ok));
+                    }
+                }
+                Act::Wait(millis) => {
+                    let by = Duration::from_millis(millis);
+                    at += by;
+                    killed.engine.advance(by);
+                    through.engine.advance(by);
+                }
+                Act::Limit { rule, concurrency, rate } => {
+                    let rates = [format!("{rate}/10s"), format!("{}/30s:cost", 2 * rate), format!("{rate}/5s:smooth:burst={rate}")];
+                    let rates: Vec<&str> = rates.iter().map(String::as_str).collect();
+                    let change = put(RULES[rule], Some(&format!("{concurrency}:cost")), &rates);
+                    killed.engine.apply(std::slice::from_ref(&change)).unwrap();
+                    through.engine.apply(&[change]).unwrap();
+                }
+                Act::Kill => killed = killed.killed(at),
+            }
+            for snapshot in through.engine.counters(&CounterQuery::default()) {
+                let found = killed.engine.counters(&CounterQuery::default());
+                let Some(other) = found.iter().find(|other| other.counter == snapshot.counter) else {
+                    prop_assert!(snapshot.calls == 0 && snapshot.rates.iter().all(|rate| rate.used == 0), "{snapshot:?}");
+                    continue;
+                };
+                prop_assert_eq!((other.calls, other.cost), (snapshot.calls, snapshot.cost));
+                for (rate, real) in other.rates.iter().zip(&snapshot.rates) {
+                    prop_assert!(rate.used >= real.used, "{:?} has {}, and {} were started", rate.rate, rate.used, real.used);
+                }
+            }
+        }
+        let _ = killed.hand;
+    }
+}

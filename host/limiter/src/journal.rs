@@ -1,0 +1,292 @@
+//! What must survive the process, as records in the order in which it happened.
+//!
+//! A shard keeps a journal if it was told to. A step adds to it under the shard's lock, and whoever made the step takes
+//! the records along and writes them down; a grant that has [`Grant::recorded`] is told to nobody before they are
+//! written. Where an end is lost, the lease lives on until its lease time.
+//!
+//! # What is recorded
+//! - Of timed leases: grant, extension, settling, end. Held leases die with the process, and are not.
+//! - Of rates: every start. Starts of timed leases are recorded one by one, to the nanosecond. Those of held leases are
+//!   booked ahead, in *blocks* of a sixteenth of the limit, so that one start in so many waits for the disk. A block that
+//!   was open counts as used after a restart, at the instant of the restart: never over, at most one block under. The
+//!   starts of a block that is used up are charged to its last instant.
+//! - What an operator or a pushback has said of a counter.
+//!
+//! Worked example, 160 a minute, held leases: the first start books ten units, and is written down. The next nine are
+//! not. The eleventh writes that ten were started by now, and books the next ten. A process that is killed then and comes
+//! back one second later has 10 units at the instant of the eleventh, and 10 at the instant of its return.
+//!
+//! [`Grant::recorded`]: crate::Grant::recorded
+
+use crate::acquire::units;
+use crate::counter::Counter;
+use crate::history::Touched;
+use crate::limits::{Counts, Limits, Mode};
+use crate::name::CounterKind;
+use crate::operator::HandState;
+use crate::refusal::Ended;
+use crate::request::{Inline, Request};
+use crate::shard::Shard;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// A held start books this fraction of a limit ahead.
+const BLOCKS: u32 = 16;
+
+/// Which history of a counter: one for each mode, period and counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RateKind {
+    /// Window or smooth.
+    pub mode: Mode,
+    /// The period in nanoseconds.
+    pub period: u64,
+    /// Calls or cost.
+    pub counts: Counts,
+}
+
+/// How a smooth rate stands: when its next unit would be on time, at so many nanoseconds a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SmoothState {
+    /// In the engine's nanoseconds; 0: never used.
+    pub arrival: u64,
+    /// Nanoseconds between units, not 0.
+    pub interval: u64,
+}
+
+/// Something that must survive.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A timed lease was granted.
+    Granted(Box<GrantedLease>),
+    /// A timed lease lasts until another instant.
+    Extended {
+        /// Its id's secret.
+        secret: u128,
+        /// When it ends.
+        ends_at: u64,
+    },
+    /// A timed lease costs something else than what was asked for.
+    Settled {
+        /// Its id's secret.
+        secret: u128,
+        /// What it costs.
+        cost: u32,
+    },
+    /// A timed lease has ended.
+    Ended {
+        /// Its id's secret.
+        secret: u128,
+        /// How.
+        how: Ended,
+        /// When.
+        at: u64,
+    },
+    /// Units were started under a rate, or booked ahead.
+    Started {
+        /// The counter.
+        counter: String,
+        /// Under which rate.
+        kind: RateKind,
+        /// When.
+        at: u64,
+        /// How many, of a window.
+        units: u64,
+        /// How a smooth rate stands now.
+        smooth: Option<SmoothState>,
+        /// What is booked ahead from now on; absent: as before.
+        booked: Option<u32>,
+    },
+    /// Units were taken back from a start.
+    Refunded {
+        /// The counter.
+        counter: String,
+        /// Of which rate.
+        kind: RateKind,
+        /// When they had started.
+        at: u64,
+        /// How many, of a window.
+        units: u64,
+        /// How a smooth rate stands now.
+        smooth: Option<SmoothState>,
+    },
+    /// What an operator or a pushback says of a counter.
+    Hand {
+        /// The counter.
+        counter: String,
+        /// What.
+        hand: HandState,
+    },
+    /// Nothing of what a counter has started counts any more.
+    Forgotten {
+        /// The counter.
+        counter: String,
+    },
+}
+
+/// A timed lease as it must survive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GrantedLease {
+    /// The secret of its id.
+    pub secret: u128,
+    /// The shard of its id.
+    pub shard: u16,
+    /// Its fencing number.
+    pub fence: u64,
+    /// What was asked for; of a batch, all of its leases have the same.
+    pub request: Request,
+    /// What it costs, where that was said since.
+    pub settled: Option<u32>,
+    /// When it was granted.
+    pub granted_at: u64,
+    /// When it ends unless it is extended.
+    pub ends_at: u64,
+}
+
+/// What held leases have started since that was last written down, and what is booked ahead.
+#[derive(Debug, Clone, Copy, Default)]
+struct Block {
+    unsaved: u32,
+    open: u32,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Journal {
+    records: Vec<Record>,
+    /// By counter, then by history. Those of small limits book nothing ahead, and have none.
+    blocks: HashMap<u32, SmallVec<[(u32, Block); 1]>>,
+}
+
+impl Journal {
+    fn started(
+        &mut self,
+        slot: u32,
+        counter: &str,
+        touched: &Touched,
+        now: u64,
+        units: u32,
+        ahead_of: Option<NonZeroU32>,
+    ) {
+        let mut started = |units: u64, booked| {
+            self.records.push(Record::Started {
+                counter: counter.to_owned(),
+                kind: touched.kind,
+                at: now,
+                units,
+                smooth: touched.smooth,
+                booked,
+            });
+        };
+        let Some(limit) = ahead_of else { return started(u64::from(units), None) };
+        let blocks = self.blocks.entry(slot).or_default();
+        let index = blocks.iter().position(|(history, _)| *history == touched.id).unwrap_or_else(|| {
+            blocks.push((touched.id, Block::default()));
+            blocks.len() - 1
+        });
+        let block = &mut blocks[index].1;
+        if units <= block.open {
+            block.open -= units;
+            block.unsaved += units;
+            return;
+        }
+        let size = (limit.get() / BLOCKS).max(1).max(units);
+        started(u64::from(block.unsaved) + u64::from(units), Some(size - units));
+        *block = Block { unsaved: 0, open: size - units };
+        if block.open == 0 {
+            blocks.swap_remove(index);
+        }
+        if blocks.is_empty() {
+            self.blocks.remove(&slot);
+        }
+    }
+
+    /// Counts what was booked ahead when the process ended as started, and to be written down with the next block.
+    pub(crate) fn reopened(&mut self, slot: u32, history: u32, booked: u32) {
+        self.blocks.entry(slot).or_default().push((history, Block { unsaved: booked, open: 0 }));
+    }
+}
+
+impl Shard {
+    /// Keeps a journal from now on.
+    pub fn keep_journal(&mut self) {
+        self.journal.get_or_insert_default();
+    }
+
+    /// Whether something was recorded that nobody has taken yet.
+    #[inline]
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| !journal.records.is_empty())
+    }
+
+    /// Takes what was recorded since, in order.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        self.journal.as_mut().map(|journal| std::mem::take(&mut journal.records)).unwrap_or_default()
+    }
+
+    /// Records something, if a journal is kept.
+    #[inline]
+    pub(crate) fn record(&mut self, record: impl FnOnce() -> Record) {
+        if let Some(journal) = &mut self.journal {
+            journal.records.push(record());
+        }
+    }
+
+    /// Records the starts that a grant or an overrun has just made at one counter.
+    #[cold]
+    pub(crate) fn record_starts(
+        &mut self,
+        slot: u32,
+        own: Option<&Arc<Inline>>,
+        (calls, cost): (u32, u32),
+        now: u64,
+        timed: bool,
+    ) {
+        let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
+        let none = Limits::default();
+        let limits = Counter::limits(counter.rule.as_ref(), own).unwrap_or(&none);
+        for touched in counter.histories.touched(limits) {
+            let units = units(touched.kind.counts, calls, cost);
+            if units > 0 && (touched.limit.is_some() || counter.kind == CounterKind::Inline) {
+                let ahead_of = touched.limit.filter(|_| !timed);
+                journal.started(slot, &counter.name, &touched, now, units, ahead_of);
+            }
+        }
+    }
+
+    /// Records that units were taken back from starts at one counter.
+    pub(crate) fn record_refunds(&mut self, slot: u32, taken: &[(u32, u64, u64)]) {
+        let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
+        for (history, at, units) in taken.iter().filter(|(.., units)| *units > 0) {
+            let none = Limits::default();
+            let Some(touched) = counter.histories.touched(&none).find(|touched| touched.id == *history) else {
+                continue;
+            };
+            journal.records.push(Record::Refunded {
+                counter: counter.name.to_string(),
+                kind: touched.kind,
+                at: *at,
+                units: *units,
+                smooth: touched.smooth,
+            });
+        }
+    }
+
+    /// Records that the histories of a counter are gone.
+    pub(crate) fn record_forgotten(&mut self, slot: u32) {
+        let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
+        journal.blocks.remove(&slot);
+        if !counter.histories.is_empty() {
+            journal.records.push(Record::Forgotten { counter: counter.name.to_string() });
+        }
+    }
+
+    /// Records what an operator or a pushback says of a counter now.
+    pub(crate) fn record_hand(&mut self, slot: u32) {
+        let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
+        let hand = counter.rare.as_ref().map(|rare| rare.hand.state()).unwrap_or_default();
+        journal.records.push(Record::Hand { counter: counter.name.to_string(), hand });
+    }
+}
