@@ -8,6 +8,7 @@ use crate::store::{Entry, Saved, SavedLease};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use weir_limiter::planted::{self, Bug};
 use weir_limiter::{
     Caller, Change, Ended, Input, LeaseId, Pattern, Precondition, Restored, RuleBook, RuleError, RuleSpec,
 };
@@ -46,7 +47,7 @@ impl Engine {
             }
         }
         let book_version = self.book().version();
-        for (name, saved) in by_key {
+        for (name, saved) in by_key.into_iter().filter(|_| !planted::is(Bug::KeyForgotten)) {
             let lease = |saved: &&SavedLease| TimedLease {
                 id: LeaseId { shard: saved.lease.shard, secret: saved.lease.secret },
                 fence: saved.lease.fence,

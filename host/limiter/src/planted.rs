@@ -44,6 +44,11 @@ pub enum Bug {
     NeverLent,
     StaleHandleEndsAnother,
     LeavingWaiterStays,
+    BookedForgotten,
+    ExtensionForgotten,
+    PauseForgotten,
+    RestartRepeatsFence,
+    KeyForgotten,
 }
 
 /// Whether a bug is switched on.

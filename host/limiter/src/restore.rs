@@ -10,6 +10,7 @@ use crate::lease::{Hold, LeasePart};
 use crate::limits::Counts;
 use crate::name::CounterName;
 use crate::operator::HandState;
+use crate::planted::{self, Bug};
 use crate::request::{LeaseRef, Request};
 use crate::shard::Timer;
 use crate::step::{Output, ShardSet};
@@ -53,7 +54,7 @@ impl ShardSet<'_, '_> {
     pub(crate) fn restore(&mut self, what: &Restored<'_>, now: u64) -> Output {
         match what {
             Restored::Sequence(sequence) => {
-                for shard in self.shards.iter_mut() {
+                for shard in self.shards.iter_mut().filter(|_| !planted::is(Bug::RestartRepeatsFence)) {
                     shard.sequence = shard.sequence.max(*sequence);
                 }
             }
@@ -61,9 +62,10 @@ impl ShardSet<'_, '_> {
             Restored::Starts { counter, kind, starts, smooth, booked } => {
                 let Some((at, slot)) = self.restored_counter(counter) else { return Output::Done };
                 let shard = &mut *self.shards[at];
-                let history = shard.counters[slot].histories.restore(*kind, starts, *smooth, *booked, now);
-                if let (Some(journal), Some(history), 1..) = (&mut shard.journal, history, *booked) {
-                    journal.reopened(slot, history, *booked);
+                let booked = if planted::is(Bug::BookedForgotten) { 0 } else { *booked };
+                let history = shard.counters[slot].histories.restore(*kind, starts, *smooth, booked, now);
+                if let (Some(journal), Some(history), 1..) = (&mut shard.journal, history, booked) {
+                    journal.reopened(slot, history, booked);
                 }
                 shard.counters[slot].last_used = now;
                 shard.book_log(slot);
@@ -81,7 +83,7 @@ impl ShardSet<'_, '_> {
     }
 
     fn restore_hand(&mut self, name: &CounterName, state: &HandState, now: u64) {
-        if state.is_empty(now) {
+        if state.is_empty(now) || planted::is(Bug::PauseForgotten) {
             return;
         }
         let Some((at, slot)) = self.restored_counter(name) else { return };
