@@ -30,6 +30,7 @@ mod engine;
 mod keys;
 mod lease;
 mod sync;
+mod timed;
 mod timer;
 
 pub use acquire::{Acquire, AcquireBatch, Started, TimedLease};
@@ -37,6 +38,7 @@ pub use clock::{Clock, ManualClock};
 pub use engine::{CounterQuery, Engine, EngineConfig, MetricsSnapshot, OperateError};
 pub use keys::{AcquireTimed, AcquireTimedBatch, KEPT, MAX_KEYS};
 pub use lease::{Lease, LeaseError};
+pub use timed::LeasesOf;
 #[doc(hidden)]
 pub use weir_limiter::planted;
 pub use weir_limiter::{
