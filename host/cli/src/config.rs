@@ -6,6 +6,8 @@
 //! admin = "127.0.0.1:9070"
 //! shutdown-timeout = "10s"
 //! workers = 2                        # default: one per core
+//! tokens = "tokens.json"             # relative to this file
+//! lease-api = true
 //!
 //! [[component]]
 //! name = "hello"
@@ -140,6 +142,8 @@ struct ServerTable {
     admin: Option<SocketAddr>,
     shutdown_timeout: Option<DurationText>,
     workers: Option<Spanned<NonZeroUsize>>,
+    tokens: Option<PathBuf>,
+    lease_api: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -198,6 +202,17 @@ pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
     parse(file, &text).map_err(Failure::usage)
 }
 
+/// The file of tokens that a configuration names. Its components need not be there.
+pub(crate) fn tokens(file: &Path) -> Result<Option<PathBuf>, Failure> {
+    let text = read_text(file, "configuration").map_err(|refused| refused.hint("name another with -c FILE"))?;
+    let table: FileTable = toml::from_str(&text).map_err(|error| {
+        let problem = error.message().to_owned();
+        Failure::usage(ConfigError { file: file.to_owned(), text: text.clone(), span: error.span(), problem })
+    })?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    Ok(table.server.tokens.map(|tokens| folder.join(tokens)))
+}
+
 fn read_text(file: &Path, what: &str) -> Result<String, Failure> {
     let refused =
         |problem: String| Failure::usage(anyhow::anyhow!("{}: cannot read the {what}: {problem}", file.display()));
@@ -236,6 +251,9 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     server.admin = table.server.admin.unwrap_or(server.admin);
     server.shutdown_timeout = table.server.shutdown_timeout.map_or(server.shutdown_timeout, |timeout| timeout.0);
     server.workers = table.server.workers.map(workers).transpose().map_err(at)?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    server.tokens = table.server.tokens.map(|tokens| folder.join(tokens));
+    server.lease_api = table.server.lease_api.unwrap_or(server.lease_api);
 
     if table.component.is_empty() {
         return Err(refuse(
@@ -244,7 +262,6 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         ));
     }
     let (egress, limits) = egress::check(table.egress).map_err(at)?;
-    let folder = file.parent().unwrap_or(Path::new(""));
     let mut components: Vec<ComponentEntry> = Vec::new();
     for table in table.component {
         let name_span = table.name.span();
@@ -501,6 +518,8 @@ listen = "127.0.0.1:1"
 admin = "[::1]:2"
 shutdown-timeout = "3s"
 workers = 3
+tokens = "t.json"
+lease-api = false
 [[component]]
 name = "hello"
 path = "Cargo.toml"
@@ -541,6 +560,7 @@ total = true
 "#;
         let config = parse(Path::new("weir.toml"), text).unwrap();
         assert_eq!(config.server.workers, NonZeroUsize::new(3));
+        assert_eq!((config.server.tokens, config.server.lease_api), (Some("t.json".into()), false));
         let hello = &config.components[0];
         assert_eq!(hello.config.limits.memory, 32 * 1024 * 1024);
         assert_eq!(hello.config.env, [("MODE".to_owned(), "test".to_owned())]);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use weir_http::MAX_WORKERS;
 
 use crate::config::{self, Config, DEFAULT_FILE};
@@ -24,7 +25,7 @@ Options beat the environment, the environment beats the file.
 Examples:
   weir serve hello.wasm                       one component, on every path
   weir serve                                  what ./weir.toml says
-  weir serve -c prod.toml --listen 0.0.0.0:80
+  weir serve -c prod.toml --listen 0.0.0.0:80 --tokens tokens.json
 
 weir.toml:
   [server]
@@ -68,6 +69,14 @@ struct ServerArgs {
     /// Worker threads [default: one per core]
     #[arg(long, env = "WEIR_WORKERS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WORKERS as u64))]
     workers: Option<u64>,
+
+    /// The file of tokens, which `weir token` writes [default: none]
+    #[arg(long, env = "WEIR_TOKENS", value_name = "FILE")]
+    tokens: Option<PathBuf>,
+
+    /// Serve no lease API: ingress then needs no tokens, wherever it listens
+    #[arg(long, env = "WEIR_NO_LEASE_API", value_parser = FalseyValueParser::new())]
+    no_lease_api: bool,
 }
 
 pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
@@ -77,13 +86,15 @@ pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
         config.components.push(config::sole(app));
     }
     let server = &mut config.server;
-    let ServerArgs { listen, admin_listen, shutdown_timeout, workers } = args.server;
+    let ServerArgs { listen, admin_listen, shutdown_timeout, workers, tokens, no_lease_api } = args.server;
     server.ingress = listen.unwrap_or(server.ingress);
     server.admin = admin_listen.unwrap_or(server.admin);
     server.shutdown_timeout = shutdown_timeout.unwrap_or(server.shutdown_timeout);
     // A number up to `MAX_WORKERS` is one of any width.
     let workers = workers.and_then(|workers| NonZeroUsize::new(usize::try_from(workers).ok()?));
     server.workers = workers.or(server.workers);
+    server.tokens = tokens.or(server.tokens.take());
+    server.lease_api &= !no_lease_api;
 
     let (server, _engine) = launch::start(config)?;
     let stop = server.stop_handle();
