@@ -264,7 +264,9 @@ fn where_others_reach_it_a_server_wants_tokens() {
 fn a_client_shows_its_token_and_says_what_to_do_about_an_answer() {
     let tokens = Tokens::new();
     let token = tokens.create(&["payments", "--right", "lease", "--right", "operate", "--scope", "payments"]);
-    let mut serving = Serving::new(&[WASM, "--tokens", &tokens.path, "--log", "trace"]);
+    // All that sees requests says all it has to say.
+    let filter = "info,weir=trace,weir_http=trace,hyper=trace,hyper_util=trace,h2=trace,axum=trace,tower=trace";
+    let mut serving = Serving::new(&[WASM, "--tokens", &tokens.path, "--log", filter]);
     // Read as it comes: a pipe that is full would hold the server up.
     let mut log = serving.child.stderr.take().expect("piped");
     let log = thread::spawn(move || {
