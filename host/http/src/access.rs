@@ -182,7 +182,7 @@ mod tests {
             (format!("Bearer {text}, Bearer {text}"), false),
             ("Bearer".to_owned(), false),
             ("Bearer ".to_owned(), false),
-            (text.clone(), false),
+            (text, false),
             (String::new(), false),
         ] {
             assert_eq!(bearer(value.as_bytes()).is_some(), good, "{value}");

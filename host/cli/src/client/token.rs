@@ -37,8 +37,8 @@ pub(crate) struct TokenArgs {
 /// Why a token cannot be shown.
 #[derive(Debug, thiserror::Error)]
 enum TokenArgsError {
-    #[error("{}: cannot read the token: {source}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{}: cannot read the token: {error}", path.display())]
+    Unreadable { path: PathBuf, error: io::Error },
     #[error("{origin}: {error}")]
     NotAToken { origin: String, error: NotAToken },
     #[error("the token is not sent to {url}: over plain http everybody on the way could read it")]
@@ -65,7 +65,7 @@ impl TokenArgs {
         let (origin, text) = match (&self.token_file, env::var(VARIABLE)) {
             (Some(path), _) => {
                 let read = fs::read_to_string(path);
-                let text = read.map_err(|source| TokenArgsError::Unreadable { path: path.clone(), source });
+                let text = read.map_err(|error| TokenArgsError::Unreadable { path: path.clone(), error });
                 (path.display().to_string(), text.map_err(Failure::usage)?)
             }
             (None, Ok(text)) if !text.is_empty() => (VARIABLE.to_owned(), text),

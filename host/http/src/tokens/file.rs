@@ -58,14 +58,14 @@ impl Default for TokenFile {
 #[non_exhaustive]
 pub enum TokenFileError {
     /// It cannot be read or written.
-    #[error("{}: cannot {doing} the token file: {source}", path.display())]
+    #[error("{}: cannot {doing} the token file: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// `read`, `write` or `lock`.
         doing: &'static str,
         /// The system's answer.
-        source: io::Error,
+        error: io::Error,
     },
     /// It is larger than any token file.
     #[error("{}: it has more than {MAX_FILE_BYTES} bytes: it is no token file", path.display())]
@@ -98,13 +98,13 @@ impl TokenFile {
         match File::open(path) {
             Ok(file) => Self::read_from(path, file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(failed(path, "read", source)),
+            Err(error) => Err(failed(path, "read", error)),
         }
     }
 
     pub(crate) fn read_from(path: &Path, file: File) -> Result<Self, TokenFileError> {
         let mut bytes = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|source| failed(path, "read", source))?;
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| failed(path, "read", error))?;
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(TokenFileError::TooLarge { path: path.to_owned() });
         }
@@ -137,10 +137,10 @@ impl TokenFile {
     ) -> Result<T, E> {
         // A link stays one: what it leads to is changed.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let _lock = lock(&path).map_err(|source| failed(&path, "lock", source))?;
+        let _lock = lock(&path).map_err(|error| failed(&path, "lock", error))?;
         let mut file = Self::read(&path)?;
         let outcome = change(&mut file)?;
-        file.write(&path).map_err(|source| failed(&path, "write", source))?;
+        file.write(&path).map_err(|error| failed(&path, "write", error))?;
         Ok(outcome)
     }
 
@@ -176,8 +176,8 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn failed(path: &Path, doing: &'static str, source: io::Error) -> TokenFileError {
-    TokenFileError::Io { path: path.to_owned(), doing, source }
+fn failed(path: &Path, doing: &'static str, error: io::Error) -> TokenFileError {
+    TokenFileError::Io { path: path.to_owned(), doing, error }
 }
 
 fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -293,8 +293,8 @@ mod tests {
             (one.replace("\"lease\"", "\"root\""), "t:9:", "unknown variant `root`"),
             (one.replace("\"a\"", "\"a b\""), "t:5:", "`a b` is no name"),
             (one.replace("\"a\"", &format!("{:?}", "x".repeat(129))), "t:5:", "is no name"),
-            (one.replace("\"s\"", "\"s/a\""), "t:12:", "`s/a` is no scope"),
-            (one.replace("2023-", "soon-"), "t:14:", "is no time"),
+            (one.replace("\"s\"", "\"s/a\""), "t:13:", "`s/a` is no scope"),
+            (one.replace("2023-", "soon-"), "t:", "is no time"),
             (one.replace("\"rights\": [\n        \"lease\"\n      ]", "\"rights\": []"), "t:", "has no right"),
             (format!("{one}x"), "t:", "trailing characters"),
             (text(vec![twice.clone(), twice.clone()]), "t:", "two tokens are named `a`"),

@@ -131,7 +131,7 @@ fn known(file: TokenFile) -> Known {
 
 /// Reads a file, and answers which it was.
 fn read(path: &Path) -> Result<(Seen, TokenFile), TokenFileError> {
-    let failed = |source| TokenFileError::Io { path: path.to_owned(), doing: "read", source };
+    let failed = |error| TokenFileError::Io { path: path.to_owned(), doing: "read", error };
     match File::open(path) {
         Ok(file) => {
             // Before it is read: what is written meanwhile is seen the next time.
@@ -140,7 +140,7 @@ fn read(path: &Path) -> Result<(Seen, TokenFile), TokenFileError> {
         }
         // Taken away, and with it all tokens.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Seen::Nothing, TokenFile::default())),
-        Err(source) => Err(failed(source)),
+        Err(error) => Err(failed(error)),
     }
 }
 
