@@ -17,6 +17,7 @@ mod template;
 #[path = "../support/texts.rs"]
 #[expect(unreachable_pub, reason = "it is public where it is a library's")]
 mod texts;
+mod tokens;
 mod usage;
 mod watch;
 

@@ -24,6 +24,8 @@ fn help_has_examples_and_environment() {
         &["run", "--help"],
         &["lease", "--help"],
         &["lease", "acquire", "--help"],
+        &["token", "--help"],
+        &["token", "create", "--help"],
         &["simulate", "--help"],
     ] {
         let help = run(arguments).ok();
@@ -36,6 +38,8 @@ fn help_has_examples_and_environment() {
         "WEIR_ADMIN_LISTEN",
         "WEIR_SHUTDOWN_TIMEOUT",
         "WEIR_WORKERS",
+        "WEIR_TOKENS",
+        "WEIR_NO_LEASE_API",
         "WEIR_LOG",
         "WEIR_LOG_FORMAT",
     ] {

@@ -337,7 +337,7 @@ async fn a_lease_nobody_extends_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn it_is_open_to_this_machine_only() {
+async fn without_a_token_it_is_open_to_this_machine_only() {
     let served = Served::new(&[("s", "1")]);
     let client = http1();
     let before = served.host.state();
@@ -352,26 +352,18 @@ async fn it_is_open_to_this_machine_only() {
         ("via", "1.1 proxy"),
     ] {
         let answer = ask().header(name, value).send(&client).await;
-        assert_eq!((answer.status.as_u16(), &answer.json()["reason"]), (403, &json!("denied")), "{name}: {value}");
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["reason"]),
+            (401, &json!("unauthenticated")),
+            "{name}: {value}"
+        );
         let deleted = get(served.ingress, &format!("{LEASES}/x")).method(Method::DELETE).header(name, value);
-        assert_eq!(deleted.send(&client).await.status, 403, "{name}: {value}");
+        assert_eq!(deleted.send(&client).await.status, 401, "{name}: {value}");
     }
     assert_eq!(served.host.state(), before);
     let here = ask().header("host", "localhost").send(&client).await;
     assert_eq!(here.status, 201, "{}", here.body);
     release(&served, &client, here.json()["leases"][0]["id"].as_str().unwrap(), "").await;
-
-    // A listener that others reach.
-    let mut config = crate::free_ports();
-    config.ingress.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
-    let open = weir_http::Server::start(&config, served.host.flow.clone(), Vec::new()).expect("free ports");
-    let at = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, open.ingress().port()));
-    for path in [LEASES, "/weir/v1/check", "/weir/v1/leases/x/extend"] {
-        let asked = get(at, path).method(Method::POST).header("content-type", "application/json");
-        assert_eq!(asked.body(r#"{"scope":"s"}"#).send(&client).await.status, 403, "{path}");
-    }
-    assert_eq!(get(at, "/weir/openapi.json").send(&client).await.status, 200);
-    open.shut_down();
 }
 
 /// The document, and what the server really says, have the same fields.
@@ -400,6 +392,18 @@ async fn the_document_describes_what_is_served() {
         let answer = get(served.ingress, &path.replace("{id}", "x")).method(Method::PATCH).send(&client).await;
         assert_eq!(answer.status, 405, "{path} is served");
     }
+    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+    assert_eq!(document["security"], json!([{"token": []}, {}]), "this machine needs none");
+    let operations = document["paths"].as_object().expect("paths").values().flat_map(|path| path.as_object());
+    for operation in operations.flat_map(|operations| operations.values()) {
+        let open = operation["operationId"] == "document";
+        assert_eq!(operation.get("security").is_some(), open, "{operation}");
+        for status in ["401", "403"] {
+            assert_eq!(operation["responses"].get(status).is_none(), open, "{operation}");
+        }
+    }
+    let elsewhere = post(&served, "/weir/v1/check", &json!({"scope": "s"})).header("via", "1.1 proxy");
+    described("Problem", &elsewhere.send(&client).await.json());
     release(&served, &client, acquired["leases"][0]["id"].as_str().unwrap(), "").await;
     served.host.settles().await;
 }

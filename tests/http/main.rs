@@ -18,6 +18,7 @@ mod order;
 mod outcome;
 mod refusals;
 mod shutdown;
+mod tokens;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -40,6 +41,11 @@ impl Served {
 
     /// The same, with the plain requests of `app` under a scope.
     pub(crate) fn with_ingress_scope(rules: &[(&str, &str)], ingress_scope: Option<&str>) -> Self {
+        Self::with(rules, ingress_scope, &free_ports())
+    }
+
+    /// The same, as `config` says.
+    pub(crate) fn with(rules: &[(&str, &str)], ingress_scope: Option<&str>, config: &ServerConfig) -> Self {
         let host = Host::new(rules);
         let app = host.try_load(guests::FLOW, |_| {}).expect("a good guest");
         let stream = host
@@ -52,7 +58,7 @@ impl Served {
             Service { component: app, route: Route::all(), ingress_scope: ingress_scope.map(str::to_owned) },
             Service { component: stream, route: "/stream/...".parse().expect("a route"), ingress_scope: None },
         ];
-        let server = Server::start(&free_ports(), host.flow.clone(), services).expect("free ports");
+        let server = Server::start(config, host.flow.clone(), services).expect("free ports");
         let (ingress, admin) = (server.ingress(), server.admin());
         Self { host, server: Some(server), ingress, admin }
     }

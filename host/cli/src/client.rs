@@ -2,6 +2,7 @@
 
 mod admin;
 mod leases;
+mod token;
 
 use std::io;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use weir_http::Problem;
 
 pub(crate) use admin::{AdminArgs, Client};
 pub(crate) use leases::{IngressArgs, LeaseClient};
+pub(crate) use token::TokenArgs;
 
 use crate::error::Failure;
 
@@ -102,6 +104,15 @@ impl From<ClientError> for Failure {
                 Some("version-mismatch") => {
                     Some("somebody else changed it; look at `weir rules list --extra` and try again".to_owned())
                 }
+                Some("unauthenticated") => Some(
+                    "show a token that is good there: --token-file FILE (or the variable WEIR_TOKEN); `weir token create` makes \
+                     one, on the server's machine"
+                        .to_owned(),
+                ),
+                Some("denied") => Some(
+                    "show a token with that right and scope: `weir token list` on the server's machine shows what each has"
+                        .to_owned(),
+                ),
                 _ => None,
             },
             ClientError::Unreachable { hint, .. } => Some(hint.clone()),
@@ -127,24 +138,22 @@ impl From<ClientError> for Failure {
 }
 
 impl Http {
-    fn new(base: &str, face: Face) -> Result<Self, Failure> {
+    fn new(base: &str, face: Face, token: &TokenArgs) -> Result<Self, Failure> {
         let base = base.trim_end_matches('/').to_owned();
         let uri =
             base.parse::<ureq::http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        if uri.is_none() {
+        let Some(uri) = uri else {
             let (option, usual) = face.option();
             let option = option.split(' ').next().unwrap_or_default();
             return Err(Failure::usage(anyhow::anyhow!("{option}: `{base}` is not an http URL"))
                 .hint(format!("write it like {usual}")));
-        }
+        };
         // The server is on this machine or a trusted network: a proxy for the web has no part in it.
-        let agent = Agent::config_builder()
-            .proxy(None)
-            .http_status_as_error(false)
-            .timeout_global(Some(TIMEOUT))
-            .build()
-            .new_agent();
-        Ok(Self { agent, base, face })
+        let mut config = Agent::config_builder().proxy(None).http_status_as_error(false).timeout_global(Some(TIMEOUT));
+        if let Some(header) = token.header(&uri)? {
+            config = config.middleware(token::show(header));
+        }
+        Ok(Self { agent: config.build().new_agent(), base, face })
     }
 
     fn url(&self, path: &str) -> String {

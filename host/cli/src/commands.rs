@@ -9,6 +9,7 @@ mod rules;
 mod run;
 mod serve;
 mod simulate;
+mod token;
 
 use clap::{Parser, Subcommand};
 
@@ -28,6 +29,8 @@ Examples:
   weir explain model/gpt                     why a request would wait, and how long
   weir run --scope deploy --wait 10m -- make deploy
                                              a command that waits its turn
+  weir token create payments --scope payments
+                                             who may take leases from elsewhere
   weir simulate --poisson 'model/gpt=9/s' --seconds 3600
                                              what would happen under the rules of ./weir.toml
 
@@ -59,6 +62,8 @@ enum Command {
     Run(run::RunArgs),
     /// Take, extend, settle and give back leases, from scripts
     Lease(lease::LeaseArgs),
+    /// Make, list, rotate and revoke the tokens of a server
+    Token(token::TokenArgs),
     /// Show what would happen under the rules of a configuration
     Simulate(simulate::SimulateArgs),
 }
@@ -75,6 +80,7 @@ impl Weir {
             Command::Explain(args) => explain::run(&args),
             Command::Run(args) => run::run(&args),
             Command::Lease(args) => lease::run(&args),
+            Command::Token(args) => token::run(&args),
             Command::Simulate(args) => simulate::run(&args),
         }
     }

@@ -8,6 +8,8 @@
 //! workers = 2                        # default: one per core
 //! data = "data"                      # a directory for what survives; default: memory only
 //! durability = "process"             # or "power"
+//! tokens = "tokens.json"             # relative to this file
+//! lease-api = true
 //!
 //! [[component]]
 //! name = "hello"
@@ -166,6 +168,8 @@ struct ServerTable {
     workers: Option<Spanned<NonZeroUsize>>,
     data: Option<PathBuf>,
     durability: Option<DurabilityName>,
+    tokens: Option<PathBuf>,
+    lease_api: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -224,6 +228,17 @@ pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
     parse(file, &text).map_err(Failure::usage)
 }
 
+/// The file of tokens that a configuration names. Its components need not be there.
+pub(crate) fn tokens(file: &Path) -> Result<Option<PathBuf>, Failure> {
+    let text = read_text(file, "configuration").map_err(|refused| refused.hint("name another with -c FILE"))?;
+    let table: FileTable = toml::from_str(&text).map_err(|error| {
+        let problem = error.message().to_owned();
+        Failure::usage(ConfigError { file: file.to_owned(), text: text.clone(), span: error.span(), problem })
+    })?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    Ok(table.server.tokens.map(|tokens| folder.join(tokens)))
+}
+
 fn read_text(file: &Path, what: &str) -> Result<String, Failure> {
     let refused =
         |problem: String| Failure::usage(anyhow::anyhow!("{}: cannot read the {what}: {problem}", file.display()));
@@ -262,6 +277,9 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     server.admin = table.server.admin.unwrap_or(server.admin);
     server.shutdown_timeout = table.server.shutdown_timeout.map_or(server.shutdown_timeout, |timeout| timeout.0);
     server.workers = table.server.workers.map(workers).transpose().map_err(at)?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    server.tokens = table.server.tokens.map(|tokens| folder.join(tokens));
+    server.lease_api = table.server.lease_api.unwrap_or(server.lease_api);
 
     if table.component.is_empty() && table.rule.is_empty() {
         return Err(refuse(
@@ -271,7 +289,6 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         ));
     }
     let (egress, limits) = egress::check(table.egress).map_err(at)?;
-    let folder = file.parent().unwrap_or(Path::new(""));
     let mut components: Vec<ComponentEntry> = Vec::new();
     for table in table.component {
         let name_span = table.name.span();
@@ -533,6 +550,8 @@ shutdown-timeout = "3s"
 workers = 3
 data = "state"
 durability = "power"
+tokens = "t.json"
+lease-api = false
 [[component]]
 name = "hello"
 path = "Cargo.toml"
@@ -574,6 +593,7 @@ total = true
         let config = parse(Path::new("weir.toml"), text).unwrap();
         assert_eq!(config.server.workers, NonZeroUsize::new(3));
         assert_eq!((config.data, config.durability), (Some("state".into()), Durability::Power));
+        assert_eq!((config.server.tokens, config.server.lease_api), (Some("t.json".into()), false));
         let hello = &config.components[0];
         assert_eq!(hello.config.limits.memory, 32 * 1024 * 1024);
         assert_eq!(hello.config.env, [("MODE".to_owned(), "test".to_owned())]);

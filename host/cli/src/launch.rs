@@ -98,12 +98,21 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// What to do about a server that did not start.
 pub(crate) fn failure(error: ServeError) -> Failure {
-    let hint = match &error {
+    let hint = match error {
+        ServeError::Tokens(error) => return error.into(),
         ServeError::Bind { what: "ingress", .. } => {
             "end the other program, or listen elsewhere: --listen ADDRESS (WEIR_LISTEN, [server] listen)"
         }
         ServeError::Bind { .. } => {
             "end the other program, or listen elsewhere: --admin-listen ADDRESS (WEIR_ADMIN_LISTEN, [server] admin)"
+        }
+        ServeError::Open { what: "ingress", .. } => {
+            "make a token, `weir token create NAME --scope SCOPE --tokens FILE`, and name its file, --tokens FILE (WEIR_TOKENS, \
+             [server] tokens); or switch the lease API off: --no-lease-api ([server] lease-api = false)"
+        }
+        ServeError::Open { .. } => {
+            "make a token, `weir token create NAME --right read --right rules --right operate --all-scopes --tokens FILE`, and name \
+             its file, --tokens FILE (WEIR_TOKENS, [server] tokens); or listen on 127.0.0.1: --admin-listen ADDRESS"
         }
         ServeError::SameName { .. } | ServeError::Name { .. } => {
             "give each [[component]] a name of its own, of A-Z a-z 0-9 _ . : @ -"
@@ -114,7 +123,7 @@ pub(crate) fn failure(error: ServeError) -> Failure {
         ServeError::SameRoute { .. } => "give one of them another `route`",
         _ => return Failure::failed(error),
     };
-    match &error {
+    match error {
         ServeError::Bind { .. } => Failure::failed(error).hint(hint),
         _ => Failure::usage(error).hint(hint),
     }

@@ -77,7 +77,8 @@ impl Clock {
     }
 
     /// Milliseconds of Unix time, for people.
-    pub(crate) fn unix_millis(&self) -> u64 {
+    #[must_use]
+    pub fn unix_millis(&self) -> u64 {
         self.now() / 1_000_000
     }
 }

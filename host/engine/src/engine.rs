@@ -7,7 +7,7 @@ use crate::callers::Callers;
 use crate::cell::{Cell, NEVER, Wait};
 use crate::clock::Clock;
 use crate::keys::{AcquireTimed, AcquireTimedBatch, Keys};
-use crate::lease::{Lease, LeaseError};
+use crate::lease::Lease;
 use crate::store::{Entry, Saving, Store, StoreConfig, StoreError, Unsaved};
 use crate::sync::{Mutex, MutexGuard};
 use crate::timer::Timer;
@@ -19,8 +19,8 @@ use std::time::Duration;
 use weir_limiter::planted::{self, Bug};
 use weir_limiter::{
     Caller, Change, Constraint, CounterName, CounterSnapshot, DEFAULT_LEASE_TIME, Effect, Ended, Explanation, Grant,
-    Histogram, Input, LeaseId, LimitError, Outcome, Output, Pattern, Placement, Reason, Refusal, Request, RuleBook,
-    RuleError, RuleSpec, Settled, Shard, ShardLimits, ShardSet, Verb, WaiterId, check_lease_time,
+    Histogram, Input, LimitError, Output, Pattern, Placement, Reason, Refusal, Request, RuleBook, RuleError, RuleSpec,
+    Shard, ShardLimits, ShardSet, Verb, WaiterId,
 };
 
 /// How an engine is made.
@@ -112,7 +112,7 @@ pub(crate) struct Core {
 /// When the last handle is gone the timer thread ends; leases that are still held then end quietly.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 impl Engine {
@@ -214,7 +214,7 @@ impl Engine {
         AcquireBatch { inner: Pending::new(self.clone(), request, Secrets::new()) }
     }
 
-    /// Who asks under this name: caps are shared out between callers, and idempotency keys are theirs.
+    /// Who asks under this name: caps are shared out between callers, and idempotency keys and timed leases are theirs.
     ///
     /// Past [`MAX_CALLERS`] names, all further ones are nobody in particular.
     #[must_use]
@@ -358,50 +358,10 @@ impl Engine {
         AcquireTimedBatch::new(self.clone(), request)
     }
 
-    /// Moves the end of a timed lease to `lease_time` from now, never back, and says how long it lasts.
-    ///
-    /// # Errors
-    /// [`LeaseError::Gone`] for any id that names no living lease; [`LeaseError::LeaseTime`] outside 100 ms to 1 h.
-    pub fn extend(&self, id: LeaseId, lease_time: Duration) -> Result<Duration, LeaseError> {
-        check_lease_time(lease_time)?;
-        let remaining = match self.move_end(id, lease_time) {
-            Err(LeaseError::Gone) if planted::is(Bug::ExtendRevives) => lease_time,
-            moved => moved?,
-        };
-        self.core.keys.lasts(id, self.now().saturating_add(crate::clock::nanos(remaining)));
-        Ok(remaining)
-    }
-
-    fn move_end(&self, id: LeaseId, lease_time: Duration) -> Result<Duration, LeaseError> {
-        let parts = self.core.parts_of(id)?;
-        self.core.extend_parts(&parts, lease_time)?.ok_or(LeaseError::Gone)
-    }
-
-    /// Says what the work under a timed lease has really cost; see [`Lease::settle`].
-    ///
-    /// # Errors
-    /// [`LeaseError::Gone`] for any id that names no living lease.
-    pub fn settle(&self, id: LeaseId, cost: u32) -> Result<Settled, LeaseError> {
-        let parts = self.core.parts_of(id)?;
-        self.core.settle_parts(&parts, cost)
-    }
-
-    /// Ends a timed lease, and says how the work ended.
-    ///
-    /// # Errors
-    /// [`LeaseError::Gone`] for any id that names no living lease.
-    pub fn release(&self, id: LeaseId, outcome: Outcome) -> Result<(), LeaseError> {
-        let parts = self.core.parts_of(id)?;
-        // First: whoever repeats the request from here on learns that it has ended.
-        self.core.keys.ended(id, outcome, self.now());
-        self.core.release_parts(&parts, outcome);
-        Ok(())
-    }
-
     /// What a repeated request gets: its leases as they are now, or that they have ended.
     pub(crate) fn again(&self, leases: &[TimedLease], how: Ended) -> Result<Arc<[TimedLease]>, Refusal> {
         let now = |lease: &TimedLease| {
-            let remaining = self.move_end(lease.id, Duration::ZERO).unwrap_or_default();
+            let remaining = self.move_end(lease.id, None, Duration::ZERO).unwrap_or_default();
             TimedLease { remaining, ..*lease }
         };
         let leases: Arc<[TimedLease]> = leases.iter().map(now).collect();
@@ -602,6 +562,12 @@ impl Engine {
         if let Some(store) = &self.core.store {
             store.push([entry]);
         }
+    }
+
+    /// The time as the engine has it, in milliseconds of Unix time.
+    #[must_use]
+    pub fn unix_millis(&self) -> u64 {
+        self.core.clock.unix_millis()
     }
 
     /// The engine's time, in nanoseconds.

@@ -8,7 +8,9 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::planted::{self, Bug};
-use weir_limiter::{Grant, Input, LeaseId, LeaseRef, Outcome, Output, RequestError, Settled, Taken, check_lease_time};
+use weir_limiter::{
+    Caller, Grant, Input, LeaseId, LeaseRef, Outcome, Output, RequestError, Settled, Taken, check_lease_time,
+};
 
 /// Why a lease cannot be extended or released.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -229,10 +231,14 @@ impl Core {
         }
     }
 
-    /// The parts of a timed lease.
-    pub(crate) fn parts_of(self: &Arc<Self>, id: LeaseId) -> Result<SmallVec<[LeaseRef; 1]>, LeaseError> {
+    /// The parts of a timed lease, of this caller if one is named.
+    pub(crate) fn parts_of(
+        self: &Arc<Self>,
+        id: LeaseId,
+        caller: Option<Caller>,
+    ) -> Result<SmallVec<[LeaseRef; 1]>, LeaseError> {
         let cell = self.cells.get(usize::from(id.shard)).ok_or(LeaseError::Gone)?;
-        match cell.step(Input::Find { id }) {
+        match cell.step(Input::Find { id, caller }) {
             Output::Found(parts) => Ok(parts),
             _ => Err(LeaseError::Gone),
         }

@@ -33,6 +33,7 @@ mod lease;
 mod restore;
 mod store;
 mod sync;
+mod timed;
 mod timer;
 
 pub use acquire::{Acquire, AcquireBatch, Started, TimedLease};
@@ -41,6 +42,7 @@ pub use engine::{CounterQuery, Engine, EngineConfig, MetricsSnapshot, OperateErr
 pub use keys::{AcquireTimed, AcquireTimedBatch, KEPT, MAX_KEYS};
 pub use lease::{Lease, LeaseError};
 pub use store::{Durability, MAX_PENDING, Saving, StoreConfig, StoreError, Unsaved};
+pub use timed::LeasesOf;
 #[doc(hidden)]
 pub use weir_limiter::planted;
 pub use weir_limiter::{

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use weir_engine::{
-    AcquireTimed, Change, Clock, CounterQuery, Ended, Engine, EngineConfig, KEPT, LeaseError, Outcome, Precondition,
-    Reason, Refusal, Request, RulePatch, ShardLimits, TimedLease,
+    AcquireTimed, Caller, Change, Clock, CounterQuery, Ended, Engine, EngineConfig, KEPT, LeaseError, Outcome,
+    Precondition, Reason, Refusal, Request, RulePatch, Settled, ShardLimits, TimedLease,
 };
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -306,4 +306,27 @@ fn the_book_can_be_watched() {
         Box::pin(engine.book_after(0)).as_mut().poll(&mut context).is_ready(),
         "what it does not know yet comes at once"
     );
+}
+
+/// A lease is its taker's: to others its id is like a forged one, and nothing changes.
+#[test]
+fn the_lease_of_another_is_gone() {
+    let engine = engine(1);
+    let [one, other] = ["one", "other"].map(|name| engine.caller(name));
+    for request in [keyed("k"), keyed("l").also("t".parse().unwrap()).unwrap()] {
+        let lease = now(&engine, request.clone().caller(one)).unwrap();
+        for stranger in [other, Caller::default()].map(|caller| engine.leases_of(caller)) {
+            assert_eq!(stranger.extend(lease.id, LEASE * 2), Err(LeaseError::Gone));
+            assert_eq!(stranger.settle(lease.id, 1), Err(LeaseError::Gone));
+            assert_eq!(stranger.release(lease.id, Outcome::Failed), Err(LeaseError::Gone));
+            assert_eq!(stranger.release(lease.id, Outcome::PushedBack(LEASE)), Err(LeaseError::Gone));
+        }
+        let again = now(&engine, request.caller(one)).unwrap();
+        assert_eq!((again.id, again.remaining, held(&engine)), (lease.id, LEASE, 1), "as it was");
+        let own = engine.leases_of(one);
+        assert_eq!(own.extend(lease.id, LEASE * 2), Ok(LEASE * 2));
+        assert_eq!(own.settle(lease.id, 1), Ok(Settled::default()));
+        assert_eq!((own.release(lease.id, Outcome::Ok), held(&engine)), (Ok(()), 0));
+        assert_eq!(own.release(lease.id, Outcome::Ok), Err(LeaseError::Gone));
+    }
 }

@@ -17,8 +17,12 @@
 //! In a path `/` and `*` may stand as they are; the `#` of an inline key is written `%23`.
 //!
 //! Every error is a problem that names the field and its place. It runs on one thread of its own, so a batch that
-//! replaces the book holds up the next admin request and no call. Whoever reaches this port is trusted: it listens on
-//! 127.0.0.1 unless told otherwise.
+//! replaces the book holds up the next admin request and no call.
+//!
+//! # Who may
+//! Whoever is on this machine, and whoever has a token, in the scopes of that token; see the module `access`. To look takes
+//! the right `read`, to change the book `rules`, to operate a counter `operate`; health is open. A pattern whose scope is `*` is
+//! for those with all scopes. Lists show what lies in the scopes of the token; components and metrics are shown whole.
 
 mod counters;
 mod explain;
@@ -31,32 +35,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::service::Service;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 use weir_engine::Engine;
 
+use crate::access::{Access, Door};
 use crate::api::ComponentsView;
 use crate::metrics::Metrics;
 use crate::problem::{Problem, shorten};
 use crate::serve::{Phase, Phases};
+use crate::tokens::{Right, Timestamp, Tokens};
 use crate::{connection, listen};
 
 /// The largest body: a batch of 100,000 rules, the most that a book holds, at 300 bytes each.
 const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// Open to everybody, and names nothing.
+const HEALTH: &str = "/healthz";
 /// How long answers under way may take once everything else has ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How often it is looked whether the file of tokens has changed: a token that is revoked is refused within two seconds.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the admin API shows and changes.
 pub(crate) struct Admin {
     pub(crate) engine: Engine,
+    pub(crate) door: Door,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) components: ComponentsView,
     pub(crate) phases: Phases,
@@ -67,12 +80,17 @@ pub(crate) struct Admin {
 }
 
 type Shared = State<Arc<Admin>>;
+/// Who asks, as [`admit`] has found.
+type Who = Extension<Access>;
 
 /// Serves the admin API until the server has stopped.
 ///
 /// # Cancel safety
 /// Dropping it drops its connections; a batch is applied or not, never in part.
 pub(crate) async fn serve(listener: TcpListener, permits: Arc<Semaphore>, admin: Admin, phases: Phases) {
+    if admin.door.tokens.can_change() {
+        tokio::spawn(keep_up(Arc::clone(&admin.door.tokens)));
+    }
     let service = TowerToHyperService::new(router(admin));
     let builder = Arc::new(connection::builder());
     let graceful = GracefulShutdown::new();
@@ -93,7 +111,41 @@ pub(crate) async fn serve(listener: TcpListener, permits: Arc<Semaphore>, admin:
     let _late = tokio::time::timeout(LAST_ANSWERS, graceful.shutdown()).await;
 }
 
+/// Reads the tokens again whenever they change. Requests never touch the disk.
+async fn keep_up(tokens: Arc<Tokens>) {
+    let mut ticks = tokio::time::interval(LOOK_AGAIN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let tokens = Arc::clone(&tokens);
+        if tokio::task::spawn_blocking(move || tokens.refresh()).await.is_err() {
+            tracing::error!("the tokens could not be looked at");
+        }
+    }
+}
+
+/// Lets nobody pass who may not do what they ask for; the handlers then look at scopes.
+async fn admit(State(admin): Shared, mut request: Request, next: Next) -> Result<Response, Box<Problem>> {
+    if request.uri().path() == HEALTH {
+        return Ok(next.run(request).await);
+    }
+    let now = Timestamp::of_unix_millis(admin.engine.unix_millis());
+    let access = admin.door.admit(request.uri(), request.headers(), now)?;
+    access.needs(right(request.method(), request.uri().path()))?;
+    request.extensions_mut().insert(access);
+    Ok(next.run(request).await)
+}
+
+fn right(method: &Method, path: &str) -> Right {
+    match *method {
+        Method::GET | Method::HEAD => Right::Read,
+        _ if path.starts_with("/v1/counters") => Right::Operate,
+        _ => Right::Rules,
+    }
+}
+
 fn router(admin: Admin) -> Router {
+    let admin = Arc::new(admin);
     Router::new()
         .route("/v1/rules", get(rules::list).put(rules::apply))
         .route("/v1/rules/{*pattern}", get(rules::one).delete(rules::delete))
@@ -101,7 +153,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/counters/{*name}", get(counters::one).post(counters::operate))
         .route("/v1/explain", get(explain::explain))
         .route("/v1/components", get(components))
-        .route("/healthz", get(health))
+        .route(HEALTH, get(health))
         .route("/metrics", get(metrics))
         .fallback(async |uri: Uri| {
             Problem::new(StatusCode::NOT_FOUND, format!("there is no `{}` in the admin API", shorten(uri.path())))
@@ -113,7 +165,8 @@ fn router(admin: Admin) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(Arc::new(admin))
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), admit))
+        .with_state(admin)
 }
 
 async fn components(State(admin): Shared) -> Json<ComponentsView> {

@@ -26,6 +26,7 @@ use pin_project_lite::pin_project;
 use weir_engine::{Engine, Lease, MAX_WEIGHT, Reason, Refusal, ScopedKey};
 use weir_wasm::{BodyError, Call, Component, Runner, WasiBody};
 
+use crate::access::Door;
 use crate::leases::Leases;
 use crate::metrics::{Answers, Metrics};
 use crate::problem::{Problem, shorten};
@@ -53,8 +54,10 @@ pub(crate) struct Shared {
     pub(crate) known: Vec<String>,
     /// The listener's own address, for requests that name no host.
     pub(crate) authority: Authority,
-    /// Whether that can be reached from this machine only.
-    pub(crate) loopback: bool,
+    /// Who may use the lease API.
+    pub(crate) door: Door,
+    /// Whether there is a lease API.
+    pub(crate) lease_api: bool,
 }
 
 /// A component, and the scope that its plain requests are under.
@@ -90,7 +93,7 @@ impl Ingress {
             .map(|served| (served.component.runner(), shared.metrics.answers(served.component.name())))
             .collect();
         let nobody = shared.metrics.nobody();
-        let leases = Leases::new(shared.engine.clone(), shared.loopback, phases.clone());
+        let leases = Leases::new(shared.engine.clone(), shared.door.clone(), shared.lease_api, phases.clone());
         Self { shared, runners, leases, nobody, phases }
     }
 

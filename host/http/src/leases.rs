@@ -24,23 +24,23 @@
 //!   that names no lease.
 //!
 //! # Who may
-//! Whoever is on this machine: the listener is on the loopback interface, the request names it as such, and no proxy says that it
-//! has come from elsewhere. So neither the clients of a proxy in front nor a page in a browser, under a name that leads here, take
-//! leases. A body must say that it is JSON, which a page cannot do without asking first.
+//! Whoever is on this machine, and whoever has a token with the right `lease`, in the scopes of that token; see the module
+//! `access`. A lease is its taker's: to everybody else it is gone. A token's name is the taker, so it may be rotated; without
+//! a token the taker is this machine. A body must say that it is JSON, which a page in a browser cannot do without asking
+//! first.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::Query;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, FORWARDED, HOST, HeaderName, HeaderValue, ORIGIN, VIA};
-use http::uri::Authority;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use weir_engine::{Caller, Engine, LeaseError, LeaseId, Outcome, Reason, Refusal, UNSAID_PUSHBACK};
 
+use crate::access::{Access, Door};
 use crate::api::{
     AcquireBody, CheckBody, CheckView, DurationText, ExtendBody, ExtendedView, FieldError, LeasesView, ReleasedView,
     SettleBody, SettledView,
@@ -48,6 +48,7 @@ use crate::api::{
 use crate::json;
 use crate::problem::{Problem, shorten};
 use crate::serve::{Phase, Phases};
+use crate::tokens::{Right, Timestamp};
 
 /// The largest body: 16 targets and inline keys with names of 128 bytes are 8 KiB.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -56,16 +57,13 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The API as a document.
 const DOCUMENT: &str = include_str!("openapi.json");
 
-/// The caller that clients of this API are, between them. No component can have this name.
-const CALLER: &str = "(lease-api)";
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Leases {
     engine: Engine,
-    caller: Caller,
-    /// Whether the listener can be reached from this machine only.
-    loopback: bool,
+    door: Door,
+    /// Whether there is more of it than its document.
+    open: bool,
     phases: Phases,
 }
 
@@ -124,9 +122,8 @@ enum OutcomeName {
 }
 
 impl Leases {
-    pub(crate) fn new(engine: Engine, loopback: bool, phases: Phases) -> Self {
-        let caller = engine.caller(CALLER);
-        Self { engine, caller, loopback, phases }
+    pub(crate) fn new(engine: Engine, door: Door, open: bool, phases: Phases) -> Self {
+        Self { engine, door, open, phases }
     }
 
     /// Answers one request; `path` is what stands behind `/weir`.
@@ -141,29 +138,43 @@ impl Leases {
         if resource == Resource::Document {
             return Ok(response(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())));
         }
-        if !(self.loopback && is_local(&request)) {
-            let detail = "the lease API is open to this machine only: let ingress listen on 127.0.0.1, and call it by that or localhost, \
-                          not through a proxy";
-            return Err(Problem::new(StatusCode::FORBIDDEN, detail).because("denied").into());
+        if !self.open {
+            let detail = "the lease API is switched off on this server";
+            return Err(Problem::new(StatusCode::NOT_FOUND, detail).because("unknown-resource").into());
         }
         let (parts, body) = request.into_parts();
+        let now = Timestamp::of_unix_millis(self.engine.unix_millis());
+        let access = self.door.admit(&parts.uri, &parts.headers, now)?;
+        access.needs(Right::Lease)?;
+        let caller = self.caller(&access)?;
         if let Resource::Lease(id) = resource {
-            return self.release(id, &parts.uri).await;
+            return self.release(caller, id, &parts.uri).await;
         }
         debug_assert_eq!(parts.method, Method::POST);
         let body = whole(&parts.headers, body).await?;
         match resource {
-            Resource::Leases => self.acquire(&body).await,
-            Resource::Check => self.check(&body),
-            Resource::Extend(id) => self.extend(id, &body).await,
-            Resource::Settle(id) => self.settle(id, &body).await,
+            Resource::Leases => self.acquire(&access, caller, &body).await,
+            Resource::Check => self.check(&access, caller, &body),
+            Resource::Extend(id) => self.extend(caller, id, &body).await,
+            Resource::Settle(id) => self.settle(caller, id, &body).await,
             Resource::Lease(_) | Resource::Document => Err(no_such(path)),
         }
     }
 
-    async fn acquire(&self, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+    /// Who asks, as the engine knows them. Who cannot be told from others gets nothing: their leases would be everybody's.
+    fn caller(&self, access: &Access) -> Result<Caller, Box<Problem>> {
+        let caller = self.engine.caller(&access.caller());
+        if caller != Caller::default() {
+            return Ok(caller);
+        }
+        let detail = "too many different tokens have been used since the server started: it cannot tell more apart";
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).because(Reason::Overloaded.as_str()).into())
+    }
+
+    async fn acquire(&self, access: &Access, caller: Caller, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: AcquireBody = json::read(body)?;
-        let request = body.request().map_err(bad_field)?.caller(self.caller);
+        let request = body.request().map_err(bad_field)?.caller(caller);
+        within(access, &request)?;
         let mut phases = self.phases.clone();
         let granted = tokio::select! {
             biased;
@@ -174,16 +185,17 @@ impl Leases {
         Ok(answer(StatusCode::CREATED, &LeasesView::of(&leases)))
     }
 
-    fn check(&self, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+    fn check(&self, access: &Access, caller: Caller, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: CheckBody = json::read(body)?;
-        let request = body.request().map_err(bad_field)?.caller(self.caller);
+        let request = body.request().map_err(bad_field)?.caller(caller);
+        within(access, &request)?;
         Ok(answer(StatusCode::OK, &CheckView::of(&self.engine.check(&request))))
     }
 
-    async fn extend(&self, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+    async fn extend(&self, caller: Caller, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: ExtendBody = json::read(body)?;
         let DurationText(lease_time) = body.lease_time;
-        let remaining: Duration = match lease(id).and_then(|id| self.engine.extend(id, lease_time)) {
+        let remaining: Duration = match lease(id).and_then(|id| self.engine.leases_of(caller).extend(id, lease_time)) {
             Ok(remaining) => remaining,
             Err(LeaseError::LeaseTime(error)) => return Err(bad_field(FieldError::new("lease-time", error))),
             Err(_) => return Err(Problem::lost().into()),
@@ -192,14 +204,16 @@ impl Leases {
         Ok(answer(StatusCode::OK, &ExtendedView { remaining: DurationText(remaining) }))
     }
 
-    async fn settle(&self, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+    async fn settle(&self, caller: Caller, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: SettleBody = json::read(body)?;
-        let settled = lease(id).and_then(|id| self.engine.settle(id, body.cost)).map_err(|_| Problem::lost())?;
+        let settled = lease(id)
+            .and_then(|id| self.engine.leases_of(caller).settle(id, body.cost))
+            .map_err(|_| Problem::lost())?;
         self.engine.saved().await.map_err(Problem::unsaved)?;
         Ok(answer(StatusCode::OK, &SettledView::from(settled)))
     }
 
-    async fn release(&self, id: &str, uri: &Uri) -> Result<Response<Bytes>, Box<Problem>> {
+    async fn release(&self, caller: Caller, id: &str, uri: &Uri) -> Result<Response<Bytes>, Box<Problem>> {
         let Query(query) = Query::<ReleaseQuery>::try_from_uri(uri)
             .map_err(|rejection| Problem::bad_request("query", rejection.body_text()))?;
         let outcome = match (query.outcome.unwrap_or(OutcomeName::Ok), query.retry_after) {
@@ -211,13 +225,18 @@ impl Leases {
                 return Err(Problem::bad_request("retry-after", detail).into());
             }
         };
-        let released = lease(id).and_then(|id| self.engine.release(id, outcome)).is_ok();
+        let released = lease(id).and_then(|id| self.engine.leases_of(caller).release(id, outcome)).is_ok();
         // It is given back in any case. Where that cannot be written down, a kill would let it live until its lease time.
         if let Err(unsaved) = self.engine.saved().await {
             tracing::debug!(%unsaved, "a release is not written down");
         }
         Ok(answer(StatusCode::OK, &ReleasedView { released }))
     }
+}
+
+/// Whether whoever asks may use every scope that the request names.
+fn within(access: &Access, request: &weir_engine::Request) -> Result<(), Box<Problem>> {
+    request.scopes().try_for_each(|scope| access.within(scope))
 }
 
 /// The lease that a path names. A text that is no id names none.
@@ -233,25 +252,6 @@ fn no_such(path: &str) -> Box<Problem> {
 
 fn bad_field(error: FieldError) -> Box<Problem> {
     Problem::bad_request(error.field, error.detail).into()
-}
-
-/// What proxies and browsers add to a request that comes from elsewhere.
-const FROM_ELSEWHERE: [HeaderName; 4] = [ORIGIN, FORWARDED, HeaderName::from_static("x-forwarded-for"), VIA];
-
-/// Whether a request calls this machine by its own name, and says nothing of elsewhere.
-fn is_local(request: &Request<Incoming>) -> bool {
-    let headers = request.headers();
-    if FROM_ELSEWHERE.iter().any(|name| headers.contains_key(name)) {
-        return false;
-    }
-    let named = request.uri().authority().cloned();
-    let named = named.or_else(|| Authority::try_from(headers.get(HOST)?.as_bytes()).ok());
-    named.is_some_and(|named| is_own_name(named.host()))
-}
-
-fn is_own_name(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// A whole body, which must be JSON.
@@ -289,24 +289,6 @@ fn response(status: StatusCode, body: Bytes) -> Response<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_machine_has_few_names() {
-        for (host, own) in [
-            ("localhost", true),
-            ("LOCALHOST", true),
-            ("127.0.0.1", true),
-            ("127.1.2.3", true),
-            ("[::1]", true),
-            ("", false),
-            ("localhost.evil.example", false),
-            ("127.0.0.1.evil.example", false),
-            ("evil.example", false),
-            ("10.0.0.1", false),
-        ] {
-            assert_eq!(is_own_name(host), own, "{host}");
-        }
-    }
 
     #[test]
     fn paths_are_taken_apart() {

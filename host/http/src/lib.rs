@@ -21,9 +21,14 @@
 //! - The server shuts down: nothing new is accepted, what waits is sent away with 503, what runs has
 //!   [`ServerConfig::shutdown_timeout`] to finish, the rest is dropped.
 //!
+//! # Who may ask
+//! Calls of components are open to whoever reaches ingress. The lease API and the admin API are for this machine, and for
+//! whoever shows a [token](tokens).
+//!
 //! # Not handled here
 //! TLS, HTTP/3, upgrades and compression: put a proxy in front.
 
+mod access;
 mod admin;
 pub mod api;
 mod connection;
@@ -35,9 +40,11 @@ mod metrics;
 mod problem;
 mod route;
 mod serve;
+pub mod tokens;
 mod watch;
 mod worker;
 
+pub use access::is_this_machine;
 pub use problem::{ConstraintBody, Problem, RATE_LIMIT_DRAFT};
 pub use route::{Route, RouteError};
 pub use serve::{

@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use weir_engine::{Constraint, ConstraintKind, Reason, Refusal, Unsaved};
@@ -184,6 +184,20 @@ impl Problem {
             problem.come_back_in(RETRY_UNKNOWN);
         }
         problem
+    }
+
+    /// It is not known who asks.
+    #[must_use]
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, detail).because("unauthenticated");
+        problem.header(WWW_AUTHENTICATE, "Bearer");
+        problem
+    }
+
+    /// Whoever asks may not do this.
+    #[must_use]
+    pub fn denied(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail).because(Reason::Denied.as_str())
     }
 
     /// There is no such lease: one answer for all ids that name none, so that it does not tell which ids exist.

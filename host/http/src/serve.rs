@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -13,11 +14,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use weir_engine::{Engine, NameError, ScopedKey};
 use weir_wasm::Component;
 
+use crate::access::Door;
 use crate::admin::{self, Admin};
 use crate::api::{ComponentView, ComponentsView};
 use crate::ingress::{Served, Shared, authority};
 use crate::metrics::Metrics;
 use crate::route::{Route, RouteTable};
+use crate::tokens::{Timestamp, TokenFileError, Tokens};
 use crate::{listen, worker};
 
 /// Where ingress listens unless told otherwise.
@@ -45,6 +48,10 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// How long requests may still run once the server shuts down.
     pub shutdown_timeout: Duration,
+    /// The file of tokens, which may still be missing; absent: there are no tokens.
+    pub tokens: Option<PathBuf>,
+    /// Whether ingress serves the lease API.
+    pub lease_api: bool,
 }
 
 impl Default for ServerConfig {
@@ -55,6 +62,8 @@ impl Default for ServerConfig {
             workers: None,
             max_connections: MAX_CONNECTIONS,
             shutdown_timeout: Duration::from_secs(10),
+            tokens: None,
+            lease_api: true,
         }
     }
 }
@@ -126,6 +135,17 @@ pub enum ServeError {
         /// How many were asked for.
         given: usize,
     },
+    /// The file of tokens is not well.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// Others than this machine would reach what nobody has a token for.
+    #[error("{what} on {address} is open to others than this machine, and nobody has a token for {}", guarded(what))]
+    Open {
+        /// `ingress` or `admin`.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
     /// A thread or its runtime could not be started.
     #[error("cannot start the thread {thread}: {source}")]
     Thread {
@@ -134,6 +154,10 @@ pub enum ServeError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+fn guarded(what: &str) -> &'static str {
+    if what == "ingress" { "its lease API" } else { "the admin API" }
 }
 
 fn reason(error: &io::Error) -> String {
@@ -208,13 +232,17 @@ impl Server {
     /// Binds both ports and starts every thread. It serves when this returns.
     ///
     /// # Errors
-    /// A port is taken, two components clash, there are too many workers, or a thread cannot be started. Then nothing is served.
+    /// A port is taken, two components clash, there are too many workers, a thread cannot be started, the file of tokens is not
+    /// well, or a listener that others reach has no token. Then nothing is served.
     pub fn start(config: &ServerConfig, engine: Engine, services: Vec<Service>) -> Result<Self, ServeError> {
         let workers = config.workers.map_or_else(|| cores().min(MAX_WORKERS), NonZeroUsize::get);
         if workers > MAX_WORKERS {
             return Err(ServeError::Workers { given: workers });
         }
         let (routes, view) = survey(&services)?;
+        let tokens = Arc::new(Tokens::open(config.tokens.clone())?);
+        guard(config, tokens.any(Timestamp::of_unix_millis(engine.unix_millis())))?;
+        let door = |address: SocketAddr| Door { tokens: Arc::clone(&tokens), loopback: address.ip().is_loopback() };
         let ingress_listener = listen::bind("ingress", config.ingress)?;
         let admin_listener = listen::bind("admin", config.admin)?;
         let local = |listener: &std::net::TcpListener, what, address| {
@@ -237,7 +265,8 @@ impl Server {
             served,
             known,
             authority: authority(ingress),
-            loopback: ingress.ip().is_loopback(),
+            door: door(ingress),
+            lease_api: config.lease_api,
         });
         let permits = Arc::new(Semaphore::new(max_connections));
 
@@ -265,8 +294,16 @@ impl Server {
         server.ingress_threads.push(spawn("weir-accept", accept)?);
 
         let watchers = Semaphore::new(admin::rules::MAX_WATCHERS);
-        let state =
-            Admin { engine, metrics, components: view, phases: phases.clone(), permits, max_connections, watchers };
+        let state = Admin {
+            engine,
+            door: door(admin),
+            metrics,
+            components: view,
+            phases: phases.clone(),
+            permits,
+            max_connections,
+            watchers,
+        };
         let serve = admin::serve(admin_listener, Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS)), state, phases);
         server.admin_thread = Some(spawn("weir-admin", serve)?);
         Ok(server)
@@ -330,6 +367,13 @@ fn joined(thread: JoinHandle<()>) {
 
 fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// A listener that others reach wants tokens, but where it serves calls alone.
+fn guard(config: &ServerConfig, tokens: bool) -> Result<(), ServeError> {
+    let listeners = [("admin", config.admin, true), ("ingress", config.ingress, config.lease_api)];
+    let open = listeners.into_iter().find(|(_, address, guarded)| *guarded && !tokens && !address.ip().is_loopback());
+    open.map_or(Ok(()), |(what, address, _)| Err(ServeError::Open { what, address }))
 }
 
 /// Checks that names and routes are all different, and writes down what is served.

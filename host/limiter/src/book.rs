@@ -148,6 +148,12 @@ pub enum Change {
 }
 
 impl Change {
+    /// Which rule it concerns.
+    #[must_use]
+    pub fn pattern(&self) -> &Pattern {
+        self.target().0
+    }
+
     fn target(&self) -> (&Pattern, Precondition) {
         match self {
             Self::Put { pattern, when, .. } | Self::Patch { pattern, when, .. } | Self::Delete { pattern, when } => {

@@ -10,7 +10,7 @@ use crate::name::CounterKind;
 use crate::operator::Outcome;
 use crate::planted::{self, Bug};
 use crate::refusal::Ended;
-use crate::request::{LeaseId, LeaseRef, MAX_LEASE_LIFE};
+use crate::request::{Caller, LeaseId, LeaseRef, MAX_LEASE_LIFE};
 use crate::shard::{Shard, Timer, hold_is_measured};
 use crate::step::{Effect, Output, Settled, ShardSet};
 use smallvec::SmallVec;
@@ -85,9 +85,11 @@ impl ShardSet<'_, '_> {
         true
     }
 
-    pub(crate) fn find(&self, id: LeaseId) -> Output {
+    /// One answer for every id that names no lease of the caller's.
+    pub(crate) fn find(&self, id: LeaseId, caller: Option<Caller>) -> Output {
         let Some(shard) = self.shards.iter().find(|shard| shard.index == id.shard) else { return Output::Gone };
         let found = shard.ids.get(&id.secret).and_then(|slot| Some((*slot, shard.leases.get(*slot as usize)?)));
+        let found = found.filter(|(_, part)| caller.is_none_or(|caller| part.caller == caller.0));
         match found {
             Some((slot, part)) => Output::Found(part.parts(LeaseRef { shard: id.shard, slot, fence: part.fence })),
             None => Output::Gone,

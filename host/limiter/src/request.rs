@@ -37,13 +37,13 @@ pub struct Inline {
     pub limits: Limits,
 }
 
-/// Who asks, of those who share a host: caps are shared out between callers, and idempotency keys are theirs. The default
-/// is nobody in particular, to whom the whole of a cap is open.
+/// Who asks, of those who share a host: caps are shared out between callers, and idempotency keys and timed leases are
+/// theirs. The default is nobody in particular, to whom the whole of a cap is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Caller(pub(crate) u32);
 
-/// The most callers that are told apart; further ones are nobody in particular.
-pub const MAX_CALLERS: u32 = 4_096;
+/// The most callers that are told apart, components and owners of leases elsewhere; further ones are nobody in particular.
+pub const MAX_CALLERS: u32 = 16_384;
 
 impl Caller {
     /// Its number; 0 is nobody in particular.
@@ -268,8 +268,8 @@ impl Request {
         (self.least.get(), self.cost.get().saturating_mul(self.least.get()))
     }
 
-    /// The scopes that decide where its counters lie.
-    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
+    /// The scopes that it names, which decide where its counters lie; one may come more than once.
+    pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.targets.iter().map(ScopedKey::scope).chain(self.inline.iter().map(|inline| inline.name.scope()))
     }
 

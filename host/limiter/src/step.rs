@@ -17,7 +17,7 @@ use crate::order::Waitlist;
 use crate::placement::Placement;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
-use crate::request::{Grant, LeaseId, LeaseRef, Request, WaiterId};
+use crate::request::{Caller, Grant, LeaseId, LeaseRef, Request, WaiterId};
 use crate::restore::Restored;
 use crate::shard::{Shard, ShardLimits, Timer, Waiter};
 use crate::snapshot::CounterSnapshot;
@@ -64,6 +64,8 @@ pub enum Input<'a> {
     Find {
         /// Its id.
         id: LeaseId,
+        /// Who asks: what another has taken is gone to it. None: whoever has the id.
+        caller: Option<Caller>,
     },
     /// Moves the end of a lease to `lease_time` from now, never back. All parts or none: the set holds their shards.
     Extend {
@@ -240,7 +242,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             },
             Input::Retry { waiter } => self.retry(waiter, now, effects),
             Input::Cancel { waiter } => self.cancel(waiter, now, effects),
-            Input::Find { id } => self.find(id),
+            Input::Find { id, caller } => self.find(id, caller),
             Input::Extend { lease, lease_time } => self.extend(lease, lease_time, now),
             Input::Restore { what } => self.restore(what, now),
             Input::Tick => Output::Done,

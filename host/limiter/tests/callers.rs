@@ -3,8 +3,10 @@
 mod bench;
 
 use bench::{Bench, S, request, rule};
+use std::time::Duration;
 use weir_limiter::{
-    Caller, Effect, Grant, Input, Limiter, Outcome, Output, Reason, Request, Shard, ShardLimits, ShardMetrics, Verb,
+    Caller, Effect, Grant, Input, LeaseId, Limiter, Outcome, Output, Reason, Request, Shard, ShardLimits, ShardMetrics,
+    Verb,
 };
 
 /// One shard with these caps, where `s` is full and `free` is not.
@@ -157,4 +159,25 @@ fn a_counter_that_slept_through_changes_goes_at_each_pace_for_its_time() {
     bench.put(&[("other", rule("1", &[]))]);
     bench.at(start + 4 * S + S / 2);
     assert_eq!((0..20).take_while(|_| bench.try_acquire(&request("s")).is_ok()).count(), 9);
+}
+
+/// A lease is found by its id, by whoever has taken it or by whoever asks for nobody in particular.
+#[test]
+fn a_timed_lease_is_found_by_its_taker() {
+    let mut bench = capped(ShardLimits::default());
+    for (secret, taker) in [(7, 2), (8, 0)] {
+        let request = of(taker, "free").lease_time(Duration::from_secs(1));
+        let taken = bench.step(Input::Acquire { request: &request, wait: false, secrets: &[secret] });
+        assert!(matches!(taken, Output::Granted(_)), "{taken:?}");
+        let id = LeaseId { shard: 0, secret };
+        let mut found = |caller| matches!(bench.step(Input::Find { id, caller }), Output::Found(_));
+        assert!(found(None));
+        for asker in 0..4 {
+            assert_eq!(found(Some(Caller::numbered(asker))), asker == taker, "{asker} of {taker}");
+        }
+    }
+    bench.at(bench.now + 2 * S);
+    assert!(bench.is_empty_after(60 * S));
+    let id = LeaseId { shard: 0, secret: 7 };
+    assert_eq!(bench.step(Input::Find { id, caller: Some(Caller::numbered(2)) }), Output::Gone, "it has ended");
 }

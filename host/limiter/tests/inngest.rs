@@ -268,10 +268,16 @@ fn what_is_gone_or_never_was_is_gone_and_changes_nothing() {
     let shard = living.shard;
     let forged = [(shard, secret ^ 1), (shard, secret - 1), (shard, 0), (shard ^ 1, secret), (u16::MAX, secret)];
     for (shard, secret) in forged {
-        assert_eq!(bench.step(Input::Find { id: LeaseId { shard, secret } }), Output::Gone, "{shard} {secret}");
+        assert_eq!(
+            bench.step(Input::Find { id: LeaseId { shard, secret }, caller: None }),
+            Output::Gone,
+            "{shard} {secret}"
+        );
     }
     assert_eq!(state(&mut bench), before);
-    let Output::Found(parts) = bench.step(Input::Find { id: LeaseId { shard, secret } }) else { panic!() };
+    let Output::Found(parts) = bench.step(Input::Find { id: LeaseId { shard, secret }, caller: None }) else {
+        panic!()
+    };
     assert_eq!(
         (parts.as_slice(), extend(&mut bench, living, 9)),
         (&[living][..], Output::Extended(Some(start + 10 * S)))

@@ -419,7 +419,10 @@ fn a_timed_lease_stops_counting_at_its_very_nanosecond() {
         Output::Gone,
         "no resurrection"
     );
-    assert_eq!(bench.step(Input::Find { id: LeaseId { shard: grant.parts[0].shard, secret: 7 } }), Output::Gone);
+    assert_eq!(
+        bench.step(Input::Find { id: LeaseId { shard: grant.parts[0].shard, secret: 7 }, caller: None }),
+        Output::Gone
+    );
     assert_eq!(bench.limiter.shards().iter().map(|shard| shard.metrics().expired).sum::<u64>(), 1);
 }
 

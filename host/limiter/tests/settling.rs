@@ -203,7 +203,7 @@ fn a_timed_batch_has_an_id_for_each() {
     };
     for secret in [11, 12, 13] {
         let id = weir_limiter::LeaseId { shard: grant.parts[0].shard, secret };
-        assert!(matches!(bench.step(Input::Find { id }), Output::Found(_)));
+        assert!(matches!(bench.step(Input::Find { id, caller: None }), Output::Found(_)));
     }
     bench.at(1_001 * S);
     assert_eq!(bench.held("s"), (0, 0));

@@ -11,7 +11,7 @@ use weir_http::api::{
     VerbBody,
 };
 
-use super::{ClientError, Face, Http, TIMEOUT};
+use super::{ClientError, Face, Http, TIMEOUT, TokenArgs};
 use crate::error::Failure;
 
 /// Where the server is.
@@ -20,6 +20,9 @@ pub(crate) struct AdminArgs {
     /// The admin API of the server
     #[arg(long, env = "WEIR_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:9070")]
     admin: String,
+
+    #[command(flatten)]
+    token: TokenArgs,
 
     /// Print JSON
     #[arg(long)]
@@ -34,7 +37,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(args: &AdminArgs) -> Result<Self, Failure> {
-        Ok(Self { http: Http::new(&args.admin, Face::Admin)? })
+        Ok(Self { http: Http::new(&args.admin, Face::Admin, &args.token)? })
     }
 
     pub(crate) fn rules(&self) -> Result<BookView, ClientError> {

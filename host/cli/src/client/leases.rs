@@ -12,7 +12,7 @@ use weir_http::api::{
     SettledView,
 };
 
-use super::{ClientError, Face, Http};
+use super::{ClientError, Face, Http, TokenArgs};
 use crate::error::Failure;
 
 /// How often a request is sent again whose connection was cut.
@@ -24,6 +24,9 @@ pub(crate) struct IngressArgs {
     /// The ingress of the server
     #[arg(long, env = "WEIR_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 /// A client of the lease API. Every request can be sent again without doing anything twice, and is where its connection
@@ -35,7 +38,7 @@ pub(crate) struct LeaseClient {
 
 impl LeaseClient {
     pub(crate) fn new(args: &IngressArgs) -> Result<Self, Failure> {
-        Ok(Self { http: Http::new(&args.url, Face::Leases)? })
+        Ok(Self { http: Http::new(&args.url, Face::Leases, &args.token)? })
     }
 
     /// Waits for leases. Without an idempotency key it gets one, so that it can be sent again.

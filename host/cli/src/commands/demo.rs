@@ -86,6 +86,8 @@ fn start(args: &DemoArgs, engine: &Engine, services: &[Service]) -> Result<Serve
         ingress: args.listen.unwrap_or(DEFAULT_INGRESS),
         admin: args.admin.unwrap_or(DEFAULT_ADMIN),
         shutdown_timeout: SHUTDOWN_TIMEOUT,
+        // It has no tokens: where others reach it, it serves calls alone.
+        lease_api: args.listen.is_none_or(|address| address.ip().is_loopback()),
         ..ServerConfig::default()
     };
     loop {

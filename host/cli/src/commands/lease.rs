@@ -7,7 +7,7 @@ mod wanted;
 
 use clap::{Args, Subcommand};
 
-pub(crate) use wanted::WantedArgs;
+pub(crate) use wanted::TakeArgs;
 
 use crate::error::Failure;
 

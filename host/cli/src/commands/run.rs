@@ -22,10 +22,10 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_p
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use weir_engine::{Outcome, ScopedKey};
-use weir_http::api::{AcquireBody, DurationText, LeaseView};
+use weir_http::api::LeaseView;
 
-use super::lease::WantedArgs;
-use crate::client::{ClientError, IngressArgs, LeaseClient};
+use super::lease::TakeArgs;
+use crate::client::{ClientError, LeaseClient};
 use crate::error::Failure;
 use crate::output;
 
@@ -66,22 +66,11 @@ pub(crate) struct RunArgs {
     limit_key: Option<String>,
 
     #[command(flatten)]
-    wanted: WantedArgs,
-
-    /// How long it may wait for its turn; 0s: not at all [default: 60s, or what the rules say]
-    #[arg(long, visible_alias = "wait", value_name = "DURATION", value_parser = weir_engine::parse_duration)]
-    max_wait: Option<Duration>,
-
-    /// How long the lease lasts beyond the last sign of life, 100ms to 1h
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = weir_engine::parse_duration)]
-    lease_time: Duration,
+    take: TakeArgs,
 
     /// How long the command may take to end when the lease is lost, before it is killed
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = weir_engine::parse_duration)]
     kill_after: Duration,
-
-    #[command(flatten)]
-    ingress: IngressArgs,
 
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, last = true)]
@@ -96,13 +85,8 @@ enum End {
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let key = ScopedKey::new(&args.scope, args.limit_key.as_deref()).map_err(Failure::usage)?;
-    let client = Arc::new(LeaseClient::new(&args.ingress)?);
-    let body = AcquireBody {
-        what: args.wanted.body(&key),
-        max_wait: args.max_wait.map(DurationText),
-        lease_time: Some(DurationText(args.lease_time)),
-        ..AcquireBody::default()
-    };
+    let client = Arc::new(LeaseClient::new(&args.take.ingress)?);
+    let body = args.take.body(&key);
     // What is wrong with the arguments keeps its code.
     let code = |code| match code {
         2 => 2,
@@ -141,7 +125,7 @@ async fn under(args: &RunArgs, client: &Arc<LeaseClient>, lease: &LeaseView, end
     let foreground = io::stdin().is_terminal();
     let mut child = start(args, lease, foreground)?;
     let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-    let mut keeper = std::pin::pin!(keep(Arc::clone(client), lease, args.lease_time, ends));
+    let mut keeper = std::pin::pin!(keep(Arc::clone(client), lease, args.take.lease_time, ends));
     let end = loop {
         tokio::select! {
             biased;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use weir_engine::Durability;
 use weir_http::MAX_WORKERS;
 
@@ -26,7 +26,7 @@ Options beat the environment, the environment beats the file.
 Examples:
   weir serve hello.wasm                       one component, on every path
   weir serve                                  what ./weir.toml says
-  weir serve -c prod.toml --listen 0.0.0.0:80
+  weir serve -c prod.toml --listen 0.0.0.0:80 --tokens tokens.json
 
 weir.toml:
   [server]
@@ -80,6 +80,14 @@ struct ServerArgs {
     /// What a grant that was answered survives [default: process]
     #[arg(long, env = "WEIR_DURABILITY", value_name = "WHAT", value_parser = durability())]
     durability: Option<DurabilityName>,
+
+    /// The file of tokens, which `weir token` writes [default: none]
+    #[arg(long, env = "WEIR_TOKENS", value_name = "FILE")]
+    tokens: Option<PathBuf>,
+
+    /// Serve no lease API: ingress then needs no tokens, wherever it listens
+    #[arg(long, env = "WEIR_NO_LEASE_API", value_parser = FalseyValueParser::new())]
+    no_lease_api: bool,
 }
 
 fn durability() -> impl TypedValueParser<Value = DurabilityName> {
@@ -96,13 +104,16 @@ pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
         config.components.push(config::sole(app));
     }
     let server = &mut config.server;
-    let ServerArgs { listen, admin_listen, shutdown_timeout, workers, data, durability } = args.server;
+    let ServerArgs { listen, admin_listen, shutdown_timeout, workers, data, durability, tokens, no_lease_api } =
+        args.server;
     server.ingress = listen.unwrap_or(server.ingress);
     server.admin = admin_listen.unwrap_or(server.admin);
     server.shutdown_timeout = shutdown_timeout.unwrap_or(server.shutdown_timeout);
     // A number up to `MAX_WORKERS` is one of any width.
     let workers = workers.and_then(|workers| NonZeroUsize::new(usize::try_from(workers).ok()?));
     server.workers = workers.or(server.workers);
+    server.tokens = tokens.or(server.tokens.take());
+    server.lease_api &= !no_lease_api;
     config.data = data.or(config.data);
     config.durability = durability.map_or(config.durability, Durability::from);
 

@@ -1,15 +1,15 @@
 //! Counters over HTTP: shown, and operated.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use weir_engine::{CounterKind, CounterName, CounterQuery, CounterSnapshot, Engine, OperateError, Pattern, Verb};
 
-use super::Shared;
 use super::input::{self, Asked, Rest};
+use super::{Shared, Who};
 use crate::api::{CounterView, CountersView, VerbBody, VerbError};
 use crate::problem::Problem;
 
@@ -27,6 +27,7 @@ pub(super) struct CountersQuery {
 
 pub(super) async fn list(
     State(admin): Shared,
+    Extension(access): Who,
     query: Asked<CountersQuery>,
 ) -> Result<Json<CountersView>, Box<Problem>> {
     let query = input::query(query)?;
@@ -36,30 +37,45 @@ pub(super) async fn list(
             Problem::bad_request("limit", format!("limit={limit} is out of bounds: 1 to {MAX_COUNTERS}")).into()
         );
     }
-    // One more than is shown tells whether there are more.
-    let mut found = admin.engine.counters(&CounterQuery { prefix: query.prefix, limit: limit + 1 });
+    // One more than is shown tells whether there are more; of all, where some are not to be seen.
+    let all = access.sees_all();
+    let most = if all { limit + 1 } else { 0 };
+    let mut found = admin.engine.counters(&CounterQuery { prefix: query.prefix, limit: most });
+    found.retain(|counter| all || access.within(scope(&counter.counter)).is_ok());
     let more = found.len() > limit;
     found.truncate(limit);
     Ok(Json(CountersView { counters: found.into_iter().map(CounterView::from).collect(), more }))
 }
 
-pub(super) async fn one(State(admin): Shared, path: Rest) -> Result<Json<CounterView>, Box<Problem>> {
+/// The scope of a counter's name.
+fn scope(name: &str) -> &str {
+    name.split(['/', '#']).next().unwrap_or(name)
+}
+
+pub(super) async fn one(
+    State(admin): Shared,
+    Extension(access): Who,
+    path: Rest,
+) -> Result<Json<CounterView>, Box<Problem>> {
     let name = input::counter(path)?;
+    access.within(name.scope())?;
     let found = find(&admin.engine, &name).ok_or_else(|| unknown(&name))?;
     Ok(Json(found.into()))
 }
 
 pub(super) async fn operate(
     State(admin): Shared,
+    Extension(access): Who,
     path: Rest,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<CounterView>, Box<Problem>> {
     let name = input::counter(path)?;
+    access.within(name.scope())?;
     let body: VerbBody = input::body(body)?;
     let verb = body.verb().map_err(|error| bad_verb(&error))?;
     exists(&admin.engine, &name, &verb)?;
     let counter = admin.engine.operate(&name, &verb).map_err(refused)?;
-    tracing::info!(counter = name.as_str(), verb = ?body.verb, "counter operated");
+    tracing::info!(counter = name.as_str(), verb = ?body.verb, by = access.caller(), "counter operated");
     admin.engine.saved().await.map_err(Problem::unsaved)?;
     Ok(Json(counter.into()))
 }

@@ -2,13 +2,13 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use weir_engine::{DEFAULT_PRIORITY, Request, RequestError, ScopedKey};
 
-use super::Shared;
 use super::input::{self, Asked};
+use super::{Shared, Who};
 use crate::api::ExplanationView;
 use crate::problem::Problem;
 
@@ -26,9 +26,11 @@ pub(super) struct ExplainQuery {
 
 pub(super) async fn explain(
     State(admin): Shared,
+    Extension(access): Who,
     query: Asked<ExplainQuery>,
 ) -> Result<Json<ExplanationView>, Box<Problem>> {
     let request = request(&input::query(query)?)?;
+    request.scopes().try_for_each(|scope| access.within(scope))?;
     // It was checked field by field; what is left can only be a limiter that has shut down.
     let explanation = admin.engine.explain(&request).map_err(|refusal| Problem::refused(&refusal))?;
     Ok(Json(explanation.into()))

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use weir_engine::{Change, Precondition, RuleBook, RuleError};
 
 use super::input::{self, Asked, Rest};
-use super::{Admin, Shared};
+use super::{Admin, Shared, Who};
+use crate::access::Access;
 use crate::api::{AppliedView, BatchBody, BookView, RuleView};
 use crate::problem::Problem;
 use crate::serve::Phase;
@@ -35,6 +36,7 @@ pub(super) struct BookQuery {
 
 pub(super) async fn list(
     State(admin): Shared,
+    Extension(access): Who,
     query: Asked<BookQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Box<Problem>> {
@@ -55,7 +57,11 @@ pub(super) async fn list(
     if headers.get(IF_NONE_MATCH).is_some_and(|known| *known == tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response());
     }
-    Ok(([(ETAG, tag)], Json(BookView::from(&*book))).into_response())
+    let mut view = BookView::from(&*book);
+    if !access.sees_all() {
+        view.rules.retain(|rule| access.within(rule.body.pattern.0.scope()).is_ok());
+    }
+    Ok(([(ETAG, tag)], Json(view)).into_response())
 }
 
 /// The first book seen with another version than `after`; `None`: there was none for so long.
@@ -88,6 +94,7 @@ pub(super) struct ApplyQuery {
 
 pub(super) async fn apply(
     State(admin): Shared,
+    Extension(access): Who,
     query: Asked<ApplyQuery>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Box<Problem>> {
@@ -96,17 +103,23 @@ pub(super) async fn apply(
     let changes = batch
         .changes()
         .map_err(|(index, error)| Problem::bad_request(format!("changes[{index}]"), error.to_string()))?;
-    applied(&admin, &changes, batch.if_book_version, dry_run).await
+    applied(&admin, &access, &changes, batch.if_book_version, dry_run).await
 }
 
-pub(super) async fn one(State(admin): Shared, path: Rest) -> Result<Response, Box<Problem>> {
+pub(super) async fn one(State(admin): Shared, Extension(access): Who, path: Rest) -> Result<Response, Box<Problem>> {
     let pattern = input::pattern(path)?;
+    access.within(pattern.scope())?;
     let book = admin.engine.book();
     let rule = book.get(&pattern).ok_or(RuleError::NotFound { pattern })?;
     Ok(([(ETAG, entity_tag(rule.version))], Json(RuleView::from(rule))).into_response())
 }
 
-pub(super) async fn delete(State(admin): Shared, path: Rest, headers: HeaderMap) -> Result<Response, Box<Problem>> {
+pub(super) async fn delete(
+    State(admin): Shared,
+    Extension(access): Who,
+    path: Rest,
+    headers: HeaderMap,
+) -> Result<Response, Box<Problem>> {
     let pattern = input::pattern(path)?;
     let when = match headers.get(IF_MATCH) {
         None => Precondition::None,
@@ -114,15 +127,17 @@ pub(super) async fn delete(State(admin): Shared, path: Rest, headers: HeaderMap)
             Problem::bad_request("if-match", "write the version of the rule in quotes, such as \"3\"")
         })?),
     };
-    applied(&admin, &[Change::Delete { pattern, when }], None, false).await
+    applied(&admin, &access, &[Change::Delete { pattern, when }], None, false).await
 }
 
 async fn applied(
     admin: &Admin,
+    access: &Access,
     changes: &[Change],
     expected: Option<u64>,
     dry_run: bool,
 ) -> Result<Response, Box<Problem>> {
+    changes.iter().try_for_each(|change| access.within(change.pattern().scope()))?;
     // Nothing awaits between these two, and this thread is the only one that changes rules over HTTP.
     let before = admin.engine.book();
     let (version, differences) = if dry_run {
@@ -134,7 +149,7 @@ async fn applied(
             Some(version) => admin.engine.apply_to(version, changes)?,
             None => admin.engine.apply(changes)?,
         };
-        tracing::info!(version = after.version(), changes = changes.len(), "rule book changed");
+        tracing::info!(version = after.version(), changes = changes.len(), by = access.caller(), "rule book changed");
         admin.engine.saved().await.map_err(Problem::unsaved)?;
         (after.version(), after.diff(&before))
     };

@@ -305,7 +305,7 @@ impl World {
             assert_eq!(self.step(Input::Settle { lease: part, cost: 1 }), Output::Gone);
         }
         if let Some(id) = self.stale[index].id {
-            assert_eq!(self.step(Input::Find { id }), Output::Gone);
+            assert_eq!(self.step(Input::Find { id, caller: None }), Output::Gone);
         }
     }
 
@@ -319,7 +319,7 @@ impl World {
             assert_eq!(self.step(Input::Extend { lease: *part, lease_time }), Output::Extended(expected));
         }
         if let Some(id) = id {
-            assert_eq!(self.step(Input::Find { id }), Output::Found(parts.into_iter().collect()));
+            assert_eq!(self.step(Input::Find { id, caller: None }), Output::Found(parts.into_iter().collect()));
         }
     }
 

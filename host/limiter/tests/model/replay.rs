@@ -226,7 +226,7 @@ impl Replay {
     fn deliver(&mut self, message: Message) -> Result<(), String> {
         let number = usize::from(message.lease);
         let id = self.leases[number].id.ok_or("a held lease has no name")?;
-        match self.step(Input::Find { id }) {
+        match self.step(Input::Find { id, caller: None }) {
             Output::Found(parts) => {
                 same("what is found", &parts, &self.leases[number].grant.parts)?;
                 for part in parts {
@@ -314,7 +314,8 @@ impl Replay {
                 same("the book of a grant", &granted.grant.book_version, &lease.version.into())?;
             }
             if let Some(id) = granted.id {
-                let found = self.limiter.step(self.now, Input::Find { id }, &mut self.effects) != Output::Gone;
+                let found =
+                    self.limiter.step(self.now, Input::Find { id, caller: None }, &mut self.effects) != Output::Gone;
                 same("whether a lease lives", &found, &lease.is_some())?;
             }
         }

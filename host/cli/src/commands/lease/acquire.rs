@@ -1,14 +1,13 @@
 //! `weir lease acquire KEY`.
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use clap::Args;
 use weir_engine::ScopedKey;
-use weir_http::api::{AcquireBody, DurationText};
+use weir_http::api::AcquireBody;
 
-use super::wanted::{WantedArgs, key};
-use crate::client::{IngressArgs, LeaseClient};
+use super::wanted::{TakeArgs, key};
+use crate::client::LeaseClient;
 use crate::error::Failure;
 use crate::output;
 
@@ -28,15 +27,7 @@ pub(crate) struct AcquireArgs {
     key: ScopedKey,
 
     #[command(flatten)]
-    wanted: WantedArgs,
-
-    /// How long it may wait; 0s: not at all [default: 60s, or what the rules say]
-    #[arg(long, visible_alias = "wait", value_name = "DURATION", value_parser = weir_engine::parse_duration)]
-    max_wait: Option<Duration>,
-
-    /// How long it lasts unless it is extended, 100ms to 1h
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = weir_engine::parse_duration)]
-    lease_time: Duration,
+    take: TakeArgs,
 
     /// How many leases, each of its own
     #[arg(long, value_name = "N", default_value = "1")]
@@ -50,9 +41,6 @@ pub(crate) struct AcquireArgs {
     #[arg(long, value_name = "NAME")]
     idempotency_key: Option<String>,
 
-    #[command(flatten)]
-    ingress: IngressArgs,
-
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,14 +48,12 @@ pub(crate) struct AcquireArgs {
 
 pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
     let body = AcquireBody {
-        what: args.wanted.body(&args.key),
-        max_wait: args.max_wait.map(DurationText),
-        lease_time: Some(DurationText(args.lease_time)),
         count: Some(args.count),
         least: args.least,
         idempotency_key: args.idempotency_key.clone(),
+        ..args.take.body(&args.key)
     };
-    let granted = LeaseClient::new(&args.ingress)?.acquire(body)?;
+    let granted = LeaseClient::new(&args.take.ingress)?.acquire(body)?;
     if args.json {
         return output::json(&granted);
     }

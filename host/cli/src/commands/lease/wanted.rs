@@ -1,10 +1,13 @@
 //! What is asked of the limiter, as arguments.
 
 use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
 
 use clap::Args;
 use weir_engine::{MAX_WEIGHT, NameError, ScopedKey};
-use weir_http::api::{CheckBody, TargetBody};
+use weir_http::api::{AcquireBody, CheckBody, DurationText, TargetBody};
+
+use crate::client::IngressArgs;
 
 /// What is asked for beside the key.
 #[derive(Debug, Clone, Args)]
@@ -28,6 +31,36 @@ pub(crate) struct WantedArgs {
     /// The share of its fairness key, 1 to 1000
     #[arg(long, value_name = "N", value_parser = weight)]
     pub(crate) weight: Option<NonZeroU16>,
+}
+
+/// What is asked for beside the key by who takes a lease, and where: the same for `weir run` and `weir lease acquire`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TakeArgs {
+    #[command(flatten)]
+    wanted: WantedArgs,
+
+    /// How long it may wait for its turn; 0s: not at all [default: 60s, or what the rules say]
+    #[arg(long, visible_alias = "wait", value_name = "DURATION", value_parser = weir_engine::parse_duration)]
+    max_wait: Option<Duration>,
+
+    /// How long the lease lasts unless it is extended, 100ms to 1h
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = weir_engine::parse_duration)]
+    pub(crate) lease_time: Duration,
+
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
+}
+
+impl TakeArgs {
+    /// The body of a request for one lease under `key`.
+    pub(crate) fn body(&self, key: &ScopedKey) -> AcquireBody {
+        AcquireBody {
+            what: self.wanted.body(key),
+            max_wait: self.max_wait.map(DurationText),
+            lease_time: Some(DurationText(self.lease_time)),
+            ..AcquireBody::default()
+        }
+    }
 }
 
 /// A key on the command line.
