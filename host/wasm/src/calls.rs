@@ -52,7 +52,8 @@ use way::{Passage, Way};
 type Answer<T> = Result<T, wit::CallError>;
 
 /// Adds `weir:calls/calls` to a linker that has `weir:flow` and `wasi:http`. A call goes out by the
-/// [hooks](wasmtime_wasi_http::WasiHttpHooks) of the store.
+/// [hooks](wasmtime_wasi_http::WasiHttpHooks) of the store. What calls keep for their retries has its bound
+/// (64 MiB) in each store.
 ///
 /// # Errors
 /// When it is defined already.
