@@ -26,7 +26,7 @@ const GUESTS: [Guest; 2] = [
     Guest { folder: "demo", beside: &["../../wit"], file: "weir_demo.wasm", variable: "WEIR_DEMO_WASM" },
     Guest {
         folder: "../../guest/middleware",
-        beside: &["../../guest/middleware/wit", "../../guest/sdk/src", "../../guest/sdk/Cargo.toml"],
+        beside: &["../../wit", "../../guest/middleware/wit", "../../guest/sdk/src", "../../guest/sdk/Cargo.toml"],
         file: "weir_middleware.wasm",
         variable: "WEIR_MIDDLEWARE_WASM",
     },

@@ -6,6 +6,7 @@
 mod attribution;
 mod blocking;
 mod bounds;
+mod calls;
 mod egress;
 mod flow;
 mod flow_control;

@@ -43,6 +43,15 @@
 //! }
 //! ```
 //!
+//! # One call out
+//! A provider with limits of its own is called under a key of its own, whatever scope the handler came under:
+//!
+//! ```rust,ignore
+//! let response = weir_guest::call(request.into_request()?)
+//!     .key("provider").rate(3, MINUTE).parallelism(2).retries(3)
+//!     .await?;
+//! ```
+//!
 //! # How a lease ends
 //! By drop, by `Lease::release` with how the work ended, or by the host: when the instance traps, when a deadline or a client that left stops it,
 //! at its lease time, and at the latest when the request has ended. Nothing a guest forgets stays taken.
@@ -53,14 +62,16 @@
 //! the module `sync`.
 //!
 //! # Not handled here
-//! Limits: they are the operator's, in the rule book; only those of a [`FlowLimits`] are the guest's own. Retries: a refusal says when, the caller decides whether.
+//! Limits: they are the operator's, in the rule book; only those of a [`FlowLimits`] are the guest's own. Retries of an acquire: a refusal says when, the caller decides whether.
 
+mod call;
 mod flow_limits;
 mod key;
 mod problem;
 mod refused;
 mod request;
 
+pub use call::{Call, RetryDelay, call};
 pub use flow_limits::{FlowLimits, Rate};
 pub use key::{escape, limit_key};
 pub use refused::{Constraint, ConstraintKind, Reason, Refused};
@@ -69,11 +80,15 @@ pub use request::{Acquire, acquire, here};
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 mod bindings;
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+mod called;
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 mod convert;
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 mod lease;
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub mod sync;
 
+#[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
+pub use called::CallError;
 #[cfg(all(target_arch = "wasm32", target_os = "wasi"))]
 pub use lease::{Lease, Outcome, Settled, under};

@@ -182,3 +182,13 @@ fn the_documented_guest_is_the_example() {
         .collect();
     assert!(documented.contains(example), "guest/sdk/src/lib.rs");
 }
+
+#[test]
+fn a_call_is_what_was_said_of_it() {
+    let minute = Duration::from_secs(60);
+    let call = || weir_guest::call("a request");
+    let one = call().key("provider").rate(3, minute).parallelism(2).retries(3);
+    assert_eq!(one, call().retries(3).parallelism(2).rate(3, minute).key("provider"));
+    assert_ne!(one, call().key("provider").rate(3, minute).parallelism(2));
+    assert_eq!(call().rate(3, minute), call().rate_of(weir_guest::Rate::window(3, minute)));
+}

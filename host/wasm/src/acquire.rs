@@ -20,7 +20,7 @@ use wasmtime::component::Resource;
 use weir_engine::{Lease, Reason, Refusal, Request, ScopedKey};
 
 /// The longest wait that a guest can ask for; more is taken as this. Its request has a deadline anyway.
-const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// What every acquire answers.
 pub(crate) type Answer = Result<Resource<LeaseEntry>, wit::Refusal>;
@@ -115,7 +115,7 @@ impl FlowCtxView<'_> {
         Ok(key)
     }
 
-    fn allowed(&self, home: &RequestState, scope: &str) -> Result<(), wit::Refusal> {
+    pub(crate) fn allowed(&self, home: &RequestState, scope: &str) -> Result<(), wit::Refusal> {
         let own = home.key().is_some_and(|own| own.scope() == scope);
         if own || self.ctx.identity.allows(scope) {
             Ok(())

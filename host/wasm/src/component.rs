@@ -162,6 +162,7 @@ impl Component {
     pub(crate) fn flow_ctx(&self, instance: &InstanceState) -> FlowCtx {
         let may_block = self.isolate || matches!(self.pre, ProxyPre::P2(_));
         FlowCtx::new(self.flow.clone(), self.identity.clone(), may_block, instance.background().clone())
+            .with_outgoing(self.outgoing.clone())
     }
 }
 

@@ -9,6 +9,7 @@
 //! by the next request with its id, and the list stays short: entries of requests that have ended go when it is full.
 //! Where one request runs at a time, the stack is not read at all: the current request is it.
 
+use crate::egress::Outgoing;
 use crate::request::RequestState;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +35,8 @@ pub struct FlowCtx {
     tasks: Vec<(GuestTaskId, Arc<RequestState>)>,
     current: Option<Arc<RequestState>>,
     background: Arc<RequestState>,
+    /// How calls leave; none: by the hooks of the store.
+    pub(crate) outgoing: Option<Arc<Outgoing>>,
 }
 
 /// Who a component is; one for all its instances.
@@ -46,6 +49,8 @@ pub(crate) struct Identity {
     allow: Allow,
     waiting: Arc<AtomicUsize>,
     max_waiting: usize,
+    /// Bytes of bodies that calls keep for their retries.
+    pub(crate) kept: AtomicUsize,
 }
 
 enum Allow {
@@ -81,7 +86,7 @@ impl Identity {
             }
             Allow::Only(allow_scopes.to_vec())
         };
-        Ok(Self { name, caller, default_key, allow, waiting, max_waiting })
+        Ok(Self { name, caller, default_key, allow, waiting, max_waiting, kept: AtomicUsize::new(0) })
     }
 
     /// Whether the component may use `scope` by name.
@@ -123,7 +128,13 @@ impl FlowCtx {
     }
 
     pub(crate) fn new(engine: Engine, identity: Arc<Identity>, may_block: bool, background: Arc<RequestState>) -> Self {
-        Self { engine, identity, may_block, tasks: Vec::new(), current: None, background }
+        Self { engine, identity, may_block, tasks: Vec::new(), current: None, background, outgoing: None }
+    }
+
+    /// Calls leave by the host's own connections, under its rules.
+    pub(crate) fn with_outgoing(mut self, outgoing: Arc<Outgoing>) -> Self {
+        self.outgoing = Some(outgoing);
+        self
     }
 
     /// Notes the root task of a request that starts.

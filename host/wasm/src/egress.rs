@@ -16,7 +16,8 @@
 //!
 //! # Not handled here
 //! A lease that the guest acquires itself exempts its calls from nothing: do not give an egress rule the scope that a guest
-//! acquires around its calls. Several requests share an instance, and the call does not say which of them made it.
+//! acquires around its calls. Several requests share an instance, and the call does not say which of them made it. One of
+//! `weir:calls` does, and comes under its own key and the rule in one step: see `calls`.
 
 mod address;
 mod allow;
@@ -25,8 +26,9 @@ mod client;
 mod rule;
 mod send;
 
-pub(crate) use allow::Outbound;
+pub(crate) use allow::{Destination, Outbound};
 pub use allow::{OutboundRuleError, check_outbound};
+pub(crate) use body::leased;
 pub(crate) use client::Clients;
 pub use rule::{Egress, EgressError, EgressRule};
-pub(crate) use send::{Hooks, Outgoing, REFUSED};
+pub(crate) use send::{Barred, Hooks, Outgoing, REFUSED, Ruled};

@@ -73,7 +73,8 @@
 //!
 //! # What a guest sends out
 //! goes through [`ComponentConfig::allow_outbound`] and the rules in [`ComponentConfig::egress`], over connections that all
-//! components of a [`Runtime`] share.
+//! components of a [`Runtime`] share. One request under a key of its own, with retries, is `weir:calls`: in your own host,
+//! [`add_calls_to_linker`].
 //!
 //! # Not handled here
 //! Waiting for the limit of a route is done before an instance is taken, by `weir-http`. Leases that a guest wants to
@@ -83,6 +84,7 @@ mod acquire;
 mod batch;
 mod bindings;
 mod body;
+mod calls;
 mod component;
 mod convert;
 mod cpu;
@@ -107,6 +109,7 @@ mod view;
 mod waiting;
 mod worker;
 
+pub use calls::add_calls_to_linker;
 pub use component::Component;
 pub use ctx::{FlowCtx, FlowCtxBuilder};
 pub use egress::{Egress, EgressError, EgressRule, OutboundRuleError, check_outbound};

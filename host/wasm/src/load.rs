@@ -1,5 +1,6 @@
 //! From the bytes of a file to a component that can be run, or to one error that says what is wrong with them.
 
+use crate::calls::add_calls_to_linker;
 use crate::component::Component;
 use crate::egress::OutboundRuleError;
 use crate::limits::ComponentConfig;
@@ -122,6 +123,7 @@ impl Runtime {
         p2::add_only_http_to_linker_async(&mut linker)?;
         p3::add_to_linker(&mut linker)?;
         add_to_linker(&mut linker)?;
+        add_calls_to_linker(&mut linker)?;
         Ok(linker)
     }
 }

@@ -19,13 +19,17 @@ pub(crate) fn of(head: &response::Parts, passed_on: bool) -> Outcome {
 /// The pause is the longer of `Retry-After`, in seconds or as a date, and the longest of what `RateLimit` says is used up.
 /// A date is read by the upstream's own clock if it says `Date`, else by `now`.
 pub(crate) fn upstream(head: &response::Parts, now: SystemTime) -> Outcome {
-    let headers = &head.headers;
+    ended(head, pause(&head.headers, now))
+}
+
+/// How long the upstream asks for a pause, whatever its status is.
+pub(crate) fn pause(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let retry_after = seconds(headers).or_else(|| {
         let now = date(headers, &DATE).unwrap_or(now);
         date(headers, &RETRY_AFTER).map(|then| then.duration_since(now).unwrap_or_default())
     });
     let used_up = headers.get_all(RATE_LIMIT).iter().filter_map(|value| used_up(value.to_str().ok()?)).max();
-    ended(head, retry_after.max(used_up))
+    retry_after.max(used_up)
 }
 
 fn ended(head: &response::Parts, pause: Option<Duration>) -> Outcome {

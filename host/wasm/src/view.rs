@@ -33,6 +33,8 @@ impl HasData for Flow {
 
 /// Adds `weir:flow/types`, `leases` and `leases-sync` to a linker.
 ///
+/// `weir:calls` needs `wasi:http` besides; see [`add_calls_to_linker`](crate::add_calls_to_linker).
+///
 /// # Errors
 /// When one of them is defined already.
 pub fn add_to_linker<T: FlowView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {

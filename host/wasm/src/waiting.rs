@@ -45,7 +45,7 @@ impl<T, F: Future<Output = Result<T, Refusal>> + Unpin> Waiting<F> {
     }
 }
 
-fn too_many_waiting(home: &RequestState, most: usize) -> wit::Refusal {
+pub(crate) fn too_many_waiting(home: &RequestState, most: usize) -> wit::Refusal {
     home.note_refusal();
     refused(
         Reason::Overloaded,

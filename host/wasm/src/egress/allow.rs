@@ -35,7 +35,7 @@ pub fn check_outbound(rule: &str) -> Result<(), OutboundRuleError> {
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Destination {
+pub(crate) struct Destination {
     pub(super) host: Host,
     pub(super) port: u16,
     /// The port as it is written in a URI: none where the scheme says it.

@@ -3,14 +3,17 @@
 //! The lease of a call ends with its body, however that ends: read to its end, broken off, or dropped, by the guest or
 //! with it. Where nothing is to come any more, it ends at once.
 
+use crate::outcome;
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, Sleep};
-use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::{Error, WasiBody};
 use weir_engine::{Lease, Outcome};
 
 /// A body that errors when it pauses for too long.
@@ -59,15 +62,32 @@ impl Body for Timed {
     }
 }
 
+/// Puts the body of a response under the lease of its call. An upstream that asks for a pause gets it at once: nobody else is to
+/// run into it while this body is read.
+pub(crate) fn leased<B>(response: Response<B>, lease: Lease) -> Response<WasiBody>
+where
+    B: Body<Data = Bytes, Error = Error> + Unpin + Send + 'static,
+{
+    let (head, body) = response.into_parts();
+    let body = match outcome::upstream(&head, SystemTime::now()) {
+        pushed_back @ Outcome::PushedBack(_) => {
+            lease.release(pushed_back);
+            body.boxed_unsync()
+        }
+        outcome => Leased::new(body, lease, outcome).boxed_unsync(),
+    };
+    Response::from_parts(head, body)
+}
+
 /// A body under a lease.
-pub(super) struct Leased<B> {
+struct Leased<B> {
     inner: B,
     lease: Option<Lease>,
     outcome: Outcome,
 }
 
 impl<B: Body> Leased<B> {
-    pub(super) fn new(inner: B, lease: Lease, outcome: Outcome) -> Self {
+    fn new(inner: B, lease: Lease, outcome: Outcome) -> Self {
         let mut body = Self { inner, lease: Some(lease), outcome };
         if body.inner.is_end_stream() {
             body.end();

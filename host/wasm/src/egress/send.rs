@@ -10,21 +10,21 @@
 
 use super::address::Host;
 use super::allow::{Destination, Named, Outbound};
-use super::body::Leased;
+use super::body::leased;
 use super::client::Client;
 use super::rule::{Egress, EgressRule, Sent};
 use crate::ctx::Identity;
-use crate::outcome;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Duration;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
-use weir_engine::{ConstraintKind, Engine, Lease, Outcome, Reason, Refusal, Started};
+use weir_engine::{ConstraintKind, Engine, Lease, Outcome, Reason, Refusal, ScopedKey, Started};
 
 /// Says that a response is a refusal of this host, and why.
 pub(crate) const REFUSED: HeaderName = HeaderName::from_static("weir-refused");
@@ -37,6 +37,23 @@ pub(crate) struct Outgoing {
     pub(crate) named: Named,
     pub(crate) egress: Egress,
     pub(crate) client: Client,
+}
+
+/// What the rule for a destination asks of a call that has its own key.
+#[derive(Debug)]
+pub(crate) struct Ruled {
+    pub(crate) key: ScopedKey,
+    pub(crate) cost: NonZeroU32,
+    pub(crate) max_wait: Option<Duration>,
+}
+
+/// Why a call that has its own key may not be made.
+#[derive(Debug)]
+pub(crate) enum Barred {
+    /// Its component may not call there.
+    Denied(Error),
+    /// It does not fit the rule: why, in words.
+    Unfit(String),
 }
 
 /// The outbound side of one instance.
@@ -80,14 +97,8 @@ impl Outgoing {
         options: Option<RequestOptions>,
     ) -> Result<Response<WasiBody>, Error> {
         let component = &self.identity.name;
-        let to = Destination::of(request.uri()).and_then(|to| self.allowed(to)).inspect_err(|why| {
-            let authority = request.uri().authority().map_or("", |authority| authority.as_str());
-            tracing::debug!(target: "weir_wasm", %component, authority, "outbound call denied: {why}");
-        })?;
-        let Some(rule) = self.egress.rule_for(&to) else {
-            let response = self.client.send(request, &to, options).await?;
-            return Ok(unrefused(response).map(|body| body.boxed_unsync()));
-        };
+        let to = self.destination(&request)?;
+        let Some(rule) = self.egress.rule_for(&to) else { return self.pass(request, &to, options).await };
         let ask = self.ask(rule, &to, &request);
         let lease = match self.turn(ask).await {
             Ok(lease) => lease,
@@ -106,16 +117,53 @@ impl Outgoing {
                 return Err(error);
             }
         };
-        let (head, body) = unrefused(response).into_parts();
-        let body = match outcome::upstream(&head, SystemTime::now()) {
-            // Nobody else is to run into it while this body is read.
-            pushed_back @ Outcome::PushedBack(_) => {
-                lease.release(pushed_back);
-                body.boxed_unsync()
+        Ok(leased(unrefused(response), lease))
+    }
+
+    /// Where a call that has its own key goes, and what it comes under besides.
+    ///
+    /// # Errors
+    /// It may not go there, or does not fit the rule for it.
+    pub(crate) fn passage(&self, request: &Request<WasiBody>) -> Result<(Destination, Option<Ruled>), Barred> {
+        let to = self.destination(request).map_err(Barred::Denied)?;
+        let ruled = match self.egress.rule_for(&to) {
+            None => None,
+            Some(rule) => {
+                let (key, cost) = rule.ask(&self.sent(&to, request)).map_err(Barred::Unfit)?;
+                Some(Ruled { key, cost, max_wait: rule.longest_wait() })
             }
-            outcome => Leased::new(body, lease, outcome).boxed_unsync(),
         };
-        Ok(Response::from_parts(head, body))
+        Ok((to, ruled))
+    }
+
+    /// Sends a call whose turn has come.
+    ///
+    /// # Errors
+    /// As the guest is told them.
+    ///
+    /// # Cancel safety
+    /// The request is given up, and its connection is closed.
+    pub(crate) async fn pass(
+        &self,
+        request: Request<WasiBody>,
+        to: &Destination,
+        options: Option<RequestOptions>,
+    ) -> Result<Response<WasiBody>, Error> {
+        let response = self.client.send(request, to, options).await?;
+        Ok(unrefused(response).map(|body| body.boxed_unsync()))
+    }
+
+    /// Where a call goes, if it may go there.
+    fn destination(&self, request: &Request<WasiBody>) -> Result<Destination, Error> {
+        Destination::of(request.uri()).and_then(|to| self.allowed(to)).inspect_err(|why| {
+            let component = &self.identity.name;
+            let authority = request.uri().authority().map_or("", |authority| authority.as_str());
+            tracing::debug!(target: "weir_wasm", %component, authority, "outbound call denied: {why}");
+        })
+    }
+
+    fn sent<'a>(&'a self, to: &'a Destination, request: &'a Request<WasiBody>) -> Sent<'a> {
+        Sent { component: &self.identity.name, to, method: request.method(), headers: request.headers() }
     }
 
     fn allowed(&self, to: Destination) -> Result<Destination, Error> {
@@ -136,8 +184,7 @@ impl Outgoing {
         to: &Destination,
         request: &Request<WasiBody>,
     ) -> Result<weir_engine::Request, Refused> {
-        let sent = Sent { component: &self.identity.name, to, method: request.method(), headers: request.headers() };
-        let (key, cost) = rule.ask(&sent).map_err(|unfit| Refused::new(Reason::Invalid, unfit))?;
+        let (key, cost) = rule.ask(&self.sent(to, request)).map_err(|unfit| Refused::new(Reason::Invalid, unfit))?;
         let mut ask = weir_engine::Request::new(key).cost(cost).caller(self.identity.caller);
         ask.max_wait = rule.longest_wait();
         Ok(ask)
