@@ -6,11 +6,15 @@
 mod attribution;
 mod blocking;
 mod bounds;
+mod client;
+mod client_sync;
+mod compose;
 mod egress;
 mod flow;
 mod flow_control;
 mod hostile;
 mod instances;
+mod lease_server;
 mod no_handler;
 mod options;
 mod order;

@@ -17,6 +17,13 @@ pub async fn answer(asked: &Asked) -> Response {
             }
             Err(refusal) => refused(&refusal),
         }),
+        "/keep" => respond(match asked.acquire().await {
+            Ok(lease) => {
+                leases::keep(lease);
+                "kept".to_owned()
+            }
+            Err(refusal) => refused(&refusal),
+        }),
         // Settles to each `to` in turn, and shows what binds the next after each.
         "/settle" => respond(match asked.acquire().await {
             Ok(lease) => {
