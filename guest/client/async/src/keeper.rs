@@ -1,8 +1,9 @@
 //! What goes on for a lease after the call that took it has returned.
 //!
 //! The keeper is spawned by that call and runs in its task. The handle and the keeper share the lease; the handle holds the sending
-//! half of a channel, and its end, or what was sent, is all that the keeper hears of it. A guest that hides a handle from one
-//! request to the next would keep capacity for as long as its instance lives: so the keeper extends for [`LONGEST`] and no more.
+//! half of a channel, and its end, or what was sent, is all that the keeper hears of it: the plain function that drops the handle
+//! sends nothing over the network, it wakes the keeper's task. Where nobody ever drops it, the keeper ends with the lease: one that
+//! the guest hides from one request to the next is extended for [`LONGEST`] and no more.
 
 use crate::client;
 use futures::channel::oneshot;
@@ -10,7 +11,7 @@ use futures::future::{Either, select};
 use std::pin::pin;
 use std::rc::Rc;
 use wasip3::clocks::monotonic_clock;
-use weir_client_core::{Lease, Outcome, Reason};
+use weir_client_core::{Lease, Outcome};
 
 /// How long a lease is extended without the guest's asking, in nanoseconds.
 const LONGEST: u64 = 3600 * 1_000_000_000;
@@ -37,7 +38,7 @@ impl Kept {
     pub(crate) fn new(lease: Lease) -> Self {
         let lease = Rc::new(lease);
         let (ended, end) = oneshot::channel();
-        wit_bindgen::spawn(keep(lease.clone(), end));
+        wit_bindgen::spawn_local(keep(lease.clone(), end));
         Self { lease, ended }
     }
 
@@ -56,17 +57,20 @@ async fn keep(lease: Rc<Lease>, mut end: oneshot::Receiver<End>) {
     let until = monotonic_clock::now().saturating_add(LONGEST);
     let end = loop {
         let now = monotonic_clock::now();
-        let pause = lease.extend_in(now).filter(|_| now < until).map(|pause| pause.max(SHORTEST_PAUSE));
-        let Some(pause) = pause else { break end.await };
+        let remaining = lease.remaining(now);
+        if remaining == 0 {
+            // It is lost or has run out: there is nobody to tell.
+            return;
+        }
+        let extend_in = lease.extend_in(now).filter(|_| now < until);
+        let pause = extend_in.map_or(remaining, |pause| pause.max(SHORTEST_PAUSE));
         match select(&mut end, pin!(monotonic_clock::wait_for(pause))).await {
             Either::Left((end, _)) => break end,
-            Either::Right(_) => {
-                // No answer leaves it as it was, and half of the rest is waited then.
-                let extended = client.extend(&lease, lease.lease_time()).await;
-                if extended.is_err_and(|refused| refused.reason == Reason::Lost) {
-                    return;
-                }
+            Either::Right(_) if extend_in.is_some() => {
+                // No answer leaves it as it was, and half of the rest is waited then. A lost one shows above.
+                let _ = client.extend(&lease, lease.lease_time()).await;
             }
+            Either::Right(_) => {}
         }
     };
     match end {

@@ -60,8 +60,8 @@ impl<H: Host> Client<H> {
         let lease_time = ask.options.lease_time.unwrap_or(config.lease_time);
         let began = self.host.now();
         let answer = self
-            .call(config, &Method::POST, LEASES, began.saturating_add(max_wait).saturating_add(GRACE), |now| {
-                let max_wait = max_wait.saturating_sub(now - began);
+            .call(config, &Method::POST, LEASES, began.saturating_add(max_wait).saturating_add(GRACE), |elapsed| {
+                let max_wait = max_wait.saturating_sub(elapsed);
                 ask.body(scope, Some(&Terms { max_wait, lease_time, count, least, key: &key }))
             })
             .await;
@@ -189,7 +189,8 @@ impl<H: Host> Client<H> {
         let _ = self.call::<Released>(config, &Method::DELETE, &path, self.soon(), |_| Vec::new()).await;
     }
 
-    /// Sends until there is an answer or no attempt is left, and says when the last one was sent.
+    /// Sends until there is an answer or no attempt is left, and says when the last one was sent. The body is made of the time since
+    /// the first.
     async fn call<T: DeserializeOwned>(
         &self,
         config: &Config,
@@ -199,9 +200,10 @@ impl<H: Host> Client<H> {
         body: impl Fn(u64) -> Vec<u8>,
     ) -> (Answer<T>, u64) {
         let mut attempts = Attempts::until(until);
+        let first = self.host.now();
+        let mut sent = first;
         loop {
-            let sent = self.host.now();
-            let exchange = self.exchange(config, method, path, body(sent), attempts.timeout(sent));
+            let exchange = self.exchange(config, method, path, body(sent - first), attempts.timeout(sent));
             let answer = match self.host.send(exchange).await {
                 Ok(reply) => read(reply.status, &reply.body),
                 Err(why) => Answer::Failed(why),
@@ -214,6 +216,7 @@ impl<H: Host> Client<H> {
                 return (answer, sent);
             };
             self.host.sleep(pause).await;
+            sent = self.host.now();
         }
     }
 
