@@ -1,7 +1,7 @@
 //! Components with a client inside, on hosts that know nothing of Weir, and a Weir server with its lease API.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use http::{Method, Response};
@@ -10,11 +10,11 @@ use weir_http::{Server, ServerConfig};
 use weir_tests::{Host, guests, request, text, until, within};
 use weir_wasm::WasiBody;
 
-use crate::plain::Plain;
+use crate::plain::{Compiled, Plain};
 use crate::run;
 
-/// The guests `stream` and `flow` behind the middleware, and `flow` alone, each with the client; composed once for all tests.
-static COMPOSED: LazyLock<[PathBuf; 3]> = LazyLock::new(|| {
+/// The guests `stream` and `flow` behind the middleware, and `flow` alone, each with the client.
+static COMPOSED: LazyLock<[Compiled; 3]> = LazyLock::new(|| {
     let all: [(&str, &str, &[&str]); 3] = [
         ("stream-client.wasm", guests::STREAM, &[]),
         ("flow-client.wasm", guests::FLOW, &[]),
@@ -23,7 +23,7 @@ static COMPOSED: LazyLock<[PathBuf; 3]> = LazyLock::new(|| {
     all.map(|(name, guest, more)| {
         let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         run(&[&["compose", guest, "--client", "-o", out.to_str().unwrap()], more].concat()).ok();
-        out
+        Compiled::new(&out)
     })
 });
 
@@ -43,14 +43,15 @@ impl Weir {
     }
 
     /// A host of a component that takes its leases here.
-    fn plain(&self, component: &Path, variables: &[(&str, &str)]) -> Plain {
+    fn plain(&self, component: &Compiled, variables: &[(&str, &str)]) -> Plain {
         let url = format!("http://{}", self.server.ingress());
-        Plain::new(component, &[&[("WEIR_URL", url.as_str())], variables].concat())
+        // What is not given back would outlast every test.
+        Plain::new(component, &[variables, &[("WEIR_LEASE_TIME", "1h"), ("WEIR_URL", &url)]].concat())
     }
 
     /// One that runs `stream` under the scope `shop`.
     fn stream(&self, variables: &[(&str, &str)]) -> Arc<Plain> {
-        Arc::new(self.plain(&COMPOSED[0], &[&[("WEIR_SCOPE", "shop")], variables].concat()))
+        Arc::new(self.plain(&COMPOSED[0], &[variables, &[("WEIR_SCOPE", "shop")]].concat()))
     }
 
     /// One that runs `flow` under the scope `shop`.

@@ -4,7 +4,7 @@
 use std::future::{Future, pending};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -33,21 +33,29 @@ pub(crate) struct Plain {
 /// Why instances ended that should not have.
 type Failures = Arc<Mutex<Vec<String>>>;
 
-impl Plain {
-    /// Loads a component.
-    pub(crate) fn new(component: &Path, variables: &[(&str, &str)]) -> Self {
-        let engine = Engine::default();
-        let mut linker = Linker::new(&engine);
+/// A component, compiled for any number of such hosts.
+pub(crate) struct Compiled(ServicePre<State>);
+
+impl Compiled {
+    pub(crate) fn new(component: &Path) -> Self {
+        static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::default);
+        let mut linker = Linker::new(&ENGINE);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("WASI 0.2");
         wasmtime_wasi::p3::add_to_linker(&mut linker).expect("WASI 0.3");
         wasmtime_wasi_http::p3::add_to_linker(&mut linker).expect("wasi:http");
-        let component = Component::from_file(&engine, component).expect("a component");
+        let component = Component::from_file(&ENGINE, component).expect("a component");
         let pre = linker.instantiate_pre(&component).expect("nothing but WASI is imported");
-        let pre = ServicePre::new(pre).expect("a handler");
+        Self(ServicePre::new(pre).expect("a handler"))
+    }
+}
+
+impl Plain {
+    /// Runs a component in an environment. Of two variables of one name the first counts.
+    pub(crate) fn new(component: &Compiled, variables: &[(&str, &str)]) -> Self {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let failures = Failures::default();
-        let handler = ProxyHandler::new(Handler { engine, pre, variables, failures: failures.clone() });
-        Self { handler, failures }
+        let handler = Handler { pre: component.0.clone(), variables, failures: failures.clone() };
+        Self { handler: ProxyHandler::new(handler), failures }
     }
 
     pub(crate) async fn handle(&self, request: Request<WasiBody>) -> wasmtime::Result<Response<WasiBody>> {
@@ -60,7 +68,6 @@ impl Plain {
 }
 
 struct Handler {
-    engine: Engine,
     pre: ServicePre<State>,
     variables: Vec<(String, String)>,
     failures: Failures,
@@ -92,7 +99,7 @@ impl HandlerState for Handler {
     async fn instantiate(&self) -> wasmtime::Result<Instance<State, Idle, Worker>> {
         let wasi = WasiCtx::builder().envs(&self.variables).build();
         let state = State { wasi, http: WasiHttpCtx::new(), table: ResourceTable::new() };
-        let mut store = Store::new(&self.engine, state);
+        let mut store = Store::new(self.pre.engine(), state);
         let proxy = Proxy::P3(self.pre.instantiate_async(&mut store).await?);
         Ok(Instance {
             store,

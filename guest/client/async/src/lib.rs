@@ -1,8 +1,8 @@
 //! `weir-client.wasm`: meets a WASI 0.3 component's import of `weir:flow` on somebody else's host.
 //!
 //! ```sh
-//! wac plug app.wasm --plug weir-client.wasm -o composed.wasm
-//! wasmtime serve -Scli --env WEIR_URL=http://127.0.0.1:8080 composed.wasm
+//! weir compose app.wasm --client --no-middleware -o anywhere.wasm
+//! wasmtime serve -Scli --env WEIR_URL=http://127.0.0.1:8080 anywhere.wasm
 //! ```
 //!
 //! Its variables are those of `weir-client-core`, and so are its promises. What is its own is the life of a lease.
@@ -17,7 +17,7 @@
 //! | holds a lease that it gave no lease time | extends it each time that half of its time has passed, for an hour at most |
 //! | holds a lease with a lease time of its own | leaves it: it ends then, unless the guest extends it |
 //! | drops or releases it | sends the release, up to four times |
-//! | says `keep` | lets go: the end of the response cannot be seen from here, so it ends by its lease time |
+//! | says `keep` | lets go: the end of the response cannot be seen from here, so it ends by its lease time. Weir's middleware holds its lease instead |
 //! | traps, or is ended by its host | is gone as well; the lease ends by its lease time |
 //!
 //! # Not handled here
