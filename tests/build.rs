@@ -27,7 +27,14 @@ fn run() -> Result<(), String> {
     // OUT_DIR is <target>/<profile>/build/<package>/out.
     let target_dir = out.ancestors().nth(4).ok_or("OUT_DIR is not where it always was")?.join("guests");
     build(&guests, &target_dir)?;
-    write_list(&guests, &target_dir.join(TARGET).join("release"), &out.join("guests.rs"))
+    // The clients are products, and no test guests: they are named apart.
+    let client = here.join("../guest/client");
+    println!("cargo::rerun-if-changed={}", client.display());
+    let client_dir = target_dir.with_file_name("clients");
+    build(&client, &client_dir)?;
+    let [built, clients] = [target_dir, client_dir].map(|dir| dir.join(TARGET).join("release"));
+    write_list(&guests, &built, &out.join("guests.rs"))?;
+    write_clients(&clients, &out.join("clients.rs"))
 }
 
 fn check_target() -> Result<(), String> {
@@ -73,7 +80,19 @@ fn build(guests: &Path, target_dir: &Path) -> Result<(), String> {
     for line in text.lines() {
         println!("cargo::error={line}");
     }
-    Err("the test guests do not compile".to_owned())
+    Err(format!("the guests in {} do not compile", guests.display()))
+}
+
+fn write_clients(built: &Path, file: &Path) -> Result<(), String> {
+    let mut text = String::new();
+    for (name, about, component) in [
+        ("CLIENT", "Meets `weir:flow/leases` over HTTP.", "weir_client.wasm"),
+        ("CLIENT_SYNC", "Meets `weir:flow/leases-sync` over HTTP.", "weir_client_sync.wasm"),
+    ] {
+        writeln!(text, "/// {about}\npub const {name}: &str = {:?};", built.join(component).display().to_string())
+            .map_err(|error| error.to_string())?;
+    }
+    fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn write_list(guests: &Path, built: &Path, file: &Path) -> Result<(), String> {

@@ -1,5 +1,5 @@
-//! Compiles the components inside `weir`: that of the demo, so that `weir demo` needs no file, and the middleware of
-//! `weir compose`.
+//! Compiles the components inside `weir`: that of the demo, so that `weir demo` needs no file, and the middleware and the
+//! client of `weir compose`.
 //!
 //! They go into a target directory of their own, which debug and release builds share: cargo holds a lock on the one it
 //! works in, so building into the outer one from within would wait for itself.
@@ -14,7 +14,7 @@ const TARGET: &str = "wasm32-wasip2";
 struct Guest {
     /// Where it is, from here.
     folder: &'static str,
-    /// What is compiled from beside its own files, from here.
+    /// What is compiled from beside its own sources, from here.
     beside: &'static [&'static str],
     /// What cargo makes of it.
     file: &'static str,
@@ -22,13 +22,35 @@ struct Guest {
     variable: &'static str,
 }
 
-const GUESTS: [Guest; 2] = [
-    Guest { folder: "demo", beside: &["../../wit"], file: "weir_demo.wasm", variable: "WEIR_DEMO_WASM" },
+const GUESTS: [Guest; 3] = [
+    Guest {
+        folder: "demo",
+        beside: &["demo/Cargo.lock", "../../wit"],
+        file: "weir_demo.wasm",
+        variable: "WEIR_DEMO_WASM",
+    },
     Guest {
         folder: "../../guest/middleware",
-        beside: &["../../wit", "../../guest/middleware/wit", "../../guest/sdk/src", "../../guest/sdk/Cargo.toml"],
+        beside: &[
+            "../../guest/middleware/Cargo.lock",
+            "../../guest/middleware/wit",
+            "../../wit",
+            "../../guest/sdk/src",
+            "../../guest/sdk/Cargo.toml",
+        ],
         file: "weir_middleware.wasm",
         variable: "WEIR_MIDDLEWARE_WASM",
+    },
+    Guest {
+        folder: "../../guest/client/async",
+        beside: &[
+            "../../guest/client/Cargo.lock",
+            "../../guest/client/Cargo.toml",
+            "../../guest/client/core",
+            "../../guest/client/shared",
+        ],
+        file: "weir_client.wasm",
+        variable: "WEIR_CLIENT_WASM",
     },
 ];
 
@@ -47,7 +69,7 @@ fn main() -> ExitCode {
 fn build(guest: &Guest) -> Result<(), String> {
     let variable = |name: &str| env::var_os(name).ok_or_else(|| format!("cargo did not set {name}"));
     let folder = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join(guest.folder);
-    for file in ["src", "Cargo.toml", "Cargo.lock"] {
+    for file in ["src", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}/{file}", guest.folder);
     }
     for path in guest.beside {

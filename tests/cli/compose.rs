@@ -45,6 +45,25 @@ fn the_result_is_the_app_behind_the_middleware() {
 }
 
 #[test]
+fn with_a_client_nothing_of_weir_is_left_to_import() {
+    for (app, arguments, layers) in [
+        (WASM, &["--client"][..], &["weir-middleware", WASM, "weir-client"][..]),
+        (WASM, &["--client", "--no-middleware"], &[WASM, "weir-client"]),
+        // Acquires nothing for itself.
+        (guests::EGRESS, &["--client"], &["weir-middleware", guests::EGRESS, "weir-client"]),
+    ] {
+        let (run, made) = compose(app, &[&["--json"], arguments].concat());
+        assert!(made);
+        let made = run.json();
+        assert_eq!(made["layers"], serde_json::json!(layers));
+        assert_eq!(made["exports"], serde_json::json!(["wasi:http/handler@0.3.0"]));
+        let imports: Vec<_> = made["imports"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert!(imports.contains(&"wasi:http/client@0.3.0"), "{imports:?}");
+        assert!(imports.iter().all(|name| name.starts_with("wasi:")), "{imports:?}");
+    }
+}
+
+#[test]
 fn layers_stand_in_the_order_in_which_they_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let own = file(folder.path(), "own.wasm", fs::read(MIDDLEWARE).unwrap());
@@ -102,6 +121,10 @@ fn what_cannot_be_composed_is_1_and_said_for_what_it_is() {
     let nothing = file(folder.path(), "nothing.wasm", wat::parse_str("(component)").unwrap());
     let newer = file(folder.path(), "newer.wasm", hollow("wasi:http/handler@0.4.0"));
     let hollow = file(folder.path(), "hollow.wasm", hollow("wasi:http/handler@0.3.0"));
+    let sync = r#"(component (import "weir:flow/leases-sync@0.1.0-draft.2" (instance))
+        (instance $nothing) (export "wasi:http/handler@0.3.0" (instance $nothing)))"#;
+    let sync = file(folder.path(), "sync.wasm", wat::parse_str(sync).unwrap());
+    let alone = ["--client", "--no-middleware"];
     for (app, arguments, parts) in [
         ("no-such.wasm", &[][..], &["no-such.wasm", "cannot read"][..]),
         (&text, &[], &[&text, "not a WebAssembly component"]),
@@ -112,6 +135,12 @@ fn what_cannot_be_composed_is_1_and_said_for_what_it_is() {
         (MIDDLEWARE, &[], &["a middleware itself", "wasi:http/handler@0.3.0", "--middleware"]),
         (&newer, &[], &["weir-middleware imports `wasi:http/handler@0.3.0`", "exports `wasi:http/handler@0.4.0`"]),
         (&hollow, &[], &["weir-middleware imports `wasi:http/handler@0.3.0`", &hollow, "missing"]),
+        (guests::EGRESS, &alone, &["nothing imports `weir:flow/..`", guests::EGRESS, "leave --client out"]),
+        (
+            &sync,
+            &alone,
+            &[&sync, "imports `weir:flow/leases-sync@0.1.0-draft.2`", "weir-client exports `nothing of it`"],
+        ),
         (WASM, &["--middleware", WASM], &[WASM, "no middleware", "must import `wasi:http/handler@0.3.0`"]),
         (WASM, &["--middleware", &module], &[&module, "core module"]),
         (WASM, &["--middleware", "no-such.wasm"], &["no-such.wasm", "cannot read"]),
@@ -122,6 +151,7 @@ fn what_cannot_be_composed_is_1_and_said_for_what_it_is() {
     }
     run(&["compose", WASM, "-o", "/no/such/folder/out.wasm"]).fails(1, &["/no/such/folder/out.wasm", "cannot write"]);
     run(&["compose", WASM, "-o", folder.path().to_str().unwrap()]).fails(1, &["cannot write"]);
+    run(&["compose", WASM, "-o", "out.wasm", "--no-middleware"]).fails(2, &["--client"]);
 }
 
 #[test]

@@ -22,6 +22,11 @@ pub mod guests {
     include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 }
 
+/// Where the compiled client components are.
+pub mod clients {
+    include!(concat!(env!("OUT_DIR"), "/clients.rs"));
+}
+
 /// Only a hang takes so long.
 pub const HANG: Duration = Duration::from_secs(60);
 
@@ -101,9 +106,21 @@ impl Host {
         guest: &str,
         change: impl FnOnce(&mut ComponentConfig),
     ) -> Result<Arc<Component>, LoadError> {
+        self.try_load_bytes(&std::fs::read(guest).expect("a compiled guest"), change)
+    }
+
+    /// Loads a component that is no file as `app`.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`].
+    pub fn try_load_bytes(
+        &self,
+        component: &[u8],
+        change: impl FnOnce(&mut ComponentConfig),
+    ) -> Result<Arc<Component>, LoadError> {
         let mut config = ComponentConfig::new("app");
         change(&mut config);
-        runtime().load(&self.flow, &std::fs::read(guest).expect("a compiled guest"), config)
+        runtime().load(&self.flow, component, config)
     }
 
     /// A runner for a guest, loaded as the component `app`.

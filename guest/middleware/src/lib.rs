@@ -11,11 +11,17 @@
 //! is served; a request without `x-tenant` is answered 400. Without `WEIR_SCOPE` the scope is that of the request, else
 //! the component's own.
 //!
+//! # On somebody else's host
+//! `weir compose --client` puts a client behind it that meets `weir:flow` by a Weir server over HTTP. Then nobody but this
+//! component knows the response and the lease, and it holds the one until the other has been sent: see [`hold`]. It tells by
+//! the lease: one of Weir's host has no end of its own (`remaining` is none), a client's always has. So there is one
+//! middleware for all hosts, whatever composed it.
+//!
 //! # Invariants
-//! - Requests and responses are handed on as handles: no byte of a body goes through this component.
+//! - On Weir's host requests and responses are handed on as handles: no byte of a body goes through this component.
 //! - The acquire comes before the first wait, in the task that the host called, so that the host knows whose it is.
 //! - What is refused, the component behind never sees. The answer is the SDK's: 429, 503 and what else it says.
-//! - The lease ends with the body, as the response says it went: the host does that, because only it sees the end.
+//! - The lease ends with the body, as the response says it went. Weir's host does that, because it alone sees the true end.
 //!
 //! # Not handled here
 //! Limits: they stand in the rule book. A component behind that acquires for itself takes another lease, also on the same
@@ -24,6 +30,7 @@
 mod answer;
 mod bindings;
 mod config;
+mod hold;
 mod template;
 
 use std::sync::OnceLock;
@@ -47,12 +54,19 @@ impl Guest for Middleware {
             Ok(lease) => lease,
             Err(refusal) => return Ok(answer::response(refusal)),
         };
-        let response = handler::handle(request).await;
-        match &response {
-            Ok(_) => lease.keep(),
-            Err(_) => lease.release(Outcome::Failed),
+        let timed = lease.remaining().is_some();
+        let head = timed && matches!(request.get_method(), Method::Head);
+        match handler::handle(request).await {
+            Ok(response) if timed => Ok(hold::until_sent(response, lease, head)),
+            Ok(response) => {
+                lease.keep();
+                Ok(response)
+            }
+            Err(error) => {
+                lease.release(Outcome::Failed);
+                Err(error)
+            }
         }
-        response
     }
 }
 

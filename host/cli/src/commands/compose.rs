@@ -1,8 +1,9 @@
 //! `weir compose`: flow control in front of a component, by composition.
 //!
 //! The result is one component with the app inside. Its requests go through the middlewares, the first named first, and the
-//! app is as it was: it keeps its imports, and its handler is what the innermost middleware calls. What was written is what
-//! was read back and checked: see [`chain`].
+//! app is as it was: it keeps its imports, and its handler is what the innermost middleware calls. With `--client` the
+//! imports of `weir:flow` of all of them are met as well, so that the result runs on hosts without Weir. What was written is
+//! what was read back and checked: see [`chain`].
 
 mod chain;
 
@@ -20,6 +21,8 @@ use crate::{launch, output};
 
 /// What stands in front where nothing is named.
 const MIDDLEWARE: &[u8] = include_bytes!(env!("WEIR_MIDDLEWARE_WASM"));
+/// What meets `weir:flow` by a server over HTTP.
+const CLIENT: &[u8] = include_bytes!(env!("WEIR_CLIENT_WASM"));
 
 /// Put flow control in front of a WASI 0.3 HTTP component, without a change to it
 #[derive(Debug, Args)]
@@ -36,11 +39,19 @@ it asks for stands in the environment of the composed component (`environment` o
 Scope and limit key may have places: {header:NAME}, {path:N}, {method}, {host}; {header:NAME|DEFAULT} where it may be
 missing. A request that has no such thing, or one that is no name, is answered 400; one that is refused 429 or 503.
 
+With --client the result runs on any host of WASI 0.3 (`wasmtime serve`, Spin) and takes its leases from a Weir server:
+
+  WEIR_URL          the server: http://HOST:PORT, or https://; it must be set
+  WEIR_TOKEN        sent as `Authorization: Bearer`
+  WEIR_LEASE_TIME   after how long a lease ends that nobody extends any more; default: 30s
+  WEIR_ON_FAILURE   while it does not answer: closed, open or budget:N/PERIOD, and SCOPE=POLICY; default: closed
+
 Printed is what the result imports and exports. It is served like any other: `weir serve OUT.wasm`.
 
 Examples:
   weir compose hello.wasm -o limited.wasm
   weir compose hello.wasm --middleware auth.wasm --middleware cache.wasm -o out.wasm
+  weir compose hello.wasm --client -o anywhere.wasm
   weir compose hello.wasm -o limited.wasm --json | jq -r '.imports[]'")]
 pub(crate) struct ComposeArgs {
     /// The component: it exports wasi:http/handler@0.3
@@ -50,6 +61,14 @@ pub(crate) struct ComposeArgs {
     /// A middleware, outermost first; instead of Weir's own
     #[arg(long = "middleware", value_name = "FILE")]
     middlewares: Vec<PathBuf>,
+
+    /// Meet weir:flow by a Weir server over HTTP, for hosts without Weir
+    #[arg(long)]
+    client: bool,
+
+    /// Nothing in front: only meet what the component imports itself
+    #[arg(long, requires = "client", conflicts_with = "middlewares")]
+    no_middleware: bool,
 
     /// Where to write it
     #[arg(short, long, value_name = "OUT.wasm")]
@@ -65,7 +84,7 @@ pub(crate) struct ComposeArgs {
 struct Made<'a> {
     file: String,
     bytes: usize,
-    /// Outermost first; the app is the last.
+    /// Outermost first; the app is the last, but for the client.
     layers: Vec<&'a str>,
     imports: &'a [String],
     exports: &'a [String],
@@ -80,17 +99,18 @@ pub(crate) fn run(args: &ComposeArgs) -> Result<(), Failure> {
     }
     let app = layer(&args.app)?;
     let mut middlewares = args.middlewares.iter().map(|path| layer(path)).collect::<Result<Vec<_>, _>>()?;
-    if middlewares.is_empty() {
+    if middlewares.is_empty() && !args.no_middleware {
         middlewares.push(Layer { name: "weir-middleware".to_owned(), bytes: MIDDLEWARE.to_vec() });
     }
-    let composed = chain::compose(&app, &middlewares)?;
+    let client = args.client.then(|| Layer { name: "weir-client".to_owned(), bytes: CLIENT.to_vec() });
+    let composed = chain::compose(&app, &middlewares, client.as_ref())?;
     write(&args.out, &composed.bytes)
         .map_err(|error| Failure::failed(anyhow::anyhow!("{}: cannot write it: {error}", args.out.display())))?;
     if !composed.dropped.is_empty() {
         let dropped = composed.dropped.join(", ");
         output::talk(&format!("note: only the HTTP handler is reached from outside: not exported any more: {dropped}"));
     }
-    let layers = middlewares.iter().chain([&app]).map(|layer| layer.name.as_str()).collect();
+    let layers = middlewares.iter().chain([&app]).chain(&client).map(|layer| layer.name.as_str()).collect();
     print(args, &composed, layers)
 }
 

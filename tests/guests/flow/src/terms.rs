@@ -17,6 +17,13 @@ pub async fn answer(asked: &Asked) -> Response {
             }
             Err(refusal) => refused(&refusal),
         }),
+        "/keep" => respond(match asked.acquire().await {
+            Ok(lease) => {
+                leases::keep(lease);
+                "kept".to_owned()
+            }
+            Err(refusal) => refused(&refusal),
+        }),
         // Settles to each `to` in turn, and shows what binds the next after each.
         "/settle" => respond(match asked.acquire().await {
             Ok(lease) => {
@@ -67,6 +74,20 @@ pub async fn answer(asked: &Asked) -> Response {
             drop(trailers);
             let (response, _sent) = Response::new(headers, None, trailers_reader);
             response.set_status_code(asked.number("status").unwrap_or(200) as u16).expect("a good status");
+            response
+        }
+        // A body of a length that is said before.
+        "/sized" => {
+            let bytes = asked.number("bytes").unwrap_or(0) as usize;
+            let headers = Fields::new();
+            headers.append("content-length", bytes.to_string().as_bytes()).expect("a good header");
+            let (trailers, trailers_reader) = wasip3::wit_future::new(|| Ok(None));
+            drop(trailers);
+            let (mut body, reader) = wasip3::wit_stream::new();
+            let (response, _sent) = Response::new(headers, Some(reader), trailers_reader);
+            spin_sdk::wit_bindgen::spawn(async move {
+                body.write_all(vec![b'a'; bytes]).await;
+            });
             response
         }
         // Sends its head, and traps while it sends its body.

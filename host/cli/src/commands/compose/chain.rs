@@ -2,6 +2,7 @@
 //!
 //! With the app `hello` and the middlewares `a`, `b`: the handler that `b` imports is the one that `hello` exports, `a`
 //! imports that of `b`, and what is exported is that of `a`. All other imports stay imports; those of one name become one.
+//! A client is behind all of them: what `a`, `b` and `hello` import of `weir:flow` is its own, the same instance for each.
 //!
 //! # Invariants
 //! - An import that one layer is to meet is met, or nothing is made: what does not fit is named on both sides.
@@ -18,7 +19,9 @@ use crate::error::Failure;
 
 /// What every layer exports, and every one but the app imports, in any version.
 const HANDLER: &str = "wasi:http/handler";
-/// The same in WASI 0.2.
+/// The interfaces that a client meets.
+const FLOW: &str = "weir:flow/";
+/// The handler in WASI 0.2.
 const OLD_HANDLER: &str = "wasi:http/incoming-handler";
 
 /// One component, and what messages call it.
@@ -53,6 +56,8 @@ pub(crate) enum ChainError {
     AppIsMiddleware { name: String, import: String },
     #[error("{name}: it is no middleware: it must import `{HANDLER}@0.3.0`, and imports {imports}")]
     NoMiddleware { name: String, imports: String },
+    #[error("nothing imports `{FLOW}..`, so there is nothing for a client to meet: {layers}")]
+    NoFlow { layers: String },
     #[error("{outer} imports `{import}`, and {inner} exports `{export}`: {why}")]
     Mismatch { outer: String, import: String, inner: String, export: String, why: String },
     #[error("they do not go together: {0}")]
@@ -70,6 +75,7 @@ impl From<ChainError> for Failure {
             ),
             ChainError::AppIsMiddleware { .. } => Some("name it with --middleware, and the component behind it first"),
             ChainError::NoMiddleware { .. } => Some("leave --middleware out for Weir's own"),
+            ChainError::NoFlow { .. } => Some("leave --client out, or --no-middleware for Weir's own middleware"),
             _ => None,
         };
         let failure = Self::failed(error);
@@ -87,9 +93,11 @@ struct Part<'a> {
     instance: NodeId,
 }
 
-/// Puts middlewares, outermost first, in front of an app.
-pub(crate) fn compose(app: &Layer, middlewares: &[Layer]) -> Result<Composed, ChainError> {
+/// Puts middlewares, outermost first, in front of an app, and a client behind all of them.
+pub(crate) fn compose(app: &Layer, middlewares: &[Layer], client: Option<&Layer>) -> Result<Composed, ChainError> {
     let mut graph = CompositionGraph::new();
+    let client = client.map(|client| add(&mut graph, client)).transpose()?;
+    let mut asks = 0;
     let behind = add(&mut graph, app)?;
     let offered = exports(&graph, &behind);
     handler_of(app, &offered)?;
@@ -97,6 +105,7 @@ pub(crate) fn compose(app: &Layer, middlewares: &[Layer]) -> Result<Composed, Ch
         return Err(ChainError::AppIsMiddleware { name: app.name.clone(), import });
     }
     let dropped = offered.into_iter().filter(|name| !is(name, HANDLER)).collect();
+    asks += meet_flow(&mut graph, &behind, client.as_ref())?;
 
     let mut inner = behind;
     for middleware in middlewares.iter().rev() {
@@ -106,7 +115,12 @@ pub(crate) fn compose(app: &Layer, middlewares: &[Layer]) -> Result<Composed, Ch
             return Err(ChainError::NoMiddleware { name: middleware.name.clone(), imports });
         }
         handler_of(middleware, &exports(&graph, &outer))?;
+        asks += meet_flow(&mut graph, &outer, client.as_ref())?;
         inner = outer;
+    }
+    if client.is_some() && asks == 0 {
+        let layers: Vec<_> = middlewares.iter().chain([app]).map(|layer| layer.name.clone()).collect();
+        return Err(ChainError::NoFlow { layers: listed(&layers) });
     }
     let outermost: Vec<_> = exports(&graph, &inner).into_iter().filter(|name| is(name, HANDLER)).collect();
     for export in outermost {
@@ -114,7 +128,17 @@ pub(crate) fn compose(app: &Layer, middlewares: &[Layer]) -> Result<Composed, Ch
         graph.export(handler, &export).map_err(graph_error)?;
     }
     let bytes = graph.encode(EncodeOptions::default()).map_err(graph_error)?;
-    read_back(bytes, dropped)
+    read_back(bytes, dropped, client.is_some())
+}
+
+/// Meets all that a layer imports of `weir:flow`, if there is a client, and answers how much that is.
+fn meet_flow(graph: &mut CompositionGraph, layer: &Part<'_>, client: Option<&Part<'_>>) -> Result<usize, ChainError> {
+    let Some(client) = client else { return Ok(0) };
+    let wanted: Vec<_> = imports(graph, layer).into_iter().filter(|name| name.starts_with(FLOW)).collect();
+    for import in &wanted {
+        meet(graph, layer, client, base(import))?;
+    }
+    Ok(wanted.len())
 }
 
 fn add<'a>(graph: &mut CompositionGraph, layer: &'a Layer) -> Result<Part<'a>, ChainError> {
@@ -167,15 +191,16 @@ fn handler_of(layer: &Layer, exports: &[String]) -> Result<(), ChainError> {
     })
 }
 
-/// Reads the world of what was made: its handler is there, and nothing that a layer was to meet is left.
-fn read_back(bytes: Vec<u8>, dropped: Vec<String>) -> Result<Composed, ChainError> {
+/// Reads the world of what was made: its handler is there, and nothing that a layer or the client was to meet is left.
+fn read_back(bytes: Vec<u8>, dropped: Vec<String>, client: bool) -> Result<Composed, ChainError> {
     let mut types = Types::default();
     let package = Package::from_bytes("composed", None, bytes.clone(), &mut types)
         .map_err(|error| ChainError::Result(format!("{error:#}")))?;
     let world = &types[package.ty()];
     let imports: Vec<String> = world.imports.keys().cloned().collect();
     let exports: Vec<String> = world.exports.keys().cloned().collect();
-    if let Some(import) = imports.iter().find(|import| is(import, HANDLER)) {
+    let unmet = |import: &&String| is(import, HANDLER) || client && import.starts_with(FLOW);
+    if let Some(import) = imports.iter().find(unmet) {
         return Err(ChainError::Result(format!("the import `{import}` is not met")));
     }
     if !exports.iter().any(|export| is(export, HANDLER)) {
