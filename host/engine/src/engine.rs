@@ -8,6 +8,7 @@ use crate::cell::{Cell, NEVER, Wait};
 use crate::clock::Clock;
 use crate::keys::{AcquireTimed, AcquireTimedBatch, Keys};
 use crate::lease::Lease;
+use crate::secret::unguessable;
 use crate::store::{Entry, Saving, Store, StoreConfig, StoreError, Unsaved};
 use crate::sync::{Mutex, MutexGuard};
 use crate::timer::Timer;
@@ -767,12 +768,4 @@ fn refused(output: Output) -> Refusal {
         Output::Refused(refusal) => refusal,
         _ => Refusal::new(Reason::Unavailable),
     }
-}
-
-/// 128 bits from the operating system.
-fn unguessable() -> u128 {
-    let mut bytes = [0; 16];
-    // Without randomness there are no safe ids: better no answer than a guessable one.
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    u128::from_ne_bytes(bytes)
 }

@@ -31,6 +31,7 @@ mod engine;
 mod keys;
 mod lease;
 mod restore;
+mod secret;
 mod store;
 mod sync;
 mod timed;

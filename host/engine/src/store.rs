@@ -3,7 +3,8 @@
 //! # Group commit
 //! Steps leave [`Record`]s behind, under their shard's lock and in their order; they are handed to one writer, which takes
 //! whatever has come meanwhile and commits it as one transaction, again and again. So a commit is shared by all who wait
-//! for one, and nobody waits for more than the one that runs and the next. Who needs to know that something would survive
+//! for one, and nobody waits for more than the one that runs and the next. A commit is one row of a journal; the tables, in which
+//! each lease and each history has its row, follow every few thousand records. Who needs to know that something would survive
 //! waits for a [`Saving`].
 //!
 //! # When it cannot be written
@@ -19,6 +20,8 @@
 //! The files: `weir.db`, and beside it what SQLite needs while it is open. One process at a time has them.
 
 mod database;
+mod entries;
+mod fold;
 mod forms;
 mod write;
 
@@ -271,10 +274,8 @@ impl Writer {
         let mut failed = false;
         loop {
             let stopped = self.collect(&mut batch, failed);
-            match self.database.write(&batch.entries, &self.callers, self.clock.now(), RESERVE) {
+            match self.database.write(&mut batch.entries, &self.callers, self.clock.now(), RESERVE) {
                 Ok(()) => {
-                    batch.entries.clear();
-                    batch.entries.shrink_to(1_024);
                     self.shared.written.store(batch.last, Ordering::SeqCst);
                     self.shared.clogged.store(false, Ordering::SeqCst);
                     if std::mem::take(&mut failed) {
@@ -292,6 +293,10 @@ impl Writer {
             }
             self.shared.news.notify(usize::MAX);
             if stopped && (failed || self.shared.pending.lock().entries.is_empty()) {
+                // What is not folded now is folded at the next start.
+                if let Err(error) = self.database.fold(&self.callers, self.clock.now()) {
+                    tracing::debug!(%error, "the journal is not folded");
+                }
                 return;
             }
         }

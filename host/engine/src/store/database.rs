@@ -2,12 +2,14 @@
 //!
 //! Nothing in it is ever deleted because it could not be read: whoever cannot read it refuses to start, and says which file.
 
-use super::Durability;
+use super::entries::entries;
+use super::fold::fold;
 use super::forms::{LimitsForm, Problem, RequestForm, RuleForm};
+use super::{Durability, Entry};
 use crate::callers::Callers;
 use crate::keys::KEPT;
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction, params};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,6 +51,7 @@ const TABLES: &str = "
         granted_at INTEGER NOT NULL, ends_at INTEGER NOT NULL,
         ended TEXT, ended_at INTEGER) STRICT, WITHOUT ROWID;
     CREATE INDEX lease_ended ON lease (ended_at) WHERE ended_at IS NOT NULL;
+    CREATE TABLE journal (batch INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;
 ";
 
 /// Why a data directory cannot be used. It is left as it is.
@@ -133,6 +136,8 @@ pub(crate) struct SavedLease {
 pub(crate) struct Database {
     pub(super) connection: Connection,
     path: PathBuf,
+    /// What the journal holds, in order.
+    pub(super) unfolded: Vec<Entry>,
 }
 
 /// Numbers of 64 bits as SQLite has them: bit for bit.
@@ -165,7 +170,10 @@ impl Database {
             .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
         let path = directory.join("weir.db");
         let open = || -> rusqlite::Result<(Connection, i64)> {
-            let connection = Connection::open(&path)?;
+            // One thread at a time has it.
+            let flags =
+                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&path, flags)?;
             connection.busy_timeout(BUSY)?;
             connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -179,7 +187,7 @@ impl Database {
             Ok((connection, version))
         };
         let (connection, version) = open().map_err(|error| refuse(&path, &error))?;
-        let mut database = Self { connection, path };
+        let mut database = Self { connection, path, unfolded: Vec::new() };
         match version {
             0 => database.make()?,
             VERSION => database.check()?,
@@ -224,7 +232,8 @@ impl Database {
     pub(crate) fn load(&mut self, callers: &Callers, shards: u16, clock: u64) -> Result<Saved, StoreError> {
         let path = self.path.clone();
         let transaction = self.connection.transaction().map_err(|error| refuse(&path, &error))?;
-        let loaded = Loader { transaction: &transaction, callers }.load(shards, clock);
+        let loaded = unfold(&transaction, callers, clock)
+            .and_then(|()| Loader { transaction: &transaction, callers }.load(shards, clock));
         let saved = loaded.map_err(|error| match error.downcast::<rusqlite::Error>() {
             Ok(error) => refuse(&path, &error),
             Err(error) => StoreError::Corrupt { path: path.clone(), reason: error.to_string() },
@@ -247,6 +256,18 @@ fn refuse(path: &Path, error: &rusqlite::Error) -> StoreError {
         ) => StoreError::Open { path, reason: error.to_string() },
         _ => StoreError::Corrupt { path, reason: error.to_string() },
     }
+}
+
+/// Brings what the journal holds into the tables.
+fn unfold(transaction: &Transaction<'_>, callers: &Callers, now: u64) -> Result<(), Problem> {
+    let mut statement = transaction.prepare("SELECT entries FROM journal ORDER BY batch")?;
+    let mut rows = statement.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.append(&mut entries(row.get_ref(0)?.as_blob()?, callers)?);
+    }
+    fold(transaction, &all, callers, now)?;
+    Ok(())
 }
 
 struct Loader<'a> {

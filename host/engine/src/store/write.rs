@@ -1,203 +1,58 @@
-//! One batch of entries, as one transaction.
+//! One batch of entries, as one row of the journal: what a commit costs does not depend on where its entries belong.
+//!
+//! Every [`FOLD`] entries the journal is folded into the tables, and empty again; so is what a restart finds in it.
 
 use super::Entry;
-use super::database::{Database, code_of_counts, code_of_mode, sql};
-use super::forms::{LimitsForm, RequestForm, RuleForm, json};
+use super::database::{Database, sql};
+use super::entries::row;
+use super::fold::fold;
 use crate::callers::Callers;
-use crate::keys::KEPT;
-use rusqlite::{Connection, params};
-use std::collections::HashSet;
+use rusqlite::params;
 use std::time::Duration;
-use weir_limiter::{GrantedLease, HandState, Mode, RateKind, Record, SmoothState};
 
-/// A window's starts are kept by sub-period, in a ring that is longer than any window.
-const SUB_PERIODS: u64 = 1_024;
-const RING: u64 = SUB_PERIODS + 4;
+/// After so many entries the journal is folded: that takes some milliseconds, and whoever waits for a commit meanwhile waits that long.
+const FOLD: usize = 4_096;
+/// Where folding fails, so many entries are kept before writing fails with it.
+const MAX_UNFOLDED: usize = 64 * FOLD;
 
 impl Database {
-    /// Writes entries in their order, all or none, and that `now` was seen.
+    /// Writes entries in their order, all or none, and that `now` was seen. What was written is taken out of `batch`.
     pub(super) fn write(
         &mut self,
-        entries: &[Entry],
+        batch: &mut Vec<Entry>,
         callers: &Callers,
         now: u64,
         reserve: Duration,
     ) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction()?;
-        let brief = brief(entries);
-        for entry in entries {
-            match entry {
-                Entry::Record(record) if concerns(record).is_some_and(|secret| brief.contains(&secret)) => {}
-                Entry::Record(record) => write_record(&transaction, record, callers)?,
-                Entry::Book { version, put, deleted } => {
-                    for rule in put {
-                        let values = params![
-                            rule.pattern.as_str(),
-                            json(&RuleForm::from(&rule.spec)),
-                            sql(rule.version),
-                            sql(rule.last_modified)
-                        ];
-                        transaction
-                            .prepare_cached("INSERT OR REPLACE INTO rule VALUES (?, ?, ?, ?)")?
-                            .execute(values)?;
-                    }
-                    for pattern in deleted {
-                        transaction
-                            .prepare_cached("DELETE FROM rule WHERE pattern = ?")?
-                            .execute([pattern.as_str()])?;
-                    }
-                    transaction.execute("UPDATE meta SET book_version = ?", [sql(*version)])?;
-                }
-                Entry::FileRules(rules) => {
-                    transaction.execute("DELETE FROM file_rule", [])?;
-                    for (pattern, spec) in rules {
-                        let values = params![pattern.as_str(), json(&RuleForm::from(spec))];
-                        transaction.prepare_cached("INSERT INTO file_rule VALUES (?, ?)")?.execute(values)?;
-                    }
-                }
-            }
+        if self.unfolded.len() >= MAX_UNFOLDED {
+            self.fold(callers, now)?;
         }
-        let kept = now.saturating_sub(crate::clock::nanos(KEPT));
-        transaction.prepare_cached("DELETE FROM lease WHERE ended_at <= ?")?.execute([sql(kept)])?;
+        let transaction = self.connection.transaction()?;
+        if !batch.is_empty() {
+            let mut insert = transaction.prepare_cached("INSERT INTO journal (entries) VALUES (?)")?;
+            insert.execute(params![row(batch, callers)])?;
+        }
         let reserved = now.saturating_add(crate::clock::nanos(reserve));
         let values = [sql(now), sql(reserved)];
         transaction.prepare_cached("UPDATE meta SET time = ?, fence = ?")?.execute(values)?;
-        transaction.commit()
-    }
-}
-
-/// The leases that begin and end within a batch: but for their starts, nothing of them needs to be written.
-fn brief(entries: &[Entry]) -> HashSet<u128> {
-    let ended = entries.iter().filter_map(|entry| match entry {
-        Entry::Record(Record::Ended { secret, .. }) => Some(*secret),
-        _ => None,
-    });
-    let ended: HashSet<u128> = ended.collect();
-    let granted = entries.iter().filter_map(|entry| match entry {
-        Entry::Record(Record::Granted(lease)) if lease.request.idempotency_key.is_none() => Some(lease.secret),
-        _ => None,
-    });
-    granted.filter(|secret| ended.contains(secret)).collect()
-}
-
-/// The lease that a record is about.
-fn concerns(record: &Record) -> Option<u128> {
-    match record {
-        Record::Granted(lease) => Some(lease.secret),
-        Record::Extended { secret, .. } | Record::Settled { secret, .. } | Record::Ended { secret, .. } => {
-            Some(*secret)
-        }
-        _ => None,
-    }
-}
-
-fn write_record(connection: &Connection, record: &Record, callers: &Callers) -> rusqlite::Result<()> {
-    match record {
-        Record::Granted(lease) => granted(connection, lease, callers),
-        Record::Extended { secret, ends_at } => {
-            let mut statement = connection.prepare_cached("UPDATE lease SET ends_at = ? WHERE secret = ?")?;
-            statement.execute(params![sql(*ends_at), secret.to_be_bytes()]).map(drop)
-        }
-        Record::Settled { secret, cost } => {
-            let mut statement = connection.prepare_cached("UPDATE lease SET cost = ? WHERE secret = ?")?;
-            statement.execute(params![cost, secret.to_be_bytes()]).map(drop)
-        }
-        Record::Ended { secret, how, at } => {
-            let secret = secret.to_be_bytes();
-            let mut delete = connection.prepare_cached("DELETE FROM lease WHERE secret = ? AND key IS NULL")?;
-            if delete.execute([secret])? == 0 {
-                // Its idempotency key goes on saying how it has ended.
-                let mut update =
-                    connection.prepare_cached("UPDATE lease SET ended = ?, ended_at = ? WHERE secret = ?")?;
-                update.execute(params![how.as_str(), sql(*at), secret])?;
+        transaction.commit()?;
+        let idle = batch.is_empty();
+        self.unfolded.append(batch);
+        if self.unfolded.len() >= FOLD || idle {
+            // What is written is written: a fold that fails is tried again after the next batch.
+            if let Err(error) = self.fold(callers, now) {
+                tracing::debug!(%error, "the journal is not folded");
             }
-            Ok(())
         }
-        Record::Started { counter, kind, at, units, smooth, booked } => {
-            let history = history(connection, counter, *kind, *smooth, *booked)?;
-            if kind.mode == Mode::Smooth {
-                return Ok(());
-            }
-            let bucket = bucket(*kind, *at);
-            let mut upsert = connection.prepare_cached(
-                "INSERT INTO start VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
-                    units = CASE WHEN bucket = excluded.bucket THEN units + excluded.units ELSE excluded.units END,
-                    bucket = excluded.bucket, at = excluded.at",
-            )?;
-            upsert.execute([history, sql(bucket % RING), sql(bucket), sql(*at), sql(*units)]).map(drop)
-        }
-        Record::Refunded { counter, kind, at, units, smooth } => {
-            let history = history(connection, counter, *kind, *smooth, None)?;
-            let bucket = bucket(*kind, *at);
-            let mut refund = connection.prepare_cached(
-                "UPDATE start SET units = max(0, units - ?4) WHERE history = ?1 AND slot = ?2 AND bucket = ?3",
-            )?;
-            refund.execute([history, sql(bucket % RING), sql(bucket), sql(*units)]).map(drop)
-        }
-        Record::Hand { counter, hand } => write_hand(connection, counter, hand),
-        Record::Forgotten { counter } => {
-            let mut starts = connection
-                .prepare_cached("DELETE FROM start WHERE history IN (SELECT id FROM history WHERE counter = ?)")?;
-            starts.execute([counter])?;
-            connection.prepare_cached("DELETE FROM history WHERE counter = ?")?.execute([counter]).map(drop)
-        }
+        Ok(())
     }
-}
 
-fn granted(connection: &Connection, lease: &GrantedLease, callers: &Callers) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached(
-        "INSERT OR REPLACE INTO lease (secret, shard, fence, caller, key, request, granted_at, ends_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    let caller = callers.name(lease.request.caller);
-    let values = params![
-        lease.secret.to_be_bytes(),
-        lease.shard,
-        sql(lease.fence),
-        caller.as_deref(),
-        lease.request.idempotency_key.as_deref(),
-        json(&RequestForm::from(&lease.request)),
-        sql(lease.granted_at),
-        sql(lease.ends_at),
-    ];
-    insert.execute(values).map(drop)
-}
-
-/// The row of a history as it stands now.
-fn history(
-    connection: &Connection,
-    counter: &str,
-    kind: RateKind,
-    smooth: Option<SmoothState>,
-    booked: Option<u32>,
-) -> rusqlite::Result<i64> {
-    let smooth = smooth.unwrap_or(SmoothState { arrival: 0, interval: 0 });
-    let mut upsert = connection.prepare_cached(
-        "INSERT INTO history (counter, mode, period, counts, arrival, pace, booked)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ifnull(?7, 0)) ON CONFLICT DO UPDATE SET
-            arrival = excluded.arrival, pace = excluded.pace, booked = ifnull(?7, booked) RETURNING id",
-    )?;
-    let values = params![
-        counter,
-        code_of_mode(kind.mode),
-        sql(kind.period),
-        code_of_counts(kind.counts),
-        sql(smooth.arrival),
-        sql(smooth.interval),
-        booked
-    ];
-    upsert.query_row(values, |row| row.get(0))
-}
-
-fn bucket(kind: RateKind, at: u64) -> u64 {
-    at / (kind.period / SUB_PERIODS).max(1)
-}
-
-fn write_hand(connection: &Connection, counter: &str, hand: &HandState) -> rusqlite::Result<()> {
-    if *hand == HandState::default() {
-        return connection.prepare_cached("DELETE FROM hand WHERE counter = ?")?.execute([counter]).map(drop);
+    /// Brings what the journal holds into the tables.
+    pub(super) fn fold(&mut self, callers: &Callers, now: u64) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        fold(&transaction, &self.unfolded, callers, now)?;
+        transaction.commit()?;
+        self.unfolded.clear();
+        Ok(())
     }
-    let pinned = hand.pinned.as_ref().map(|limits| json(&LimitsForm::from(limits)));
-    let values = params![counter, hand.paused, hand.draining, pinned, sql(hand.pushed_back_until)];
-    connection.prepare_cached("INSERT OR REPLACE INTO hand VALUES (?, ?, ?, ?, ?)")?.execute(values).map(drop)
 }
