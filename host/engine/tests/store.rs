@@ -416,7 +416,7 @@ fn a_directory_that_cannot_be_used_is_named_and_left_as_it_is() {
 #[test]
 fn many_leases_are_back_soon() {
     let life = Life::begin();
-    let many = 6_000;
+    let many = 20_000;
     let mut last = None;
     for index in 0..many {
         let request = ask(&format!("s{}/k{index}", index % 97)).lease_time(3_600 * S);

@@ -10,8 +10,8 @@ use crate::callers::Callers;
 use rusqlite::params;
 use std::time::Duration;
 
-/// After so many entries the journal is folded: that takes some milliseconds, and whoever waits for a commit meanwhile waits that long.
-const FOLD: usize = 4_096;
+/// After so many entries the journal is folded: that takes some tens of milliseconds, and whoever waits for a commit meanwhile waits that long.
+const FOLD: usize = 16_384;
 /// Where folding fails, so many entries are kept before writing fails with it.
 const MAX_UNFOLDED: usize = 64 * FOLD;
 
