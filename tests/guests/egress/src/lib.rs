@@ -15,6 +15,15 @@ impl wasip3::exports::http::handler::Guest for Guest {
         match asked.path.as_str() {
             // What came back, as `status|weir-refused|retry-after|body`.
             "/call" => Ok(respond(call(&asked).await)),
+            // So many calls, one after the other; how many were answered 200.
+            "/loop" => {
+                let times = asked.number("times").unwrap_or(1);
+                let mut good = 0;
+                for _ in 0..times {
+                    good += u64::from(call(&asked).await.starts_with("200|"));
+                }
+                Ok(respond(format!("{good} of {times}")))
+            }
             // The response as it came.
             "/pass" => send(&asked).await,
             // The head alone, and then nothing for a while.
