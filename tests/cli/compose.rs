@@ -64,6 +64,22 @@ fn with_a_client_nothing_of_weir_is_left_to_import() {
 }
 
 #[test]
+fn the_parts_are_a_client_and_a_middleware_with_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("made/if/need/be");
+    let parts = run(&["parts", target.to_str().unwrap(), "--json"]).json();
+    let names: Vec<_> = parts.as_array().unwrap().iter().map(|part| part["file"].as_str().unwrap()).collect();
+    let [client, middleware] = ["weir-client.wasm", "weir-middleware.wasm"].map(|name| target.join(name));
+    assert_eq!(names, [client.to_str().unwrap(), middleware.to_str().unwrap()]);
+    // Behind the middleware that has a client already, the component alone is left to ask for one, or nobody.
+    let (run, made) = compose(guests::EGRESS, &["--json", "--middleware", middleware.to_str().unwrap()]);
+    assert!(made);
+    let made = run.json();
+    let imports: Vec<_> = made["imports"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(imports.iter().all(|name| name.starts_with("wasi:")), "{imports:?}");
+}
+
+#[test]
 fn layers_stand_in_the_order_in_which_they_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let own = file(folder.path(), "own.wasm", fs::read(MIDDLEWARE).unwrap());

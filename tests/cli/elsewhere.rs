@@ -28,13 +28,13 @@ static COMPOSED: LazyLock<[Compiled; 3]> = LazyLock::new(|| {
 });
 
 /// A Weir server on a free port, without a component of its own.
-struct Weir {
-    host: Host,
+pub(crate) struct Weir {
+    pub(crate) host: Host,
     server: Server,
 }
 
 impl Weir {
-    fn new(rules: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(rules: &[(&str, &str)]) -> Self {
         let host = Host::new(rules);
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = ServerConfig { ingress: free, admin: free, ..ServerConfig::default() };
@@ -43,7 +43,7 @@ impl Weir {
     }
 
     /// A host of a component that takes its leases here.
-    fn plain(&self, component: &Compiled, variables: &[(&str, &str)]) -> Plain {
+    pub(crate) fn plain(&self, component: &Compiled, variables: &[(&str, &str)]) -> Plain {
         let url = format!("http://{}", self.server.ingress());
         // What is not given back would outlast every test.
         Plain::new(component, &[variables, &[("WEIR_LEASE_TIME", "1h"), ("WEIR_URL", &url)]].concat())
@@ -59,7 +59,7 @@ impl Weir {
         self.plain(&COMPOSED[1], &[("WEIR_SCOPE", "shop")])
     }
 
-    async fn settles(&self, hosts: &[&Plain]) {
+    pub(crate) async fn settles(&self, hosts: &[&Plain]) {
         self.host.settles().await;
         for host in hosts {
             assert_eq!(host.failures(), [""; 0]);
@@ -67,7 +67,7 @@ impl Weir {
     }
 }
 
-async fn get(host: &Plain, path: &str) -> Response<WasiBody> {
+pub(crate) async fn get(host: &Plain, path: &str) -> Response<WasiBody> {
     within("the head", host.handle(request(path))).await.unwrap()
 }
 

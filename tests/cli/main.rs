@@ -15,6 +15,7 @@ mod plain;
 mod rules;
 mod serve;
 mod simulate;
+mod spin;
 mod template;
 #[path = "../support/texts.rs"]
 #[expect(unreachable_pub, reason = "it is public where it is a library's")]

@@ -11,6 +11,7 @@ fn help_has_examples_and_environment() {
         &["serve", "--help"],
         &["demo", "--help"],
         &["compose", "--help"],
+        &["parts", "--help"],
         &["rules", "--help"],
         &["rules", "set", "--help"],
         &["rules", "list", "--help"],

@@ -52,6 +52,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Put flow control in front of a component, without a change to it
     Compose(compose::ComposeArgs),
+    /// Write the client and the middleware as files, for hosts that compose themselves, as Spin does
+    Parts(compose::PartsArgs),
     /// Show and change the rules of a running server
     Rules(rules::RulesArgs),
     /// Show the live counters of a running server; pause, pin, reset or drain one
@@ -75,6 +77,7 @@ impl Weir {
             Command::Serve(args) => serve::run(args, &self.log),
             Command::Demo(args) => demo::run(&args, &self.log),
             Command::Compose(args) => compose::run(&args),
+            Command::Parts(args) => compose::run_parts(&args),
             Command::Rules(args) => rules::run(&args),
             Command::Counters(args) => counters::run(&args),
             Command::Explain(args) => explain::run(&args),

@@ -3,9 +3,10 @@
 //! The result is one component with the app inside. Its requests go through the middlewares, the first named first, and the
 //! app is as it was: it keeps its imports, and its handler is what the innermost middleware calls. With `--client` the
 //! imports of `weir:flow` of all of them are met as well, so that the result runs on hosts without Weir. What was written is
-//! what was read back and checked: see [`chain`].
+//! what was read back and checked: see [`chain`]. Hosts that compose themselves get the pieces: see [`parts`].
 
 mod chain;
+mod parts;
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
@@ -16,6 +17,7 @@ use clap::Args;
 use serde::Serialize;
 
 use self::chain::{Composed, Layer};
+pub(crate) use self::parts::PartsArgs;
 use crate::error::Failure;
 use crate::{launch, output};
 
@@ -90,6 +92,11 @@ struct Made<'a> {
     exports: &'a [String],
 }
 
+/// Writes the pieces for hosts that compose themselves.
+pub(crate) fn run_parts(args: &PartsArgs) -> Result<(), Failure> {
+    parts::run(args)
+}
+
 pub(crate) fn run(args: &ComposeArgs) -> Result<(), Failure> {
     for input in args.middlewares.iter().chain([&args.app]) {
         if is_same(input, &args.out) {
@@ -100,12 +107,11 @@ pub(crate) fn run(args: &ComposeArgs) -> Result<(), Failure> {
     let app = layer(&args.app)?;
     let mut middlewares = args.middlewares.iter().map(|path| layer(path)).collect::<Result<Vec<_>, _>>()?;
     if middlewares.is_empty() && !args.no_middleware {
-        middlewares.push(Layer { name: "weir-middleware".to_owned(), bytes: MIDDLEWARE.to_vec() });
+        middlewares.push(middleware());
     }
-    let client = args.client.then(|| Layer { name: "weir-client".to_owned(), bytes: CLIENT.to_vec() });
+    let client = args.client.then(client);
     let composed = chain::compose(&app, &middlewares, client.as_ref())?;
-    write(&args.out, &composed.bytes)
-        .map_err(|error| Failure::failed(anyhow::anyhow!("{}: cannot write it: {error}", args.out.display())))?;
+    write(&args.out, &composed.bytes)?;
     if !composed.dropped.is_empty() {
         let dropped = composed.dropped.join(", ");
         output::talk(&format!("note: only the HTTP handler is reached from outside: not exported any more: {dropped}"));
@@ -130,6 +136,14 @@ fn print(args: &ComposeArgs, composed: &Composed, layers: Vec<&str>) -> Result<(
     output::print(&table)
 }
 
+fn middleware() -> Layer {
+    Layer { name: "weir-middleware".to_owned(), bytes: MIDDLEWARE.to_vec() }
+}
+
+fn client() -> Layer {
+    Layer { name: "weir-client".to_owned(), bytes: CLIENT.to_vec() }
+}
+
 fn layer(path: &Path) -> Result<Layer, Failure> {
     Ok(Layer { name: path.display().to_string(), bytes: launch::read(path)? })
 }
@@ -140,7 +154,12 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// All of it or nothing: whoever reads the file meanwhile sees the old one.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error| Failure::failed(anyhow::anyhow!("{}: cannot write it: {error}", path.display()));
+    replace(path, bytes).map_err(failed)
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The mode of a file that is simply created; the umask is taken off it.
     let mode = Permissions::from_mode(0o666);

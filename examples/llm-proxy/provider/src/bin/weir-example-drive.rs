@@ -19,9 +19,9 @@ use serde_json::Value;
 /// Drives the example and judges it by what the provider saw.
 #[derive(Debug, Parser)]
 struct Options {
-    /// The URL to request, such as http://127.0.0.1:8080/chat/small.
-    #[arg(long)]
-    url: String,
+    /// A URL to request, such as http://127.0.0.1:8080/chat/small; of several, each by turns.
+    #[arg(long = "url", required = true)]
+    urls: Vec<String>,
     /// Where the provider is; without it nothing is judged but the answers.
     #[arg(long)]
     provider: Option<String>,
@@ -44,7 +44,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     let caller = Caller(Client::builder(TokioExecutor::new()).build_http());
     let started = Instant::now();
-    let answers = join_all((0..options.requests).map(|_| caller.get(&options.url)));
+    let answers = join_all(options.urls.iter().cycle().take(options.requests).map(|url| caller.get(url)));
     let answers = tokio::time::timeout(options.timeout, answers).await.context("not all answered in time")?;
     let seconds = started.elapsed().as_secs_f64();
 

@@ -122,13 +122,35 @@ pub(crate) fn compose(app: &Layer, middlewares: &[Layer], client: Option<&Layer>
         let layers: Vec<_> = middlewares.iter().chain([app]).map(|layer| layer.name.clone()).collect();
         return Err(ChainError::NoFlow { layers: listed(&layers) });
     }
-    let outermost: Vec<_> = exports(&graph, &inner).into_iter().filter(|name| is(name, HANDLER)).collect();
-    for export in outermost {
-        let handler = graph.alias_instance_export(inner.instance, &export).map_err(graph_error)?;
+    finish(graph, &inner, dropped, |import| is(import, HANDLER) || client.is_some() && import.starts_with(FLOW))
+}
+
+/// Puts a client into a middleware, which goes on importing the handler behind it: for hosts that put it in front themselves.
+pub(crate) fn with_client(middleware: &Layer, client: &Layer) -> Result<Composed, ChainError> {
+    let mut graph = CompositionGraph::new();
+    let client = add(&mut graph, client)?;
+    let part = add(&mut graph, middleware)?;
+    handler_of(middleware, &exports(&graph, &part))?;
+    if meet_flow(&mut graph, &part, Some(&client))? == 0 {
+        return Err(ChainError::NoFlow { layers: middleware.name.clone() });
+    }
+    finish(graph, &part, Vec::new(), |import| import.starts_with(FLOW))
+}
+
+/// Exports the handler of the outermost layer, and checks that no import is left which must be met: those that are `unmet`.
+fn finish(
+    mut graph: CompositionGraph,
+    outermost: &Part<'_>,
+    dropped: Vec<String>,
+    unmet: impl Fn(&str) -> bool,
+) -> Result<Composed, ChainError> {
+    let handlers: Vec<_> = exports(&graph, outermost).into_iter().filter(|name| is(name, HANDLER)).collect();
+    for export in handlers {
+        let handler = graph.alias_instance_export(outermost.instance, &export).map_err(graph_error)?;
         graph.export(handler, &export).map_err(graph_error)?;
     }
     let bytes = graph.encode(EncodeOptions::default()).map_err(graph_error)?;
-    read_back(bytes, dropped, client.is_some())
+    read_back(bytes, dropped, unmet)
 }
 
 /// Meets all that a layer imports of `weir:flow`, if there is a client, and answers how much that is.
@@ -192,15 +214,14 @@ fn handler_of(layer: &Layer, exports: &[String]) -> Result<(), ChainError> {
 }
 
 /// Reads the world of what was made: its handler is there, and nothing that a layer or the client was to meet is left.
-fn read_back(bytes: Vec<u8>, dropped: Vec<String>, client: bool) -> Result<Composed, ChainError> {
+fn read_back(bytes: Vec<u8>, dropped: Vec<String>, unmet: impl Fn(&str) -> bool) -> Result<Composed, ChainError> {
     let mut types = Types::default();
     let package = Package::from_bytes("composed", None, bytes.clone(), &mut types)
         .map_err(|error| ChainError::Result(format!("{error:#}")))?;
     let world = &types[package.ty()];
     let imports: Vec<String> = world.imports.keys().cloned().collect();
     let exports: Vec<String> = world.exports.keys().cloned().collect();
-    let unmet = |import: &&String| is(import, HANDLER) || client && import.starts_with(FLOW);
-    if let Some(import) = imports.iter().find(unmet) {
+    if let Some(import) = imports.iter().find(|import| unmet(import)) {
         return Err(ChainError::Result(format!("the import `{import}` is not met")));
     }
     if !exports.iter().any(|export| is(export, HANDLER)) {
