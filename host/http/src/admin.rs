@@ -51,14 +51,17 @@ use weir_engine::Engine;
 
 use crate::access::{Access, Door};
 use crate::api::ComponentsView;
+use crate::body::{self, Bounds};
 use crate::metrics::Metrics;
 use crate::problem::{Problem, shorten};
 use crate::serve::{Phase, Phases};
 use crate::tokens::{Right, Timestamp, Tokens};
+use crate::watch::Watch;
 use crate::{connection, listen};
 
-/// The largest body: a batch of 100,000 rules, the most that a book holds, at 300 bytes each.
-const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// The largest body: a batch of 100,000 rules, the most that a book holds, at 300 bytes each. In a minute it comes over 5 Mbit/s.
+const BODY: Bounds =
+    Bounds { most: 32 * 1024 * 1024, time: Duration::from_secs(60), instead: "send the batch in parts" };
 /// Open to everybody, and names nothing.
 const HEALTH: &str = "/healthz";
 /// How long answers under way may take once everything else has ended.
@@ -94,21 +97,25 @@ pub(crate) async fn serve(listener: TcpListener, permits: Arc<Semaphore>, admin:
     let service = TowerToHyperService::new(router(admin));
     let builder = Arc::new(connection::builder());
     let graceful = GracefulShutdown::new();
+    let watch = Watch::new(Arc::clone(&permits));
+    let watching = tokio::spawn(watch.clone().run());
     let take = |accepted: listen::Accepted| {
-        let (service, builder, watcher) = (service.clone(), Arc::clone(&builder), graceful.watcher());
+        let (service, builder, watch, watcher) =
+            (service.clone(), Arc::clone(&builder), watch.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _permit = accepted.permit;
             let answer = |request| {
                 let answer = service.call(request);
                 async move { answer.await.unwrap_or_else(|never: Infallible| match never {}) }
             };
-            connection::serve(&builder, accepted.stream, watcher, std::future::pending(), answer).await;
+            connection::serve(&builder, accepted.stream, &watch, watcher, answer).await;
         });
     };
     if let Err(error) = listen::accept(listener, permits, phases, Phase::Stopped, take).await {
         tracing::error!(%error, "the admin API cannot accept");
     }
     let _late = tokio::time::timeout(LAST_ANSWERS, graceful.shutdown()).await;
+    watching.abort();
 }
 
 /// Reads the tokens again whenever they change. Requests never touch the disk.
@@ -124,15 +131,17 @@ async fn keep_up(tokens: Arc<Tokens>) {
     }
 }
 
-/// Lets nobody pass who may not do what they ask for; the handlers then look at scopes.
-async fn admit(State(admin): Shared, mut request: Request, next: Next) -> Result<Response, Box<Problem>> {
+/// Lets nobody pass who may not do what they ask for, and then takes in what they send; the handlers look at scopes.
+async fn admit(State(admin): Shared, request: Request, next: Next) -> Result<Response, Box<Problem>> {
     if request.uri().path() == HEALTH {
         return Ok(next.run(request).await);
     }
     let now = Timestamp::of_unix_millis(admin.engine.unix_millis());
     let access = admin.door.admit(request.uri(), request.headers(), now)?;
     access.needs(right(request.method(), request.uri().path()))?;
-    request.extensions_mut().insert(access);
+    let (mut parts, sent) = request.into_parts();
+    parts.extensions.insert(access);
+    let request = Request::from_parts(parts, Body::from(body::whole(sent, BODY).await?));
     Ok(next.run(request).await)
 }
 
@@ -164,7 +173,8 @@ fn router(admin: Admin) -> Router {
                 "this resource does not take that method; the header `allow` lists those it takes",
             )
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        // There is a limit of our own before it.
+        .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), admit))
         .with_state(admin)
 }

@@ -15,6 +15,7 @@ mod counters;
 mod explain;
 mod leases;
 mod limits;
+mod object;
 mod rules;
 mod text;
 mod views;

@@ -1,13 +1,12 @@
 //! One connection: the protocol's settings, and its end.
 //!
-//! HTTP/1.1 and HTTP/2 with prior knowledge (h2c) on the same port, told apart by the first bytes.
+//! HTTP/1.1 and HTTP/2 with prior knowledge (h2c) on the same port, told apart by the first bytes. What a client may make
+//! the server wait for is in [`crate::watch`].
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -19,7 +18,10 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
 
-/// How long a client may take to send a request's head; also how long an idle connection is kept.
+use crate::answer::Answer;
+use crate::watch::Watch;
+
+/// How long an HTTP/1.1 client may take to send a request's head; also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most fields of a head: browsers and proxies send 10 to 40.
 const MAX_FIELDS: usize = 100;
@@ -29,6 +31,14 @@ const MAX_HEAD_BYTES: u32 = 16 * 1024;
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection, the least that RFC 9113 recommends.
 const MAX_STREAMS: u32 = 100;
+/// Requests that an HTTP/2 client has reset before anybody looked at them, past which its connection is closed. One that gives up a few
+/// at a time gets nowhere near: they are looked at whenever there is time.
+const MAX_UNSEEN_RESETS: usize = 20;
+/// Requests of one HTTP/2 connection that were reset because they broke the protocol, past which it is closed: a client that is right
+/// has none.
+const MAX_BROKEN: usize = 100;
+/// Bytes of one HTTP/2 response that are kept for a client that does not read its connection. A hundred of them are 6 MiB.
+const MAX_UNSENT_BYTES: usize = 64 * 1024;
 /// An HTTP/2 client that is silent this long is asked whether it is still there, and given as long to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -50,45 +60,43 @@ pub(crate) fn builder() -> Builder {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
+        .max_local_error_reset_streams(MAX_BROKEN)
         .max_header_list_size(MAX_HEAD_BYTES)
+        .max_send_buf_size(MAX_UNSENT_BYTES)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL);
     builder
 }
 
-/// Serves one connection until it ends, `gone` does, or, once `graceful` shuts down, its last request is answered.
-///
-/// A client that connects and asks for nothing is dropped after [`HEAD_TIMEOUT`]: while the protocol is still to be told
-/// from the first bytes, hyper waits for them without end.
+/// Serves one connection until it ends, `watch` ends it, or, once `graceful` shuts down, its last request is answered.
 ///
 /// # Cancel safety
 /// Dropping it drops the connection and every request on it.
-pub(crate) async fn serve<A, F, B>(
-    builder: &Builder,
-    stream: TcpStream,
-    graceful: Watcher,
-    gone: impl Future<Output = ()>,
-    answer: A,
-) where
+pub(crate) async fn serve<A, F, B>(builder: &Builder, stream: TcpStream, watch: &Watch, graceful: Watcher, answer: A)
+where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let asked = Arc::new(AtomicBool::new(false));
-    let asks = Arc::clone(&asked);
-    let service = service_fn(move |request| {
-        asks.store(true, Ordering::Relaxed);
-        let answer = answer(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let silent = async {
-        tokio::time::sleep(HEAD_TIMEOUT).await;
-        if asked.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+    let place = match watch.add(&stream) {
+        Ok(place) => place,
+        Err(error) => {
+            tracing::warn!(%error, "could not serve a connection");
+            return;
         }
     };
+    let watched = place.watched();
+    let service = service_fn(move |request| {
+        let mut in_flight = watched.begin();
+        let answer = answer(request);
+        async move {
+            in_flight.asked();
+            Ok::<_, Infallible>(answer.await.map(|body| Answer::new(body, in_flight)))
+        }
+    });
     let connection = pin!(graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()));
     tokio::select! {
         biased;
@@ -98,7 +106,6 @@ pub(crate) async fn serve<A, F, B>(
                 tracing::debug!(%error, "connection ended");
             }
         }
-        () = gone => tracing::debug!("client left with a request in flight"),
-        () = silent => tracing::debug!("client asked for nothing"),
+        () = place.over() => tracing::debug!("the client left with a request in flight, or kept the server waiting"),
     }
 }

@@ -10,19 +10,15 @@
 
 use std::convert::Infallible;
 use std::num::NonZeroU16;
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderName};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use pin_project_lite::pin_project;
 use weir_engine::{Engine, Lease, MAX_WEIGHT, Reason, Refusal, ScopedKey};
 use weir_wasm::{BodyError, Call, Component, Runner, WasiBody};
 
@@ -32,7 +28,6 @@ use crate::metrics::{Answers, Metrics};
 use crate::problem::{Problem, shorten};
 use crate::route::{RouteTable, Target, target};
 use crate::serve::{Phase, Phases};
-use crate::watch::InFlight;
 
 /// The limit key of a scoped call: `l1` or `l1/l2`.
 const LIMIT_KEY: HeaderName = HeaderName::from_static("weir-limit-key");
@@ -101,14 +96,14 @@ impl Ingress {
     ///
     /// # Cancel safety
     /// Dropping it leaves the waitlist, or ends the call and gives its lease back.
-    pub(crate) async fn answer(&self, mut request: Request<Incoming>, in_flight: InFlight) -> Response<Answer> {
+    pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Response<WasiBody> {
         // Borrowed parts of the path must not hold the request: the headers are taken out of it.
         let uri = request.uri().clone();
         let target = target(uri.path());
         if let Target::Leases(path) = target {
             let response = self.leases.answer(request, path).await.unwrap_or_else(|problem| problem.into_response());
             self.nobody.count(response.status());
-            return response.map(|body| Answer { body: full(body), _in_flight: in_flight });
+            return response.map(full);
         }
         let (answers, result) = match self.destination(&uri, target, request.headers_mut()) {
             Ok(destination) => {
@@ -119,7 +114,7 @@ impl Ingress {
         };
         let response = result.unwrap_or_else(|problem| problem.into_response().map(full));
         answers.count(response.status());
-        response.map(|body| Answer { body, _in_flight: in_flight })
+        response
     }
 
     async fn call(
@@ -313,32 +308,6 @@ fn full(bytes: Bytes) -> WasiBody {
 pub(crate) fn authority(address: std::net::SocketAddr) -> Authority {
     // An address and a port always are an authority.
     Authority::from_str(&address.to_string()).unwrap_or_else(|_| Authority::from_static("localhost"))
-}
-
-pin_project! {
-    /// The body of an answer; the request is in flight until it has ended.
-    pub(crate) struct Answer {
-        #[pin]
-        body: WasiBody,
-        _in_flight: InFlight,
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.project().body.poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! JSON bodies: what is wrong with one, and where.
 
-use http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 
-/// Reads a body, which must be an object: of a list serde would take the values for its fields, as it does further inside.
+/// Reads a body, which must be an object: of a list serde would take the values for its fields. What lies further inside sees
+/// to that itself, in [`crate::api`].
 ///
 /// # Errors
 /// A problem that names the field and its place.
@@ -34,9 +34,4 @@ fn wrong(field: String, error: &serde_json::Error) -> Problem {
     let detail = detail.split(" at line ").next().unwrap_or(&detail).to_owned();
     let field = if field == "." { "body".to_owned() } else { field };
     Problem::bad_request(field, detail).at(place)
-}
-
-/// The body is larger than it may be; `instead` is what to do.
-pub(crate) fn too_large(most: usize, instead: &str) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {most} bytes: {instead}"))
 }

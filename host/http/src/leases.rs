@@ -35,7 +35,6 @@ use axum::extract::Query;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use weir_engine::{Caller, Engine, LeaseError, LeaseId, Outcome, Reason, Refusal, UNSAID_PUSHBACK};
@@ -45,13 +44,14 @@ use crate::api::{
     AcquireBody, CheckBody, CheckView, DurationText, ExtendBody, ExtendedView, FieldError, LeasesView, ReleasedView,
     SettleBody, SettledView,
 };
+use crate::body::{self, Bounds};
 use crate::json;
 use crate::problem::{Problem, shorten};
 use crate::serve::{Phase, Phases};
 use crate::tokens::{Right, Timestamp};
 
-/// The largest body: 16 targets and inline keys with names of 128 bytes are 8 KiB.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The largest body: 16 targets and inline keys with names of 128 bytes are 8 KiB. It is there with its head, or soon after.
+const BODY: Bounds = Bounds { most: 64 * 1024, time: Duration::from_secs(10), instead: "no request needs so much" };
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The API as a document.
@@ -260,13 +260,7 @@ async fn whole(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Box<Problem
         let detail = "the body must be JSON, and say so: content-type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).because("invalid").into());
     }
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(json::too_large(MAX_BODY_BYTES, "no request needs so much").into())
-        }
-        Err(error) => Err(Problem::bad_request("body", format!("it did not arrive whole: {error}")).into()),
-    }
+    body::whole(body, BODY).await
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -18,6 +18,8 @@
 //! # What ends what
 //! - The client leaves: the future that waits or the body that streams is dropped, and with it place or lease. hyper does not
 //!   notice it while the request's body is unread; [`Server`] asks the sockets themselves, four times a second.
+//! - The client keeps the server waiting, for a head, a body or an answer to be taken: the connection is dropped after a while, and
+//!   sooner if there is none left for others. A call that waits for its turn, and a stream that is silent, live on.
 //! - The server shuts down: nothing new is accepted, what waits is sent away with 503, what runs has
 //!   [`ServerConfig::shutdown_timeout`] to finish, the rest is dropped.
 //!
@@ -30,7 +32,9 @@
 
 mod access;
 mod admin;
+mod answer;
 pub mod api;
+mod body;
 mod connection;
 mod ingress;
 mod json;

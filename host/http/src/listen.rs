@@ -74,9 +74,11 @@ pub(crate) async fn accept(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     loop {
         let next = async {
+            // There is room. Nobody else takes it, and it is not taken yet: what is left says how many connections are open.
             // Never closed, so this cannot fail; should it, there is nothing left to accept for.
-            let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
+            drop(permits.acquire().await.map_err(io::Error::other)?);
             let (stream, _) = listener.accept().await?;
+            let permit = Arc::clone(&permits).acquire_owned().await.map_err(io::Error::other)?;
             stream.set_nodelay(true)?;
             Ok::<_, io::Error>(Accepted { stream, permit })
         };

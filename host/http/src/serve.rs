@@ -287,7 +287,13 @@ impl Server {
             // Every connection in it holds a permit, so it never fills.
             let (sender, receiver) = mpsc::channel(max_connections);
             senders.push(sender);
-            let work = worker::run(Arc::clone(&shared), receiver, phases.clone(), config.shutdown_timeout);
+            let work = worker::run(
+                Arc::clone(&shared),
+                receiver,
+                Arc::clone(&permits),
+                phases.clone(),
+                config.shutdown_timeout,
+            );
             server.ingress_threads.push(spawn(&format!("weir-worker-{index}"), work)?);
         }
         let accept = accept(ingress_listener, Arc::clone(&permits), phases.clone(), senders);

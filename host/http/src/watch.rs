@@ -1,24 +1,40 @@
-//! Notices a client that left while hyper is not reading from it.
+//! Ends connections whose client is gone, or keeps the server waiting.
 //!
-//! hyper 1 reads a connection only as far as the request's body is asked for. A client that sends half a body to a
-//! component that does not read it, and then leaves, would keep its lease until the deadline. So once every
-//! [`INTERVAL`] all sockets with a request in flight are asked at once, in one system call, whether the other side has
-//! closed; those connections are dropped, and everything that their requests hold with them.
+//! Once every [`INTERVAL`] all connections of a worker are looked at. One is dropped, and everything that its requests
+//! hold with it,
+//! - when its client has left with a request in flight. hyper 1 reads a connection only as far as the request's body is
+//!   asked for: a client that sends half a body to a component that does not read it, and then leaves, would keep its lease
+//!   until the deadline. So the sockets are asked, all in one system call, whether the other side has closed. A client that
+//!   closes only its sending side is treated as gone, as hyper does by default;
+//! - when it has been the client's turn for too long. It is the server's turn from when a request's head is there until its response
+//!   is, and while more of that is asked for than there is (see [`crate::answer`]): a call that waits for its turn and
+//!   a stream that is silent for hours are the server's turn, and are never dropped here. Otherwise it is the client's: to ask for
+//!   something at first within [`FIRST_REQUEST`], and later to ask for more or to take what it was sent within [`NEXT_MOVE`].
 //!
-//! A client that closes only its sending side is treated as gone, as hyper does by default.
+//! When the listener has no connection left to give, who asks for nothing has only [`PATIENCE_WHEN_FULL`]: so a flood of idle
+//! connections keeps others out for seconds, and not for as long as it likes.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slab::Slab;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
-/// How often the sockets are asked. A quarter of a second is soon enough for a case this rare, and costs nothing.
+/// How often the connections are looked at. A quarter of a second is soon enough for cases this rare, and costs nothing.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// How long a client may take from connecting to the end of its first request's head. hyper waits without end while the protocol
+/// is still to be told from the first bytes.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How long a client may then do nothing at all, neither ask for more nor take anything of an answer: longer than a network pauses, and
+/// long enough for a connection to be used again. On HTTP/1.1 hyper ends one with nothing in flight earlier.
+const NEXT_MOVE: Duration = Duration::from_secs(30);
+/// How long a connection with nothing in flight is kept when there is none left for others: enough to send a head over a
+/// slow network.
+const PATIENCE_WHEN_FULL: Duration = Duration::from_secs(2);
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CLOSED: PollFlags = PollFlags::RDHUP;
@@ -27,10 +43,12 @@ const CLOSED: PollFlags = PollFlags::RDHUP;
 const CLOSED: PollFlags = PollFlags::empty();
 
 /// The connections of one worker.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Watch {
     // Bounded by the connections that the listener admits.
     connections: Arc<Mutex<Slab<Arc<Watched>>>>,
+    /// The connections that the listener may still let in.
+    room: Arc<Semaphore>,
 }
 
 /// One connection, as its requests see it.
@@ -38,12 +56,23 @@ pub(crate) struct Watch {
 pub(crate) struct Watched {
     socket: OwnedFd,
     in_flight: AtomicUsize,
-    gone: Notify,
+    /// Those requests in flight for which it is the server's turn.
+    owed: AtomicUsize,
+    /// Counts what the client does, so that it can be seen whether it does anything.
+    moves: AtomicUsize,
+    /// The moves when it was looked at last, and how often they were the same since.
+    seen: AtomicUsize,
+    quiet: AtomicU32,
+    over: Notify,
 }
 
 /// A request in flight; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Watched>);
+pub(crate) struct InFlight {
+    watched: Arc<Watched>,
+    /// Whether it is the server's turn.
+    owed: bool,
+}
 
 /// A connection's place among the watched; dropping it leaves.
 #[derive(Debug)]
@@ -54,30 +83,49 @@ pub(crate) struct Place {
 }
 
 impl Watch {
+    /// Watches nothing yet; `room` is what its listener has left.
+    pub(crate) fn new(room: Arc<Semaphore>) -> Self {
+        Self { connections: Arc::default(), room }
+    }
+
     /// Watches a socket from now on.
     ///
     /// # Errors
     /// The process is out of file descriptors: the socket is watched through a second one.
     pub(crate) fn add(&self, socket: &impl AsFd) -> io::Result<Place> {
         let socket = socket.as_fd().try_clone_to_owned()?;
-        let watched = Arc::new(Watched { socket, in_flight: AtomicUsize::new(0), gone: Notify::new() });
+        let watched = Arc::new(Watched {
+            socket,
+            in_flight: AtomicUsize::new(0),
+            owed: AtomicUsize::new(0),
+            moves: AtomicUsize::new(0),
+            seen: AtomicUsize::new(0),
+            quiet: AtomicU32::new(0),
+            over: Notify::new(),
+        });
         let key = self.lock().insert(Arc::clone(&watched));
         Ok(Place { watch: self.clone(), key, watched })
     }
 
-    /// Asks the sockets again and again, for as long as the worker lives.
+    /// Looks at the connections again and again, for as long as the worker lives.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub(crate) async fn run(self) {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            self.ask();
+            self.look();
         }
     }
 
-    fn ask(&self) {
+    fn look(&self) {
+        let full = self.room.available_permits() == 0;
         let connections = self.lock();
+        for (_, watched) in connections.iter() {
+            if watched.keeps_waiting(full) {
+                watched.over.notify_one();
+            }
+        }
         let busy: Vec<&Arc<Watched>> = connections
             .iter()
             .map(|(_, watched)| watched)
@@ -93,7 +141,7 @@ impl Watch {
             Ok(_) => {
                 for (watched, asked) in busy.iter().zip(&asked) {
                     if !asked.revents().is_empty() {
-                        watched.gone.notify_one();
+                        watched.over.notify_one();
                     }
                 }
             }
@@ -113,12 +161,12 @@ impl Place {
         Arc::clone(&self.watched)
     }
 
-    /// Ends when the client has left with a request in flight.
+    /// Ends when the connection is to be dropped.
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub(crate) async fn gone(&self) {
-        self.watched.gone.notified().await;
+    pub(crate) async fn over(&self) {
+        self.watched.over.notified().await;
     }
 }
 
@@ -129,47 +177,140 @@ impl Drop for Place {
 }
 
 impl Watched {
-    /// A request begins.
+    /// A request's head is there. hyper may not begin with it before its client has taken earlier answers: it is not the server's
+    /// turn yet.
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+        self.moves.fetch_add(1, Ordering::Relaxed);
+        InFlight { watched: Arc::clone(self), owed: false }
+    }
+
+    /// Whether it has been the client's turn for too long. To be asked once every [`INTERVAL`].
+    fn keeps_waiting(&self, full: bool) -> bool {
+        let moves = self.moves.load(Ordering::Relaxed);
+        let moved = self.seen.swap(moves, Ordering::Relaxed) != moves;
+        if moved || self.owed.load(Ordering::Relaxed) > 0 {
+            self.quiet.store(0, Ordering::Relaxed);
+            return false;
+        }
+        let quiet = self.quiet.fetch_add(1, Ordering::Relaxed) + 1;
+        let patience = match self.in_flight.load(Ordering::Relaxed) {
+            0 if full => PATIENCE_WHEN_FULL,
+            0 if moves == 0 => FIRST_REQUEST,
+            _ => NEXT_MOVE,
+        };
+        INTERVAL * quiet >= patience
+    }
+}
+
+impl InFlight {
+    /// The client wants more than it has: it is the server's turn.
+    pub(crate) fn asked(&mut self) {
+        self.watched.moves.fetch_add(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut self.owed, true) {
+            self.watched.owed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The client has something to take: it is its turn.
+    pub(crate) fn answered(&mut self) {
+        if std::mem::take(&mut self.owed) {
+            self.watched.owed.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.answered();
+        self.watched.moves.fetch_add(1, Ordering::Relaxed);
+        self.watched.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
     use std::net::{Shutdown, TcpListener, TcpStream};
 
-    #[tokio::test]
-    async fn only_a_client_that_left_in_flight_is_gone() {
+    /// A watch over one connection, and the client's side of it.
+    fn watched(room: usize) -> (Watch, Place, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        let watch = Watch::default();
+        let watch = Watch::new(Arc::new(Semaphore::new(room)));
         let place = watch.add(&server).unwrap();
-        let told = async |place: &Place| tokio::time::timeout(Duration::from_millis(1), place.gone()).await.is_ok();
+        (watch, place, client)
+    }
 
+    fn is_over(place: &Place) -> bool {
+        place.over().now_or_never().is_some()
+    }
+
+    /// How long it is the client's turn until the connection is dropped; none: longer than there is a bound for.
+    fn lasts(watch: &Watch, place: &Place) -> Option<Duration> {
+        for looked in 1..=300 {
+            watch.look();
+            if is_over(place) {
+                return Some(INTERVAL * looked);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_client_keeps_the_server_waiting_for_so_long_and_no_longer() {
+        let (watch, place, _client) = watched(1);
+        assert_eq!(lasts(&watch, &place), Some(FIRST_REQUEST), "it asks for nothing");
+        let mut request = place.watched().begin();
+        // The first look sees that it has moved.
+        assert_eq!(lasts(&watch, &place), Some(NEXT_MOVE + INTERVAL), "it takes nothing of what was before");
+        request.asked();
+        assert_eq!(lasts(&watch, &place), None, "a call that waits for its turn");
+        request.answered();
+        assert_eq!(lasts(&watch, &place), Some(NEXT_MOVE), "it takes nothing");
+        request.asked();
+        assert_eq!(lasts(&watch, &place), None, "a stream that is silent");
+        request.answered();
+        let mut other = place.watched().begin();
+        other.asked();
+        assert_eq!(lasts(&watch, &place), None, "another request waits");
+        drop((request, other));
+        assert_eq!(lasts(&watch, &place), Some(NEXT_MOVE + INTERVAL), "it asks for nothing more");
+    }
+
+    #[test]
+    fn who_asks_for_nothing_makes_room() {
+        let (watch, place, _client) = watched(0);
+        assert_eq!(lasts(&watch, &place), Some(PATIENCE_WHEN_FULL));
+        let mut request = place.watched().begin();
+        request.asked();
+        assert_eq!(lasts(&watch, &place), None, "a call that waits for its turn");
+        request.answered();
+        assert_eq!(lasts(&watch, &place), Some(NEXT_MOVE));
+        drop(request);
+        assert_eq!(lasts(&watch, &place), Some(PATIENCE_WHEN_FULL + INTERVAL));
+    }
+
+    #[tokio::test]
+    async fn only_a_client_that_left_in_flight_is_gone() {
+        let (watch, place, client) = watched(1);
         let request = place.watched().begin();
-        watch.ask();
-        assert!(!told(&place).await, "the client is still there");
+        watch.look();
+        assert!(!is_over(&place), "the client is still there");
         drop(request);
 
         client.shutdown(Shutdown::Write).unwrap();
-        watch.ask();
-        assert!(!told(&place).await, "nothing is in flight");
+        watch.look();
+        assert!(!is_over(&place), "nothing is in flight");
 
         let _request = place.watched().begin();
         // The close travels through the kernel: ask until it has arrived.
         tokio::time::timeout(Duration::from_secs(10), async {
-            while !told(&place).await {
-                watch.ask();
+            while !is_over(&place) {
+                tokio::task::yield_now().await;
+                watch.look();
             }
         })
         .await

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 
 use crate::connection;
@@ -37,13 +38,14 @@ impl TryFrom<Accepted> for Handed {
 pub(crate) async fn run(
     shared: Arc<Shared>,
     mut connections: Receiver<Handed>,
+    permits: Arc<Semaphore>,
     mut phases: Phases,
     shutdown_timeout: Duration,
 ) {
     let ingress = Arc::new(Ingress::new(shared, phases.clone()));
     let builder = Arc::new(connection::builder());
     let graceful = GracefulShutdown::new();
-    let watch = Watch::default();
+    let watch = Watch::new(permits);
     let watching = tokio::spawn(watch.clone().run());
     loop {
         let handed = tokio::select! {
@@ -54,23 +56,22 @@ pub(crate) async fn run(
                 None => break,
             },
         };
-        let place = TcpStream::from_std(handed.stream).and_then(|stream| Ok((watch.add(&stream)?, stream)));
-        let (place, stream) = match place {
-            Ok(both) => both,
+        let stream = match TcpStream::from_std(handed.stream) {
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "could not serve a connection");
                 continue;
             }
         };
-        let (ingress, builder, watcher) = (Arc::clone(&ingress), Arc::clone(&builder), graceful.watcher());
+        let (ingress, builder, watch, watcher) =
+            (Arc::clone(&ingress), Arc::clone(&builder), watch.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _permit = handed.permit;
-            let watched = place.watched();
             let answer = |request| {
-                let (ingress, in_flight) = (Arc::clone(&ingress), watched.begin());
-                async move { ingress.answer(request, in_flight).await }
+                let ingress = Arc::clone(&ingress);
+                async move { ingress.answer(request).await }
             };
-            connection::serve(&builder, stream, watcher, place.gone(), answer).await;
+            connection::serve(&builder, stream, &watch, watcher, answer).await;
         });
     }
     drop(connections);

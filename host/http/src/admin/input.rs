@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
-use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use weir_engine::{CounterName, Pattern};
 
-use super::MAX_BODY_BYTES;
 use crate::json;
 use crate::problem::{Problem, shorten};
 
@@ -68,14 +66,6 @@ fn wrong(name: &str, text: &str, error: &impl Display) -> Box<Problem> {
 
 /// A JSON body.
 pub(super) fn body<T: DeserializeOwned>(body: Result<axum::body::Bytes, BytesRejection>) -> Result<T, Box<Problem>> {
-    let body = body.map_err(|rejection| bad_body(&rejection))?;
+    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
     json::read(&body)
-}
-
-fn bad_body(rejection: &BytesRejection) -> Problem {
-    let status = rejection.status();
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        return json::too_large(MAX_BODY_BYTES, "send the batch in parts");
-    }
-    Problem::new(status, rejection.body_text())
 }

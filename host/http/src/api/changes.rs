@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use weir_engine::{Change, Precondition, RulePatch};
 
 use super::limits::LimitsBody;
+use super::object;
 use super::rules::{RuleBody, SpecError, check_description, is_false};
 use super::text::{ConcurrencyText, DurationText, PatternText, RateText};
 
@@ -29,7 +30,7 @@ pub struct LimitsPatch {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub max_pushback: Option<Option<DurationText>>,
     /// All shadow limits at once; `null`: none.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::nullable", skip_serializing_if = "Option::is_none")]
     pub shadow_limits: Option<Option<LimitsBody>>,
     /// One counter for all that match, or one for each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,7 +98,7 @@ impl LimitsPatch {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ChangeBody {
     /// Replaces or creates a rule.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub put: Option<RuleBody>,
     /// Merges into a rule, or creates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +119,7 @@ pub struct ChangeBody {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct BatchBody {
     /// The changes, in order.
+    #[serde(deserialize_with = "object::list")]
     pub changes: Vec<ChangeBody>,
     /// Only if the book has this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use weir_engine::{CounterKind, CounterSnapshot, LimitError, ShadowSnapshot, Verb};
 
 use super::limits::LimitsBody;
+use super::object;
 use super::text::{ConcurrencyText, DurationText, PatternText, RateText};
 
 /// Counters in the order of their names.
@@ -171,7 +172,7 @@ pub struct VerbBody {
     /// What to do.
     pub verb: VerbName,
     /// With `pin`: the numbers. Whatever is absent is not limited while they are pinned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsBody>,
 }
 

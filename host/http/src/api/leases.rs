@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_engine::{Constraint, Limits, MAX_TARGETS, Refusal, Request, ScopedKey, Settled, TimedLease};
 
+use super::object;
 use super::rules::is_false;
 use super::text::{ConcurrencyText, DurationText, RateText};
 use crate::problem::ConstraintBody;
@@ -26,10 +27,10 @@ pub struct CheckBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<NonZeroU32>,
     /// Further scopes and limit keys: all are granted in one step, or none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "object::list", skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetBody>,
     /// Inline keys under the scope, with the limits that hold for this request.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "object::list", skip_serializing_if = "Vec::is_empty")]
     pub flow_controls: Vec<FlowControlBody>,
     /// Who is served first: 255 before 0. Default: 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,9 +74,9 @@ struct AcquireFields {
     scope: String,
     limit_key: Option<String>,
     cost: Option<NonZeroU32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::list")]
     targets: Vec<TargetBody>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::list")]
     flow_controls: Vec<FlowControlBody>,
     priority: Option<u8>,
     fairness_key: Option<String>,

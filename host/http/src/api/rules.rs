@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use weir_engine::{Difference, DifferenceKind, LimitError, Rule, RuleBook, RuleSpec};
 
 use super::limits::LimitsBody;
+use super::object;
 use super::text::{ConcurrencyText, DurationText, PatternText, RateText};
 
 /// A whole rule, as in `PUT /v1/rules` and `[[rule]]` of `weir.toml`.
@@ -41,6 +42,7 @@ struct RuleFields {
     max_waiters: Option<u32>,
     max_wait: Option<DurationText>,
     max_pushback: Option<DurationText>,
+    #[serde(default, deserialize_with = "object::optional")]
     shadow_limits: Option<LimitsBody>,
     #[serde(default)]
     total: bool,
