@@ -3,6 +3,7 @@
 
 use futures::future::join_all;
 
+use crate::figure;
 use crate::server::Server;
 use crate::wire::{ask, post};
 
@@ -103,8 +104,7 @@ async fn hostile_bodies() {
         }
     };
     server.under("bodies", attack).await;
-    println!("hostile_bodies_kinds {}", bodies.len());
+    figure("bodies_kinds", bodies.len());
     assert_eq!(server.counters("held").await, 0, "nothing was ever held");
     assert_eq!(server.figure("weir_book_version").await, book, "no rule has changed");
-    server.end().await;
 }

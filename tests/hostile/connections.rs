@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::server::Server;
 use crate::wire::{HEADERS, SETTINGS, connect, frame, get, get_frame, head, http2, to_the_end};
-use crate::{many, room_for};
+use crate::{figure, many, room_for};
 
 /// How often a slow client sends a byte.
 const DRIP: Duration = Duration::from_secs(1);
@@ -64,13 +64,12 @@ async fn slow_clients() {
     for said in bodies.iter().chain(&absurd) {
         assert!(said.starts_with("HTTP/1.1 408 ") && said.contains("did not arrive within 10s"), "{said}");
     }
-    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_connections() {
     let connections = room_for(many());
-    println!("\nhostile_connection_flood_connections {connections}");
+    figure("connection_flood_connections", connections);
     let server = Server::start();
     let attack = async {
         let mut sockets = Vec::new();
@@ -81,7 +80,6 @@ async fn a_flood_of_connections() {
         join_all(sockets.iter_mut().map(to_the_end)).await;
     };
     server.under("connection_flood", attack).await;
-    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +106,6 @@ async fn clients_that_read_nothing() {
     };
     // The neighbour is a connection too: looked at between its calls, there is none.
     server.under("never_reads", attack).await;
-    server.end().await;
 }
 
 /// With no file left there is nobody who could be answered. Afterwards everybody is.
@@ -126,8 +123,7 @@ async fn all_files_used_up() {
     assert_eq!(get(server.ingress, "/weir/call/good/plain").await.status, 200);
     assert_eq!(get(server.admin, "/healthz").await.status, 200);
     let failed = server.logged("could not accept a connection") + server.logged("could not serve a connection");
-    println!("\nhostile_files_used_up_failed {failed}");
+    figure("files_used_up_failed", failed);
     assert!((1..2_000).contains(&failed), "it was without files {failed} times");
     server.shows(&["weir_http_connections 0"]).await;
-    server.end().await;
 }

@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 
+use crate::figure;
 use crate::server::Server;
 use crate::wire::exchange;
 
@@ -100,8 +101,7 @@ async fn hostile_http1() {
         }
     };
     server.under("http1", attack).await;
-    println!("hostile_http1_attacks {}", attacks.len());
+    figure("http1_attacks", attacks.len());
     // Only the neighbour's calls had a scope: nothing that was smuggled in was ever served.
     assert_eq!(server.counters("smuggled").await, 0);
-    server.end().await;
 }

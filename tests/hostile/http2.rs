@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 
 use crate::server::Server;
 use crate::wire::{
-    CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, fields, frame, get_frame, http2,
+    CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, fields, frame, get_frame, http2,
 };
-use crate::{many, room_for};
+use crate::{figure, many, room_for};
 
 /// Connections that attack at once.
 const CONNECTIONS: usize = 20;
@@ -20,26 +20,38 @@ const STREAMS: usize = 100;
 /// What a server does not take within this it does not read.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Sends all of it on so many connections, reading what comes, until it is sent, the server closes or takes no more. Answers how many
-/// were closed.
+/// Sends all of it on so many connections, reading what comes, and then says that this was all: the server reads it to its end, or
+/// closes the connection before. Answers how many it closed for what was sent.
 async fn flood(address: SocketAddr, bytes: &[u8]) -> usize {
     let one = async |_| {
-        let socket = http2(address, &[]).await.expect("sent");
-        let (mut from, mut to) = socket.into_split();
+        let (mut from, mut to) = http2(address, &[]).await.expect("sent").into_split();
+        let mut said = Vec::new();
         let read = async {
-            let mut said = [0; 16 * 1024];
-            while from.read(&mut said).await.is_ok_and(|read| read > 0) {}
+            // Reset is an end too.
+            drop(from.read_to_end(&mut said).await);
         };
         let write = async {
-            let sent = tokio::time::timeout(PATIENCE, to.write_all(bytes)).await;
-            matches!(sent, Ok(Err(_)))
+            // Not taken at all is as good as closed.
+            let sent = tokio::time::timeout(PATIENCE, to.write_all(bytes)).await.is_ok_and(|sent| sent.is_ok());
+            let _closed = to.shutdown().await;
+            sent
         };
-        tokio::select! {
-            () = read => true,
-            closed = write => closed,
-        }
+        let ((), sent) = tokio::join!(read, write);
+        !sent || was_sent_away(&said)
     };
     join_all((0..CONNECTIONS).map(one)).await.into_iter().filter(|closed| *closed).count()
+}
+
+/// Whether a server said that it closes the connection for an error.
+fn was_sent_away(mut said: &[u8]) -> bool {
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = said {
+        let Some((payload, next)) = rest.split_at_checked(u32::from_be_bytes([0, *a, *b, *c]) as usize) else { break };
+        if *kind == GOAWAY && payload.get(4..8).is_some_and(|code| code != [0; 4]) {
+            return true;
+        }
+        said = next;
+    }
+    false
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +63,7 @@ async fn hostile_http2() {
         .flat_map(|n| [get_frame(2 * n + 1, waits), frame(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8])].concat())
         .collect();
     let closed = server.under("rapid_reset", flood(server.ingress, &reset)).await;
-    println!("hostile_rapid_reset_closed {closed}");
+    figure("rapid_reset_closed", closed);
 
     let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]).repeat(20_000);
     server.under("settings_flood", flood(server.ingress, &settings)).await;
@@ -70,7 +82,6 @@ async fn hostile_http2() {
     let bomb = [fields("/weir/call/good/plain"), field, vec![0xbe; 10_000]].concat();
     let bombs: Vec<u8> = (0..50).flat_map(|n| frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &bomb)).collect();
     server.under("header_bomb", flood(server.ingress, &bombs)).await;
-    server.end().await;
 }
 
 /// Ten thousand requests of one client that wait, and then it is gone.
@@ -93,6 +104,5 @@ async fn a_client_that_leaves_with_all_its_waiters() {
         server.shows(&["weir_waiting 0"]).await;
     };
     server.under("waiters_leave", attack).await;
-    println!("hostile_waiters_leave_waiters {waiters}");
-    server.end().await;
+    figure("waiters_leave_waiters", waiters);
 }

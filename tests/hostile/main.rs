@@ -3,7 +3,8 @@
 //! The server is a program of its own, so that its memory, its files and its log are its own. While an attack runs, a neighbour calls a
 //! component and asks the admin API, again and again, each time on a new connection: every call must be answered. How long the
 //! slowest took is printed, with the memory of the server after it, as lines `hostile_{attack}_call_ms`, `.._admin_ms` and `.._rss_mb`.
-//! After each attack nothing is left of it: no lease, no waiter, no connection, no panic in the log; after each family no counter.
+//! After each attack nothing is left of it: no lease, no waiter, no connection, no panic in the log. After those of guests and of leases
+//! the server comes to forget every counter too.
 //!
 //! `WEIR_HOSTILE` says how many connections flood the server, and how many requests wait; without it they are few:
 //!
@@ -20,6 +21,7 @@ mod order;
 mod server;
 mod wire;
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -34,6 +36,12 @@ const OTHER_FILES: u64 = 2_000;
 /// How many connections or requests the largest attacks have.
 fn many() -> usize {
     std::env::var("WEIR_HOSTILE").map_or(FEW, |text| text.parse().expect("WEIR_HOSTILE is a number"))
+}
+
+/// Prints a figure, on a line of its own: the name of the test may stand on this one.
+#[expect(clippy::print_stdout, reason = "figures are collected from there")]
+fn figure(name: &str, value: impl Display) {
+    println!("\nhostile_{name} {value}");
 }
 
 /// Raises the limit on open files of this process as far as it goes, and answers how many of `connections` fit.

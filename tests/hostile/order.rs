@@ -5,6 +5,7 @@ use futures::future::join_all;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
+use crate::figure;
 use crate::server::Server;
 use crate::wire::{Answer, ask, connect, head, post};
 
@@ -62,7 +63,7 @@ async fn forged_ids(server: &Server) {
             assert_eq!((status, released), (410, false), "{id}");
         }
     }
-    println!("hostile_forged_ids_tried {}", forged.len());
+    figure("forged_ids_tried", forged.len());
     assert_eq!(server.held("s").await, 1, "the real one is held");
     assert!(release(server, &held).await);
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use weir_tests::guests;
 
-use crate::HANG;
 use crate::wire::{get, get_until};
+use crate::{HANG, figure};
 
 /// Between two calls of the neighbour.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -145,10 +145,10 @@ impl Server {
         let neighbour = neighbour.await.expect("the neighbour is answered");
         self.shows(&["weir_leases 0", "weir_waiting 0", "weir_http_connections 0"]).await;
         self.no_panic();
-        let (call, admin) = (neighbour.call.as_millis(), neighbour.admin.as_millis());
-        // A line of its own: the name of the test may stand on this one.
-        println!("\nhostile_{name}_calls {}\nhostile_{name}_call_ms {call}", neighbour.rounds);
-        println!("hostile_{name}_admin_ms {admin}\nhostile_{name}_rss_mb {}", self.megabytes());
+        figure(&format!("{name}_calls"), neighbour.rounds);
+        figure(&format!("{name}_call_ms"), neighbour.call.as_millis());
+        figure(&format!("{name}_admin_ms"), neighbour.admin.as_millis());
+        figure(&format!("{name}_rss_mb"), self.megabytes());
         output
     }
 

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -77,8 +78,7 @@ pub(crate) async fn serve<A, F, B>(builder: &Builder, stream: TcpStream, watch: 
 where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<B>> + Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let place = match watch.add(&stream) {
