@@ -28,7 +28,9 @@ async fn hostile_guests() {
     for (name, times, path, status, body) in ATTACKS {
         let calls = (0..*times).map(|_| get(server.ingress, path));
         for answer in server.under(&format!("guest_{name}"), join_all(calls)).await {
-            assert_eq!(answer.status, *status, "{name}: {answer:?}");
+            // Whose deadline passes before there is an instance is told that instead.
+            let queued = *status == 504 && answer.status == 503;
+            assert!(answer.status == *status || queued, "{name}: {answer:?}");
             assert!(answer.body.contains(body), "{name}: {answer:?}");
         }
     }
