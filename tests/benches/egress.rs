@@ -1,8 +1,11 @@
 //! What a guest's calls to outside cost: under a rule, through the host's pool, beside a pooled client that the host would use by itself.
 //!
-//! Sixteen tasks call one upstream in this process, each of them one call after the other, and read each answer whole. The guest is a
-//! WASI 0.3 component that knows nothing of it: URI, allow list, rule, lease, pool and two crossings of the sandbox are in its figure. The
-//! floor is 0.8 of the client's calls a second. Sides take turns; a figure is the median of nine.
+//! Sixteen tasks call one upstream in this process, each of them one call after the other, and read each answer whole. Three sides take turns;
+//! a figure is the median of nine.
+//! - The client, in this program: no guest, no allow list, no rule.
+//! - A WASI 0.3 component that knows nothing of it, through the same sort of client, under no rule: what a guest's call costs by itself, by
+//!   the dozen crossings that making a request and reading a response take.
+//! - The same under a rule: URI, allow list, rule, acquire, lease and its end besides.
 //!
 //! `cargo bench -p weir-tests --bench egress` prints `name value` lines.
 
@@ -20,7 +23,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 use tokio::net::TcpListener;
 use weir_tests::{Host, get, guests};
-use weir_wasm::{Egress, EgressRule};
+use weir_wasm::{Egress, EgressRule, Runner};
 
 const TASKS: usize = 16;
 const CALLS: usize = 150;
@@ -30,10 +33,13 @@ fn main() {
     let upstream = upstream();
     let host = Host::new(&[("upstream", "1000")]);
     let rule = EgressRule::new("127.0.0.1", Some("upstream")).expect("a rule");
-    let runner = host.run(guests::EGRESS, |config| {
-        config.allow_outbound = vec!["127.0.0.1".to_owned()];
-        config.egress = Egress::new(vec![rule]).expect("one rule");
-    });
+    let guest = |rules: Vec<EgressRule>| {
+        host.run(guests::EGRESS, |config| {
+            config.allow_outbound = vec!["127.0.0.1".to_owned()];
+            config.egress = Egress::new(rules).expect("at most one rule");
+        })
+    };
+    let (free, limited) = (guest(Vec::new()), guest(vec![rule]));
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
 
@@ -47,30 +53,36 @@ fn main() {
         };
         join_all((0..TASKS).map(|_| task())).await;
     };
-    let by_guest = async |calls: usize| {
+    let by_guest = async |runner: &Runner, calls: usize| {
         let path = format!("/loop?url={upstream}/&times={calls}");
-        for answer in join_all((0..TASKS).map(|_| get(&runner, &path))).await {
+        for answer in join_all((0..TASKS).map(|_| get(runner, &path))).await {
             assert_eq!(answer.expect("an answer"), format!("{calls} of {calls}"));
         }
     };
-    let (mut direct, mut guest) = (Vec::new(), Vec::new());
+    let mut times: [Vec<f64>; 3] = Default::default();
     runtime.block_on(async {
         by_client(10).await;
-        by_guest(10).await;
+        by_guest(&free, 10).await;
+        by_guest(&limited, 10).await;
         for _ in 0..ROUNDS {
-            let began = Instant::now();
-            by_client(CALLS).await;
-            direct.push(began.elapsed().as_secs_f64());
-            let began = Instant::now();
-            by_guest(CALLS).await;
-            guest.push(began.elapsed().as_secs_f64());
+            for (side, times) in times.iter_mut().enumerate() {
+                let began = Instant::now();
+                match side {
+                    0 => by_client(CALLS).await,
+                    1 => by_guest(&free, CALLS).await,
+                    _ => by_guest(&limited, CALLS).await,
+                }
+                times.push(began.elapsed().as_secs_f64());
+            }
         }
     });
-    let ratios: Vec<f64> = direct.iter().zip(&guest).map(|(direct, guest)| direct / guest).collect();
-    let a_second = |seconds: Vec<f64>| (TASKS * CALLS) as f64 / median(seconds);
-    println!("egress_client_calls_per_second {:.0}", a_second(direct));
-    println!("egress_guest_calls_per_second {:.0}", a_second(guest));
-    println!("egress_ratio_median {:.3}", median(ratios));
+    let ratio = |to: usize, of: usize| median(times[to].iter().zip(&times[of]).map(|(to, of)| to / of).collect());
+    let a_second = |side: usize| (TASKS * CALLS) as f64 / median(times[side].clone());
+    println!("egress_client_calls_per_second {:.0}", a_second(0));
+    println!("egress_guest_calls_per_second {:.0}", a_second(1));
+    println!("egress_limited_guest_calls_per_second {:.0}", a_second(2));
+    println!("egress_limited_to_guest {:.3}", ratio(1, 2));
+    println!("egress_limited_to_client {:.3}", ratio(0, 2));
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
