@@ -4,7 +4,7 @@
 //! Steps leave [`Record`]s behind, under their shard's lock and in their order; they are handed to one writer, which takes
 //! whatever has come meanwhile and commits it as one transaction, again and again. So a commit is shared by all who wait
 //! for one, and nobody waits for more than the one that runs and the next. A commit is one row of a journal; the tables, in which
-//! each lease and each history has its row, follow every few thousand records. Who needs to know that something would survive
+//! each lease and each history has its row, follow every 65,536 records. Who needs to know that something would survive
 //! waits for a [`Saving`].
 //!
 //! # When it cannot be written

@@ -10,10 +10,10 @@ use crate::callers::Callers;
 use rusqlite::params;
 use std::time::Duration;
 
-/// After so many entries the journal is folded: that takes some tens of milliseconds, and whoever waits for a commit meanwhile waits that long.
-const FOLD: usize = 16_384;
+/// After so many entries the journal is folded: that takes some tens of milliseconds, twice a second under full load, and whoever waits for a commit meanwhile waits that long.
+const FOLD: usize = 65_536;
 /// Where folding fails, so many entries are kept before writing fails with it.
-const MAX_UNFOLDED: usize = 64 * FOLD;
+const MAX_UNFOLDED: usize = 16 * FOLD;
 
 impl Database {
     /// Writes entries in their order, all or none, and that `now` was seen. What was written is taken out of `batch`.
