@@ -426,7 +426,8 @@ fn many_leases_are_back() {
     let mut last = None;
     for thousand in 0..many / 1_000 {
         let granted = block_on(join_all((0..1_000).map(|index| acquire(1_000 * thousand + index))));
-        last = granted.into_iter().map(Result::unwrap).last();
+        let granted: Vec<TimedLease> = granted.into_iter().map(Result::unwrap).collect();
+        last = granted.last().copied();
     }
     let next = life.killed(S);
     let held: u64 = (0..97).map(|scope| next.counter(&format!("s{scope}")).calls).sum();
