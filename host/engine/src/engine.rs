@@ -217,7 +217,7 @@ impl Engine {
 
     /// Who asks under this name: caps are shared out between callers, and idempotency keys and timed leases are theirs.
     ///
-    /// Past [`MAX_CALLERS`] names, all further ones are nobody in particular.
+    /// Past [`weir_limiter::MAX_CALLERS`] names, all further ones are nobody in particular.
     #[must_use]
     pub fn caller(&self, name: &str) -> Caller {
         self.core.callers.caller(name)
