@@ -180,9 +180,9 @@ impl Cell {
         self.waits.lock().len()
     }
 
-    /// Ends one part of a lease.
+    /// Ends one part of a lease; whether it was this call that has ended it.
     #[inline]
-    pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef, outcome: Outcome) {
+    pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef, outcome: Outcome) -> bool {
         let mut shard = self.lock();
         if outcome == Outcome::Ok && shard.give_back(lease) {
             let sooner = self.note_due(&shard);
@@ -190,12 +190,12 @@ impl Cell {
             if sooner && let Some(core) = self.core.upgrade() {
                 core.timer.sooner(self.due());
             }
-            return;
+            return true;
         }
         // A look at the clock costs more than a lock; many releases need none.
         let timeless = outcome == Outcome::Ok && !shard.release_needs_time(lease);
         let now = if timeless { 0 } else { self.clock.now() };
-        self.step_locked(shard, now, Input::Release { lease, outcome }, |_, _| {});
+        self.step_locked(shard, now, Input::Release { lease, outcome }, |_, _| {}) == Output::Done
     }
 }
 

@@ -154,7 +154,9 @@ impl Lease {
     fn end(&mut self, outcome: Outcome) {
         let Some(home) = self.home.take() else { return };
         match self.parts.as_slice() {
-            [part] => home.release(*part, outcome),
+            [part] => {
+                home.release(*part, outcome);
+            }
             parts => {
                 if let Some(core) = home.core() {
                     core.release_parts(parts, outcome);
@@ -202,21 +204,25 @@ impl Core {
         }
     }
 
-    /// Ends the parts of a lease, each on its own; an outcome that concerns all of them is said before.
-    pub(crate) fn release_parts(self: &Arc<Self>, parts: &[LeaseRef], outcome: Outcome) {
+    /// Ends the parts of a lease, each on its own; an outcome that concerns all of them is said before. Whether it was this call
+    /// that has ended the first: of several at once, one.
+    pub(crate) fn release_parts(self: &Arc<Self>, parts: &[LeaseRef], outcome: Outcome) -> bool {
+        let mut ended = false;
         let mut rest = parts;
         if let [first, others @ ..] = parts
             && outcome != Outcome::Ok
         {
-            self.step_parts(parts, Input::Release { lease: *first, outcome });
+            ended = self.step_parts(parts, Input::Release { lease: *first, outcome }) == Output::Done;
             rest = others;
         }
         for part in rest {
             if planted::is(Bug::OtherPartsLeak) && *part != parts[0] {
                 continue;
             }
-            self.cells[usize::from(part.shard)].release(*part, Outcome::Ok);
+            let released = self.cells[usize::from(part.shard)].release(*part, Outcome::Ok);
+            ended |= released && *part == parts[0];
         }
+        ended
     }
 
     /// A step over the shards of a lease.

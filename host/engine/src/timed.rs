@@ -77,8 +77,8 @@ impl Engine {
         let parts = self.core.parts_of(id, caller)?;
         // First: whoever repeats the request from here on learns that it has ended.
         self.core.keys.ended(id, outcome, self.now());
-        self.core.release_parts(&parts, outcome);
-        Ok(())
+        // Somebody else may have ended it since it was found.
+        if self.core.release_parts(&parts, outcome) { Ok(()) } else { Err(LeaseError::Gone) }
     }
 }
 

@@ -330,3 +330,22 @@ fn the_lease_of_another_is_gone() {
         assert_eq!(own.release(lease.id, Outcome::Ok), Err(LeaseError::Gone));
     }
 }
+
+/// Of several who release one lease at once, one has ended it.
+#[test]
+fn a_lease_is_released_once_whoever_comes_together() {
+    let engine = engine(5);
+    for _ in 0..200 {
+        let lease = now(&engine, Request::new("s/a".parse().unwrap()).lease_time(LEASE)).unwrap();
+        let together = std::sync::Barrier::new(4);
+        let ended: usize = std::thread::scope(|scope| {
+            let release = || {
+                together.wait();
+                usize::from(engine.release(lease.id, Outcome::Ok).is_ok())
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(release)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((ended, held(&engine)), (1, 0));
+    }
+}
