@@ -2,7 +2,7 @@
 
 use crate::acquire::Leases;
 use crate::clock::Clock;
-use crate::engine::Core;
+use crate::core::Core;
 use crate::lease::Lease;
 use crate::store::{Entry, Store};
 use crate::sync::{Mutex, MutexGuard};

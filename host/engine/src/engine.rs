@@ -1,27 +1,23 @@
 //! The engine: one handle on all shards.
 //!
-//! Over 600 lines, because the handle has many doors; behind each is a step of the limiter and little else.
+//! It has many doors; behind each is a step of the limiter and little else.
 
 use crate::acquire::{Acquire, AcquireBatch, Begun, Pending, Secrets, Started, TimedLease, only};
 use crate::callers::Callers;
-use crate::cell::{Cell, NEVER, Wait};
+use crate::cell::Cell;
 use crate::clock::Clock;
+use crate::core::Core;
 use crate::keys::{AcquireTimed, AcquireTimedBatch, Keys};
 use crate::lease::Lease;
-use crate::secret::unguessable;
 use crate::store::{Entry, Saving, Store, StoreConfig, StoreError, Unsaved};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::Mutex;
 use crate::timer::Timer;
 use event_listener::{Event, EventListener};
-use smallvec::SmallVec;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use weir_limiter::planted::{self, Bug};
 use weir_limiter::{
-    Caller, Change, Constraint, CounterName, CounterSnapshot, DEFAULT_LEASE_TIME, Effect, Ended, Explanation, Grant,
-    Histogram, Input, LimitError, Output, Pattern, Placement, Reason, Refusal, Request, RuleBook, RuleError, RuleSpec,
-    Shard, ShardLimits, ShardSet, Verb, WaiterId,
+    Caller, Change, Constraint, CounterName, CounterSnapshot, DEFAULT_LEASE_TIME, Ended, Explanation, Histogram, Input,
+    LimitError, Output, Placement, Reason, Refusal, Request, RuleBook, RuleError, Shard, ShardLimits, Verb,
 };
 
 /// How an engine is made.
@@ -87,25 +83,6 @@ pub enum OperateError {
     /// There is no room for another counter.
     #[error(transparent)]
     Full(Refusal),
-}
-
-/// What all handles share.
-#[derive(Debug)]
-pub(crate) struct Core {
-    pub(crate) cells: Box<[Arc<Cell>]>,
-    pub(crate) timer: Arc<Timer>,
-    placement: Placement,
-    clock: Clock,
-    /// The book in force. Its lock serialises writers, and is taken around the shards' locks.
-    book: Mutex<Arc<RuleBook>>,
-    /// Told of every new book.
-    changed: Event,
-    pub(crate) keys: Arc<Keys>,
-    callers: Arc<Callers>,
-    /// Where what must survive is written; none: nothing must.
-    pub(crate) store: Option<Arc<Store>>,
-    /// The rules that the configuration named last, as far as that has survived.
-    file_rules: Mutex<HashMap<Pattern, RuleSpec>>,
 }
 
 /// The limiter in time. A handle: cloning it is a reference count.
@@ -419,7 +396,7 @@ impl Engine {
             return Ok(next);
         }
         if let Some(store) = &self.core.store {
-            store.push([book_entry(&current, &next)]);
+            store.push([Entry::book(&current, &next)]);
         }
         *current = Arc::clone(&next);
         // The effects run with the writers' lock held; they take shards' locks, and no step ever takes this one.
@@ -539,32 +516,6 @@ impl Engine {
         hand.set(target);
     }
 
-    /// A step of restoring.
-    pub(crate) fn put_back(&self, input: Input<'_>) {
-        self.core.step_many(&self.core.all_shards(), input, |_| {});
-    }
-
-    pub(crate) fn set_restored_book(&self, book: RuleBook) -> Arc<RuleBook> {
-        let book = Arc::new(book);
-        *self.core.book.lock() = Arc::clone(&book);
-        book
-    }
-
-    pub(crate) fn file_rules(&self) -> HashMap<Pattern, RuleSpec> {
-        self.core.file_rules.lock().clone()
-    }
-
-    pub(crate) fn set_file_rules(&self, rules: HashMap<Pattern, RuleSpec>) {
-        *self.core.file_rules.lock() = rules;
-    }
-
-    /// Writes something down, where that is done.
-    pub(crate) fn push(&self, entry: Entry) {
-        if let Some(store) = &self.core.store {
-            store.push([entry]);
-        }
-    }
-
     /// The time as the engine has it, in milliseconds of Unix time.
     #[must_use]
     pub fn unix_millis(&self) -> u64 {
@@ -583,189 +534,5 @@ impl Engine {
     /// There may be something to do earlier than the timer knows.
     pub(crate) fn sooner(&self, due: u64) {
         self.core.timer.sooner(due);
-    }
-
-    /// 128 unguessable bits for each lease that a request may get.
-    pub(crate) fn secrets(&self, request: &Request) -> Secrets {
-        (0..request.count.get().min(weir_limiter::MAX_BATCH)).map(|_| unguessable()).collect()
-    }
-
-    /// Decides a request: at once, or by writing it down to wait.
-    #[inline]
-    pub(crate) fn begin(&self, request: &Request, wait: bool, secrets: &[u128]) -> Begun {
-        if let Some(store) = &self.core.store
-            && (store.is_clogged() || store.is_failing() && !secrets.is_empty())
-        {
-            return Begun::Ended(Err(Refusal::new(Reason::Unavailable)));
-        }
-        let direct = if secrets.is_empty() { request.direct() } else { None };
-        if direct.is_none() && (request.validate().is_err() || request.idempotency_key.is_some() && secrets.is_empty())
-        {
-            return Begun::Ended(Err(Refusal::new(Reason::Invalid)));
-        }
-        let input = Input::Acquire { request, wait, secrets };
-        let mut waiting = None;
-        if let [key] = request.targets.as_slice()
-            && request.inline.is_empty()
-        {
-            // One scope, one shard, one lock.
-            let hash = self.core.placement.hash(key.scope());
-            let index = self.core.placement.shard_of_hash(hash);
-            let cell = &self.core.cells[usize::from(index)];
-            let mut shard = cell.lock();
-            let now = self.core.clock.now();
-            if let Some((key, cost)) = direct
-                && let Some(taken) = shard.take(now, key, hash, cost, request.caller)
-            {
-                let recorded = cell.hand_over(&mut shard);
-                drop(shard);
-                return Begun::Granted(Lease::taken(Arc::clone(cell), taken, recorded));
-            }
-            let output = cell.step_locked(shard, now, input.clone(), |cell, output| {
-                if let Output::Waiting(waiter) = output {
-                    let wait = Arc::<Wait>::default();
-                    cell.expect(waiter.ticket, Arc::clone(&wait));
-                    waiting = Some((*waiter, wait));
-                }
-            });
-            return match (output, waiting) {
-                (Output::Granted(grant), _) if grant.more.is_empty() => {
-                    Begun::Granted(Lease::in_cell(Some(Arc::clone(cell)), grant))
-                }
-                (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::all(&self.core, grant))),
-                (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards: SmallVec::from_slice(&[index]), wait },
-                (Output::Elsewhere(shards), None) => self.begin_many(shards, request, &input),
-                (output, None) => Begun::Ended(Err(refused(output))),
-            };
-        }
-        if request.is_unscoped() {
-            return Begun::Ended(Ok(Lease::all(&self.core, Grant::unscoped(request, self.now()))));
-        }
-        self.begin_many(self.core.placement.shards_of(request), request, &input)
-    }
-
-    /// The same over several shards; more are taken where a step asks for them.
-    fn begin_many(&self, mut shards: SmallVec<[u16; 4]>, request: &Request, input: &Input<'_>) -> Begun {
-        debug_assert!(!request.is_unscoped());
-        loop {
-            let mut waiting = None;
-            let output = self.core.step_many(&shards, input.clone(), |output| {
-                if let Output::Waiting(waiter) = output {
-                    let wait = Arc::<Wait>::default();
-                    self.core.cells[usize::from(waiter.shard)].expect(waiter.ticket, Arc::clone(&wait));
-                    waiting = Some((*waiter, wait));
-                }
-            });
-            return match (output, waiting) {
-                (Output::Granted(grant), _) => Begun::Ended(Ok(Lease::all(&self.core, grant))),
-                (_, Some((waiter, wait))) => Begun::Waiting { waiter, shards, wait },
-                (Output::Elsewhere(needed), None) => {
-                    shards = needed;
-                    continue;
-                }
-                (output, None) => Begun::Ended(Err(refused(output))),
-            };
-        }
-    }
-
-    pub(crate) fn cancel(&self, waiter: WaiterId, mut shards: SmallVec<[u16; 4]>) {
-        // First: a grant that is decided from here on finds nobody and goes back by itself.
-        self.core.cells[usize::from(waiter.shard)].forget(waiter.ticket);
-        if planted::is(Bug::CancelLeavesWaiter) {
-            return;
-        }
-        while let Output::Elsewhere(needed) = self.core.step_many(&shards, Input::Cancel { waiter }, |_| {}) {
-            shards = needed;
-        }
-    }
-}
-
-impl Core {
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// One step over several shards: locks in ascending order, so that no two steps wait for each other.
-    pub(crate) fn step_many(self: &Arc<Self>, shards: &[u16], input: Input<'_>, then: impl FnOnce(&Output)) -> Output {
-        let (output, sooner, effects) = self.step_locked(shards, input, then);
-        self.after(sooner, effects);
-        output
-    }
-
-    /// The same, leaving the effects and the news of an earlier timer to the caller.
-    pub(crate) fn step_locked(
-        &self,
-        shards: &[u16],
-        input: Input<'_>,
-        then: impl FnOnce(&Output),
-    ) -> (Output, Option<u64>, Vec<Effect>) {
-        debug_assert!(shards.is_sorted_by(|a, b| a < b));
-        let mut effects: Vec<Effect> = Vec::new();
-        let mut sooner = NEVER;
-        let output = {
-            let mut guards: SmallVec<[MutexGuard<'_, Shard>; 4]> =
-                shards.iter().map(|index| self.cells[usize::from(*index)].lock()).collect();
-            let mut locked: SmallVec<[&mut Shard; 4]> = guards.iter_mut().map(|guard| &mut **guard).collect();
-            let output = ShardSet::new(&mut locked).step(self.clock.now(), input, &mut effects);
-            drop(locked);
-            for (index, guard) in shards.iter().zip(&mut guards) {
-                self.cells[usize::from(*index)].hand_over(guard);
-            }
-            then(&output);
-            for (index, guard) in shards.iter().zip(&guards) {
-                let cell = &self.cells[usize::from(*index)];
-                if cell.note_due(guard) {
-                    sooner = sooner.min(cell.due());
-                }
-            }
-            output
-        };
-        (output, (sooner != NEVER).then_some(sooner), effects)
-    }
-
-    /// Takes what is due in every shard.
-    pub(crate) fn tick(self: &Arc<Self>) {
-        let now = self.clock.now();
-        for cell in &self.cells {
-            if cell.due() <= now {
-                cell.step(Input::Tick);
-            }
-        }
-        self.keys.sweep(now);
-    }
-
-    /// Every shard, for what concerns all of them.
-    fn all_shards(&self) -> SmallVec<[u16; 4]> {
-        (0..self.placement.shards()).collect()
-    }
-
-    /// The earliest timer of all shards.
-    pub(crate) fn next_due(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.due()).min().unwrap_or(NEVER).min(self.keys.next_due())
-    }
-}
-
-impl Drop for Core {
-    /// With a data directory it waits until all is written.
-    fn drop(&mut self) {
-        self.timer.stop();
-        if let Some(store) = &self.store {
-            store.stop();
-        }
-    }
-}
-
-/// What changes from one rule book to the next.
-fn book_entry(current: &RuleBook, next: &RuleBook) -> Entry {
-    let changed: Vec<Pattern> = next.diff(current).into_iter().map(|difference| difference.pattern).collect();
-    let put = changed.iter().filter_map(|pattern| next.get(pattern).cloned()).collect();
-    let deleted = changed.into_iter().filter(|pattern| next.get(pattern).is_none()).collect();
-    Entry::Book { version: next.version(), put, deleted }
-}
-
-fn refused(output: Output) -> Refusal {
-    match output {
-        Output::Refused(refusal) => refusal,
-        _ => Refusal::new(Reason::Unavailable),
     }
 }

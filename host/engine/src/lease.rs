@@ -3,7 +3,7 @@
 use crate::acquire::Leases;
 use crate::cell::Cell;
 use crate::clock::nanos;
-use crate::engine::Core;
+use crate::core::Core;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;

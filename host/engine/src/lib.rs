@@ -24,9 +24,11 @@
 //! from timer to timer.
 
 mod acquire;
+mod begin;
 mod callers;
 mod cell;
 mod clock;
+mod core;
 mod engine;
 mod keys;
 mod lease;

@@ -93,4 +93,30 @@ impl Engine {
         self.set_file_rules(rules.into_iter().collect());
         Ok(book)
     }
+
+    /// A step of restoring.
+    fn put_back(&self, input: Input<'_>) {
+        self.core.step_many(&self.core.all_shards(), input, |_| {});
+    }
+
+    fn set_restored_book(&self, book: RuleBook) -> Arc<RuleBook> {
+        let book = Arc::new(book);
+        *self.core.book.lock() = Arc::clone(&book);
+        book
+    }
+
+    fn file_rules(&self) -> HashMap<Pattern, RuleSpec> {
+        self.core.file_rules.lock().clone()
+    }
+
+    fn set_file_rules(&self, rules: HashMap<Pattern, RuleSpec>) {
+        *self.core.file_rules.lock() = rules;
+    }
+
+    /// Writes something down, where that is done.
+    fn push(&self, entry: Entry) {
+        if let Some(store) = &self.core.store {
+            store.push([entry]);
+        }
+    }
 }

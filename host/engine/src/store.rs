@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use weir_limiter::{Pattern, Record, Rule, RuleSpec};
+use weir_limiter::{Pattern, Record, Rule, RuleBook, RuleSpec};
 
 /// The most records that wait to be written: some hundred bytes each.
 pub const MAX_PENDING: usize = 1_000_000;
@@ -90,6 +90,16 @@ pub(crate) enum Entry {
     },
     /// The rules that the configuration names, all of them.
     FileRules(Vec<(Pattern, RuleSpec)>),
+}
+
+impl Entry {
+    /// What changes from one rule book to the next.
+    pub(crate) fn book(current: &RuleBook, next: &RuleBook) -> Self {
+        let changed: Vec<Pattern> = next.diff(current).into_iter().map(|difference| difference.pattern).collect();
+        let put = changed.iter().filter_map(|pattern| next.get(pattern).cloned()).collect();
+        let deleted = changed.into_iter().filter(|pattern| next.get(pattern).is_none()).collect();
+        Self::Book { version: next.version(), put, deleted }
+    }
 }
 
 /// See the module. Dropping it writes what is left, and waits for that.

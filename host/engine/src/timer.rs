@@ -5,7 +5,7 @@
 //! due first, in the order of its instants, whoever comes first.
 
 use crate::cell::NEVER;
-use crate::engine::Core;
+use crate::core::Core;
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};

@@ -25,7 +25,7 @@ use crate::tokens::{Holder, Right, Timestamp, Token, Tokens};
 const MAX_AUTHORIZATION: usize = 256;
 
 /// What proxies and browsers add to a request that comes from elsewhere.
-const FROM_ELSEWHERE: [HeaderName; 4] = [ORIGIN, FORWARDED, HeaderName::from_static("x-forwarded-for"), VIA];
+static FROM_ELSEWHERE: [HeaderName; 4] = [ORIGIN, FORWARDED, HeaderName::from_static("x-forwarded-for"), VIA];
 
 /// What one listener knows of who may ask.
 #[derive(Debug, Clone)]
@@ -131,12 +131,16 @@ fn bearer(value: &[u8]) -> Option<Token> {
 
 /// Whether a request calls this machine by its own name, and says nothing of elsewhere.
 fn is_local(uri: &Uri, headers: &HeaderMap) -> bool {
-    if FROM_ELSEWHERE.iter().any(|name| headers.contains_key(name)) {
+    if headers.keys().any(|name| FROM_ELSEWHERE.contains(name)) {
         return false;
     }
-    let named = uri.authority().cloned();
-    let named = named.or_else(|| Authority::try_from(headers.get(HOST)?.as_bytes()).ok());
-    named.is_some_and(|named| is_this_machine(named.host()))
+    match uri.authority() {
+        Some(named) => is_this_machine(named.host()),
+        None => headers
+            .get(HOST)
+            .and_then(|host| Authority::try_from(host.as_bytes()).ok())
+            .is_some_and(|named| is_this_machine(named.host())),
+    }
 }
 
 /// Whether a host is the one that asks: `localhost`, or an address of the loopback interface.

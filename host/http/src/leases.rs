@@ -207,7 +207,7 @@ impl Leases {
             Err(_) => return Err(Problem::lost().into()),
         };
         self.engine.saved().await.map_err(Problem::unsaved)?;
-        Ok(answer(StatusCode::OK, &ExtendedView { remaining: DurationText(remaining) }))
+        Ok(answer(StatusCode::OK, &ExtendedView { remaining: DurationText::left(remaining) }))
     }
 
     async fn settle(&self, caller: Caller, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
@@ -275,8 +275,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn answer(status: StatusCode, view: &impl Serialize) -> Response<Bytes> {
-    // A struct of text and numbers always has a JSON form.
-    response(status, Bytes::from(serde_json::to_vec(view).unwrap_or_default()))
+    // As much as one lease takes. A struct of text and numbers always has a JSON form, and a vector takes it.
+    let mut body = Vec::with_capacity(192);
+    let written = serde_json::to_writer(&mut body, view);
+    debug_assert!(written.is_ok());
+    response(status, Bytes::from(body))
 }
 
 fn response(status: StatusCode, body: Bytes) -> Response<Bytes> {

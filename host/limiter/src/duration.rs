@@ -28,7 +28,7 @@ pub enum DurationError {
 /// # Errors
 /// [`DurationError`] says what is wrong with it.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let longest_number = text.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
+    let longest_number = text.as_bytes().split(|byte| !byte.is_ascii_digit()).map(<[u8]>::len).max();
     if text.len() > MAX_BYTES || longest_number > Some(MAX_DIGITS) {
         return Err(DurationError::TooLong);
     }

@@ -96,6 +96,17 @@ impl fmt::Display for ShownByte {
     }
 }
 
+/// Which bytes a part may have.
+const ALLOWED: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        allowed[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'@' | b'-');
+        byte += 1;
+    }
+    allowed
+};
+
 const PARTS: [Part; MAX_DEPTH] = [Part::Scope, Part::FirstKey, Part::SecondKey];
 
 /// Checks one part of a name.
@@ -103,15 +114,19 @@ const PARTS: [Part; MAX_DEPTH] = [Part::Scope, Part::FirstKey, Part::SecondKey];
 /// # Errors
 /// [`NameError`] when it is empty, too long or holds a byte outside `[A-Za-z0-9_.:@-]`.
 pub(crate) fn check_part(what: Part, text: &str) -> Result<(), NameError> {
+    check_bytes(what, text.as_bytes())
+}
+
+fn check_bytes(what: Part, text: &[u8]) -> Result<(), NameError> {
     if text.is_empty() {
         return Err(NameError::Empty { what });
     }
     if text.len() > MAX_NAME_BYTES {
         return Err(NameError::TooLong { what, bytes: text.len() });
     }
-    match text.bytes().position(|b| !(b.is_ascii_alphanumeric() || b"_.:@-".contains(&b))) {
+    match text.iter().position(|byte| !ALLOWED[usize::from(*byte)]) {
         None => Ok(()),
-        Some(at) => Err(NameError::Byte { what, byte: text.as_bytes()[at], at }),
+        Some(at) => Err(NameError::Byte { what, byte: text[at], at }),
     }
 }
 
@@ -136,22 +151,26 @@ impl ScopedKey {
     /// # Errors
     /// [`NameError`] names the part, the byte and its place.
     pub fn new(scope: &str, limit_key: Option<&str>) -> Result<Self, NameError> {
-        check_part(Part::Scope, scope)?;
-        match limit_key {
+        let whole = match limit_key {
             None => Self::parse(scope),
-            Some(key) => Self::parse(&format!("{scope}/{key}")),
+            Some(key) => Self::parse(&[scope, "/", key].concat()),
+        };
+        match whole {
+            Ok(whole) if whole.scope().len() == scope.len() => Ok(whole),
+            // What is wrong with the scope comes first, a slash in it too.
+            whole => check_part(Part::Scope, scope).and(whole),
         }
     }
 
     fn parse(text: &str) -> Result<Self, NameError> {
-        let parts = text.split('/').count();
+        let parts = 1 + text.bytes().filter(|byte| *byte == b'/').count();
         if parts > MAX_DEPTH {
             return Err(NameError::TooDeep { parts });
         }
         let mut ends = [0u16; MAX_DEPTH];
         let mut end = 0;
-        for (index, part) in text.split('/').enumerate() {
-            check_part(part_at(index), part)?;
+        for (index, part) in text.as_bytes().split(|byte| *byte == b'/').enumerate() {
+            check_bytes(part_at(index), part)?;
             end += part.len() + usize::from(index > 0);
             // At most 3 x 128 + 2 bytes by the checks above.
             ends[index..].fill(u16::try_from(end).unwrap_or(u16::MAX));

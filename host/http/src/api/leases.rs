@@ -159,15 +159,11 @@ impl fmt::Display for FieldError {
 impl std::error::Error for FieldError {}
 
 /// A scoped key from its two fields; `place` is what stands before their names.
-fn key(place: &str, scope: &str, limit_key: Option<&str>) -> Result<ScopedKey, FieldError> {
-    // The scope alone first: so the fault is in the field that has it.
-    let alone = ScopedKey::new(scope, None).map_err(|error| FieldError::new(format!("{place}scope"), error))?;
-    match limit_key {
-        None => Ok(alone),
-        Some(_) => {
-            ScopedKey::new(scope, limit_key).map_err(|error| FieldError::new(format!("{place}limit-key"), error))
-        }
-    }
+fn key(place: fmt::Arguments<'_>, scope: &str, limit_key: Option<&str>) -> Result<ScopedKey, FieldError> {
+    ScopedKey::new(scope, limit_key).map_err(|error| {
+        let field = if ScopedKey::new(scope, None).is_err() { "scope" } else { "limit-key" };
+        FieldError::new(format!("{place}{field}"), error)
+    })
 }
 
 impl CheckBody {
@@ -183,10 +179,10 @@ impl CheckBody {
             let most = MAX_TARGETS - 1;
             return Err(FieldError::new(field, format!("{} further keys: at most {most}", targets + controls)));
         }
-        let mut request = Request::new(key("", &self.scope, self.limit_key.as_deref())?);
+        let mut request = Request::new(key(format_args!(""), &self.scope, self.limit_key.as_deref())?);
         request.cost = self.cost.unwrap_or(NonZeroU32::MIN);
         for (at, target) in self.targets.iter().enumerate() {
-            let further = key(&format!("targets[{at}]."), &target.scope, target.limit_key.as_deref())?;
+            let further = key(format_args!("targets[{at}]."), &target.scope, target.limit_key.as_deref())?;
             request = request.also(further).map_err(|error| FieldError::new(format!("targets[{at}]"), error))?;
         }
         for (at, control) in self.flow_controls.iter().enumerate() {
@@ -265,7 +261,11 @@ pub struct LeaseView {
 
 impl From<&TimedLease> for LeaseView {
     fn from(lease: &TimedLease) -> Self {
-        Self { id: lease.id.to_string(), fence: lease.fence.to_string(), remaining: DurationText(lease.remaining) }
+        Self {
+            id: lease.id.to_string(),
+            fence: lease.fence.to_string(),
+            remaining: DurationText::left(lease.remaining),
+        }
     }
 }
 

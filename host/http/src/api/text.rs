@@ -13,6 +13,13 @@ use weir_engine::{Concurrency, Counts, Mode, Pattern, Rate};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DurationText(pub Duration);
 
+impl DurationText {
+    /// What is left of a lease, in whole milliseconds: no more than there is.
+    pub(crate) fn left(time: Duration) -> Self {
+        Self(Duration::new(time.as_secs(), time.subsec_millis() * 1_000_000))
+    }
+}
+
 impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         humantime::format_duration(self.0).fmt(f)
@@ -27,10 +34,22 @@ impl Serialize for DurationText {
 
 impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        weir_engine::parse_duration(&text).map(Self).map_err(|error| {
-            D::Error::custom(format_args!("`{text}` is not a duration: {error}; write it like \"250ms\" or \"1m 30s\""))
-        })
+        struct DurationVisitor;
+        impl Visitor<'_> for DurationVisitor {
+            type Value = DurationText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as \"250ms\" or \"1m 30s\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<DurationText, E> {
+                weir_engine::parse_duration(text).map(DurationText).map_err(|error| {
+                    let write = "write it like \"250ms\" or \"1m 30s\"";
+                    E::custom(format_args!("`{text}` is not a duration: {error}; {write}"))
+                })
+            }
+        }
+        deserializer.deserialize_str(DurationVisitor)
     }
 }
 
