@@ -262,7 +262,7 @@ fn a_full_disk_refuses_what_must_survive_and_loses_nothing() {
     serving.child.wait().unwrap();
     let mut err = String::new();
     serving.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-    assert!(err.contains("cannot be written") && err.contains("weir.db") && !err.contains("panicked"), "{err}");
+    assert!(err.contains("cannot be written") && err.contains("journal.db") && !err.contains("panicked"), "{err}");
     drop(serving);
 
     // With room again. The release could not be written: that lease lives on until its time, and no other is missing.

@@ -120,10 +120,10 @@ impl Engine {
     /// When the operating system refuses a thread for the timers.
     pub fn open(config: EngineConfig, store: &StoreConfig) -> Result<Self, StoreError> {
         let callers = Arc::<Callers>::default();
-        let (database, saved) = Store::open(store, &callers, config.shards.clamp(1, 1_024), &config.clock)?;
+        let (files, saved) = Store::open(store, &callers, config.shards.clamp(1, 1_024), &config.clock)?;
         let clock = config.clock.not_before(saved.time);
         let placement = Placement::seeded(saved.shards, saved.seed);
-        let store = Store::start(database, Arc::clone(&callers), clock.clone())?;
+        let store = Store::start(files, Arc::clone(&callers), clock.clone())?;
         let engine = Self::build(config.limits, &clock, &placement, callers, Some(&Arc::new(store)));
         engine.restore(saved);
         Ok(engine)

@@ -1,11 +1,15 @@
-//! What survives the process: a directory with a SQLite database, and the thread that writes it.
+//! What survives the process: a directory with two SQLite files, and the threads that write them.
 //!
 //! # Group commit
 //! Steps leave [`Record`]s behind, under their shard's lock and in their order; they are handed to one writer, which takes
 //! whatever has come meanwhile and commits it as one transaction, again and again. So a commit is shared by all who wait
-//! for one, and nobody waits for more than the one that runs and the next. A commit is one row of a journal; the tables, in which
-//! each lease and each history has its row, follow every 65,536 records. Who needs to know that something would survive
-//! waits for a [`Saving`].
+//! for one, and nobody waits for more than the one that runs and the next. A commit is one row of a journal. Who needs to know
+//! that something would survive waits for a [`Saving`].
+//!
+//! # Folding
+//! The tables, in which each lease and each history has its row, follow every 65,536 records: another thread folds these into
+//! them, in one transaction that also says how far the journal is folded, and only then are its rows deleted. A restart
+//! folds the rest. So the tables are some row of the journal behind, and both together never are.
 //!
 //! # When it cannot be written
 //! The disk is full, or gone: whoever waits for a commit is refused as `unavailable`, and what they were granted is given
@@ -17,21 +21,28 @@
 //! The last instant that was seen is written with every commit, and the clock goes on from there if the machine's was set
 //! back meanwhile. Fencing numbers are reserved [`RESERVE`] ahead.
 //!
-//! The files: `weir.db`, and beside it what SQLite needs while it is open. One process at a time has them.
+//! The files: `weir.db` with the tables and `journal.db`, and beside each what SQLite needs while it is open. They belong
+//! together, by a number that both have. One process at a time has them.
 
 mod database;
 mod entries;
+mod file;
 mod fold;
+mod folder;
 mod forms;
-mod write;
+mod journal;
+mod load;
 
-pub use database::StoreError;
-pub(crate) use database::{Saved, SavedLease};
+pub use file::StoreError;
+pub(crate) use load::{Saved, SavedLease};
 
 use crate::callers::Callers;
 use crate::clock::Clock;
 use database::Database;
 use event_listener::{Event, EventListener, Listener as _};
+use folder::Folder;
+use forms::Problem;
+use journal::Journal;
 use parking_lot::{Condvar, Mutex};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -51,6 +62,10 @@ const IDLE: Duration = Duration::from_secs(10);
 /// From the begin of one commit to that of the next, where entries keep coming: each takes more of them along, and a lone one waits for
 /// none. A commit costs some fifty microseconds whatever it holds.
 const PACE: Duration = Duration::from_micros(300);
+/// After so many entries the journal is folded: that takes its thread some tens of milliseconds.
+const FOLD: usize = 65_536;
+/// Where folding fails, or takes too long, so many entries are kept before writing fails, or waits for it.
+const MAX_UNFOLDED: usize = 16 * FOLD;
 /// How long the writer waits before it tries again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -102,6 +117,13 @@ impl Entry {
     }
 }
 
+/// The open files of a directory.
+#[derive(Debug)]
+pub(crate) struct Files {
+    tables: Database,
+    journal: Journal,
+}
+
 /// See the module. Dropping it writes what is left, and waits for that.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -130,20 +152,33 @@ struct Pending {
 }
 
 impl Store {
-    /// Opens a directory, reads what has survived, and starts to write.
+    /// Opens a directory and reads what has survived.
     pub(crate) fn open(
         config: &StoreConfig,
         callers: &Callers,
         shards: u16,
         clock: &Clock,
-    ) -> Result<(Database, Saved), StoreError> {
-        let mut database = Database::open(&config.directory, config.durability)?;
-        let saved = database.load(callers, shards, clock.now())?;
-        Ok((database, saved))
+    ) -> Result<(Files, Saved), StoreError> {
+        let mut tables = Database::open(&config.directory)?;
+        let seed = tables.seed()?;
+        let mut journal = Journal::open(&config.directory, config.durability, seed.is_none())?;
+        match (seed, journal.seed()?) {
+            (Some(one), Some(other)) if one == other => {}
+            // A first start may have ended between the two.
+            (None, Some(seed)) if journal.is_unused()? => tables.begin(shards, seed)?,
+            (None, None) => {
+                let seed = new_seed().map_err(|error| journal.corrupt(&error.to_string()))?;
+                journal.begin(seed)?;
+                tables.begin(shards, seed)?;
+            }
+            _ => return Err(journal.corrupt("it does not belong to the weir.db beside it")),
+        }
+        let saved = tables.load(&mut journal, callers, clock.now())?;
+        Ok((Files { tables, journal }, saved))
     }
 
-    /// Starts the writer.
-    pub(crate) fn start(database: Database, callers: Arc<Callers>, clock: Clock) -> Result<Self, StoreError> {
+    /// Starts to write.
+    pub(crate) fn start(files: Files, callers: Arc<Callers>, clock: Clock) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             more: Condvar::new(),
@@ -152,11 +187,13 @@ impl Store {
             clogged: AtomicBool::new(false),
             news: Event::new(),
         });
-        let writer = Writer { shared: Arc::clone(&shared), database, callers, clock };
-        let path = writer.database.path().to_owned();
+        let Files { tables, journal } = files;
+        let path = journal.path().to_owned();
+        let refuse = |source| StoreError::Thread { path: path.clone(), source };
+        let folder = Folder::start(tables, Arc::clone(&callers), clock.clone(), journal.last()).map_err(refuse)?;
+        let writer = Writer { shared: Arc::clone(&shared), journal, folder, unfolded: Vec::new(), callers, clock };
         let thread = std::thread::Builder::new().name("weir-store".into()).spawn(move || writer.run());
-        let thread = thread.map_err(|source| StoreError::Thread { path, source })?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(refuse)?)) })
     }
 
     /// Hands entries over to be written, in order.
@@ -273,10 +310,13 @@ impl Shared {
     }
 }
 
-/// The thread.
+/// The thread that writes the journal.
 struct Writer {
     shared: Arc<Shared>,
-    database: Database,
+    journal: Journal,
+    folder: Folder,
+    /// What the journal holds and nobody has been asked to fold yet, in order.
+    unfolded: Vec<Entry>,
     callers: Arc<Callers>,
     clock: Clock,
 }
@@ -289,18 +329,18 @@ impl Writer {
         loop {
             let stopped = self.collect(&mut batch, failed, last);
             last = self.clock.now();
-            match self.database.write(&mut batch.entries, &self.callers, self.clock.now(), RESERVE) {
+            match self.write(&mut batch.entries) {
                 Ok(()) => {
                     self.shared.written.store(batch.last, Ordering::SeqCst);
                     self.shared.clogged.store(false, Ordering::SeqCst);
                     if std::mem::take(&mut failed) {
-                        tracing::info!(file = %self.database.path().display(), "the data directory is written again");
+                        tracing::info!(file = %self.journal.path().display(), "the data directory is written again");
                         self.shared.failing.store(false, Ordering::SeqCst);
                     }
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failed, true) {
-                        let file = self.database.path().display();
+                        let file = self.journal.path().display();
                         tracing::error!(%file, %error, "the data directory cannot be written: what must survive is refused");
                         self.shared.failing.store(true, Ordering::SeqCst);
                     }
@@ -309,12 +349,30 @@ impl Writer {
             self.shared.news.notify(usize::MAX);
             if stopped && (failed || self.shared.pending.lock().entries.is_empty()) {
                 // What is not folded now is folded at the next start.
-                if let Err(error) = self.database.fold(&self.callers, self.clock.now()) {
-                    tracing::debug!(%error, "the journal is not folded");
+                if self.folder.is_free() {
+                    self.folder.offer(&mut self.unfolded, self.journal.last());
                 }
+                self.folder.stop();
                 return;
             }
         }
+    }
+
+    /// Writes a batch, all of it or nothing; what is written is taken out of it.
+    fn write(&mut self, batch: &mut Vec<Entry>) -> Result<(), Problem> {
+        if self.unfolded.len() >= MAX_UNFOLDED {
+            if !self.folder.is_free() {
+                return Err("what was written before cannot be folded".into());
+            }
+            self.folder.offer(&mut self.unfolded, self.journal.last());
+        }
+        self.journal.write(batch, &self.callers, self.clock.now(), self.folder.folded())?;
+        let idle = batch.is_empty();
+        self.unfolded.append(batch);
+        if self.unfolded.len() >= FOLD || idle {
+            self.folder.offer(&mut self.unfolded, self.journal.last());
+        }
+        Ok(())
     }
 
     /// Waits for something to write, and takes it unless the last batch is still to be written; says whether there will be
@@ -343,4 +401,11 @@ struct Batch {
     entries: Vec<Entry>,
     /// How many entries there ever were, with these.
     last: u64,
+}
+
+/// A number that tells one directory from others.
+fn new_seed() -> Result<u64, getrandom::Error> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)?;
+    Ok(u64::from_ne_bytes(seed))
 }

@@ -44,9 +44,12 @@ impl Life {
     fn remains(&self) -> TempDir {
         block_on(self.engine.saved()).unwrap();
         let copy = TempDir::new().unwrap();
-        for file in fs::read_dir(self.directory.path()).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        // The journal first: what is folded meanwhile is then in both, not in neither.
+        for name in ["journal.db", "journal.db-wal", "weir.db", "weir.db-wal"] {
+            let file = self.directory.path().join(name);
+            if file.exists() {
+                fs::copy(file, copy.path().join(name)).unwrap();
+            }
         }
         copy
     }
@@ -409,9 +412,77 @@ fn a_directory_that_cannot_be_used_is_named_and_left_as_it_is() {
         foreign.execute_batch(script).unwrap();
         drop(foreign);
         let error = open(directory.path());
-        assert_eq!(matches!(error, StoreError::Newer { found: 99, .. }), newer, "{error}");
+        assert_eq!(matches!(error, StoreError::OtherForm { found: 99, .. }), newer, "{error}");
         assert_eq!(matches!(error, StoreError::Corrupt { .. }), !newer, "{error}");
     }
+}
+
+#[test]
+fn a_journal_that_is_not_whole_is_named_and_left_as_it_is() {
+    let life = Life::begin();
+    life.rule("s", Some("100"), &[]);
+    for _ in 0..40 {
+        life.timed(ask("s").lease_time(60 * S)).unwrap();
+    }
+    let other = Life::begin();
+    let settled = |life: &Life| {
+        let copy = life.remains();
+        let journal = rusqlite::Connection::open(copy.path().join("journal.db")).unwrap();
+        journal.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);").unwrap();
+        (copy, journal)
+    };
+    let refused = |copy: TempDir, why: &str| {
+        let journal = copy.path().join("journal.db");
+        let before = fs::read(&journal).ok();
+        let error = Life::go_on(copy, S).err().expect("it was opened");
+        let shown = error.to_string();
+        assert!(matches!(error, StoreError::Corrupt { .. }) && shown.contains("journal.db"), "{shown}");
+        assert!(shown.contains(why), "{shown}");
+        before
+    };
+
+    let (copy, journal) = settled(&life);
+    let rows: i64 = journal.query_row("SELECT count(*) FROM journal", [], |row| row.get(0)).unwrap();
+    assert!(rows >= 40, "{rows}");
+    journal.execute_batch("DELETE FROM journal WHERE batch = (SELECT max(batch) / 2 FROM journal)").unwrap();
+    drop(journal);
+    refused(copy, "is missing");
+
+    let (copy, journal) = settled(&life);
+    journal
+        .execute_batch("UPDATE journal SET entries = x'5b7b' WHERE batch = (SELECT max(batch) FROM journal)")
+        .unwrap();
+    drop(journal);
+    refused(copy, "EOF");
+
+    let (copy, journal) = settled(&life);
+    drop(journal);
+    let mut torn = fs::read(copy.path().join("journal.db")).unwrap();
+    let half = torn.len() / 2;
+    torn[half..].fill(0xA5);
+    fs::write(copy.path().join("journal.db"), &torn).unwrap();
+    assert_eq!(refused(copy, "Nothing was changed").as_ref(), Some(&torn));
+
+    let (copy, journal) = settled(&life);
+    drop(journal);
+    let path = copy.path().to_owned();
+    fs::copy(settled(&other).0.path().join("journal.db"), path.join("journal.db")).unwrap();
+    refused(copy, "does not belong to the weir.db");
+
+    let (copy, journal) = settled(&life);
+    drop(journal);
+    for name in ["journal.db", "journal.db-wal"] {
+        let _absent = fs::remove_file(copy.path().join(name));
+    }
+    assert_eq!(refused(copy, "it is not there"), None);
+
+    // And the other way about: the journal goes on in tables that are gone.
+    let (copy, journal) = settled(&life);
+    drop(journal);
+    for name in ["weir.db", "weir.db-wal"] {
+        let _absent = fs::remove_file(copy.path().join(name));
+    }
+    refused(copy, "does not belong to the weir.db");
 }
 
 /// More than the journal holds before it is folded, so that both it and the tables have some of them.
@@ -429,10 +500,17 @@ fn many_leases_are_back() {
         let granted: Vec<TimedLease> = granted.into_iter().map(Result::unwrap).collect();
         last = granted.last().copied();
     }
+    let held = |life: &Life| -> u64 {
+        let counters = life.engine.counters(&CounterQuery::default());
+        counters.iter().filter(|counter| !counter.counter.contains('/')).map(|counter| counter.calls).sum()
+    };
     let next = life.killed(S);
-    let held: u64 = (0..97).map(|scope| next.counter(&format!("s{scope}")).calls).sum();
-    assert_eq!(held, many);
+    assert_eq!(held(&next), many);
     next.engine.release(last.unwrap().id, Outcome::Ok).unwrap();
+    assert_eq!(held(&next.killed(S)), many - 1);
+    // Meanwhile the first has folded most of them.
+    life.engine.release(last.unwrap().id, Outcome::Ok).unwrap();
+    assert_eq!(held(&life.killed(S)), many - 1);
 }
 
 /// What is done to an engine, in no order in particular.

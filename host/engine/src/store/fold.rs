@@ -25,12 +25,13 @@ struct Change {
 /// What has become of histories, by counter.
 type Changes<'a> = HashMap<&'a str, BTreeMap<RateKind, Change>>;
 
-/// Brings entries into the tables, and empties the journal.
+/// Brings entries into the tables, up to row `last` of the journal.
 pub(super) fn fold(
     transaction: &Transaction<'_>,
     entries: &[Entry],
     callers: &Callers,
     now: u64,
+    last: i64,
 ) -> rusqlite::Result<()> {
     let brief = brief(entries);
     let mut changes = Changes::new();
@@ -67,8 +68,7 @@ pub(super) fn fold(
     }
     let kept = now.saturating_sub(crate::clock::nanos(KEPT));
     transaction.prepare_cached("DELETE FROM lease WHERE ended_at <= ?")?.execute([sql(kept)])?;
-    transaction.execute("DELETE FROM journal", [])?;
-    Ok(())
+    transaction.prepare_cached("UPDATE meta SET folded = ?")?.execute([last]).map(drop)
 }
 
 /// The leases that begin and end within a batch: but for their starts, nothing of them needs to be written.

@@ -1,0 +1,218 @@
+//! The journal: one row for each batch of entries, so that what a commit costs does not depend on where they belong.
+//!
+//! It is a file of its own: a commit waits for no fold. Its rows are deleted a few at a time, with the commits that come after they
+//! were folded.
+
+use super::Entry;
+use super::database::{sql, unsql};
+use super::entries::{entries, row};
+use super::file::{File, StoreError};
+use super::forms::Problem;
+use super::{Durability, RESERVE};
+use crate::callers::Callers;
+use rusqlite::{OptionalExtension as _, params};
+use std::path::Path;
+
+const TABLES: &str = "
+    CREATE TABLE meta (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        seed INTEGER NOT NULL, time INTEGER NOT NULL, fence INTEGER NOT NULL) STRICT;
+    CREATE TABLE journal (batch INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;
+";
+
+/// So many rows are deleted with a commit: more than it adds, and few enough to cost little.
+const SPARE: i64 = 8;
+
+/// The open journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    file: File,
+    /// The first row that may be there, and the last that was.
+    first: i64,
+    last: i64,
+}
+
+/// What it holds.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// In their order.
+    pub(super) entries: Vec<Entry>,
+    /// The row of the last of them.
+    pub(super) last: i64,
+    /// The last instant that was seen.
+    pub(super) time: u64,
+    /// Above all fencing numbers that were given.
+    pub(super) fence: u64,
+}
+
+impl Journal {
+    /// Opens the journal of a directory; it is made if `make` says so, and must be there else.
+    pub(super) fn open(directory: &Path, durability: Durability, make: bool) -> Result<Self, StoreError> {
+        let path = directory.join("journal.db");
+        if !make && !path.exists() {
+            return Err(StoreError::Corrupt { path, reason: "it is not there, and weir.db goes on in it".to_owned() });
+        }
+        let file = File::open(path, TABLES, durability, make)?;
+        Ok(Self { file, first: 0, last: 0 })
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// What tells its directory from others; none: it is new.
+    pub(super) fn seed(&self) -> Result<Option<u64>, StoreError> {
+        let seed = self.file.connection.query_row("SELECT seed FROM meta", [], |row| row.get(0)).optional();
+        Ok(seed.map_err(self.file.refuse())?.map(unsql))
+    }
+
+    /// Begins a new journal.
+    pub(super) fn begin(&self, seed: u64) -> Result<(), StoreError> {
+        let insert = "INSERT INTO meta VALUES (1, ?, 0, 0)";
+        self.file.connection.execute(insert, [sql(seed)]).map(drop).map_err(self.file.refuse())
+    }
+
+    /// Whether anything was ever written to it.
+    pub(super) fn is_unused(&self) -> Result<bool, StoreError> {
+        let time: i64 = self
+            .file
+            .connection
+            .query_row("SELECT time FROM meta", [], |row| row.get(0))
+            .map_err(self.file.refuse())?;
+        Ok(time == 0)
+    }
+
+    pub(super) fn corrupt(&self, reason: &str) -> StoreError {
+        self.file.corrupt(reason)
+    }
+
+    /// Reads what stands behind row `folded`.
+    pub(super) fn read(&mut self, folded: i64, callers: &Callers) -> Result<Found, StoreError> {
+        let read = || -> Result<(Found, i64), Problem> {
+            let connection = &self.file.connection;
+            let (time, fence) = connection
+                .query_row("SELECT time, fence FROM meta", [], |row| Ok((unsql(row.get(0)?), unsql(row.get(1)?))))?;
+            let first: Option<i64> = connection.query_row("SELECT min(batch) FROM journal", [], |row| row.get(0))?;
+            let mut found = Found { entries: Vec::new(), last: folded, time, fence };
+            let mut statement =
+                connection.prepare("SELECT batch, entries FROM journal WHERE batch > ? ORDER BY batch")?;
+            let mut rows = statement.query([folded])?;
+            while let Some(row) = rows.next()? {
+                let batch = row.get(0)?;
+                if batch != found.last + 1 {
+                    return Err(format!("row {} is missing", found.last + 1).into());
+                }
+                found.entries.append(&mut entries(row.get_ref(1)?.as_blob()?, callers)?);
+                found.last = batch;
+            }
+            Ok((found, first.unwrap_or(folded + 1)))
+        };
+        let (found, first) = read().map_err(|error| match error.downcast::<rusqlite::Error>() {
+            Ok(error) => self.file.refuse()(*error),
+            Err(error) => self.file.corrupt(error.to_string()),
+        })?;
+        (self.first, self.last) = (first, found.last);
+        Ok(found)
+    }
+
+    /// The row that was written last.
+    pub(super) fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// Writes entries in their order, all or none, and that `now` was seen; and deletes some of the rows up to `folded`, all of them
+    /// where there is nothing else to write.
+    pub(super) fn write(&mut self, batch: &[Entry], callers: &Callers, now: u64, folded: i64) -> rusqlite::Result<()> {
+        let transaction = self.file.connection.transaction()?;
+        let last = self.last + i64::from(!batch.is_empty());
+        if !batch.is_empty() {
+            let mut insert = transaction.prepare_cached("INSERT INTO journal VALUES (?, ?)")?;
+            insert.execute(params![last, row(batch, callers)])?;
+        }
+        let deleted = if batch.is_empty() { folded } else { folded.min(self.first + SPARE - 1) };
+        if deleted >= self.first {
+            transaction.prepare_cached("DELETE FROM journal WHERE batch <= ?")?.execute([deleted])?;
+        }
+        let reserved = now.saturating_add(crate::clock::nanos(RESERVE));
+        transaction.prepare_cached("UPDATE meta SET time = ?, fence = ?")?.execute([sql(now), sql(reserved)])?;
+        transaction.commit()?;
+        self.last = last;
+        self.first = self.first.max(deleted + 1);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::database::Database;
+    use weir_limiter::{Ended, Record};
+
+    fn entry(secret: u128) -> Entry {
+        Entry::Record(Record::Ended { secret, how: Ended::Released, at: 0 })
+    }
+
+    fn rows(journal: &Journal) -> Vec<i64> {
+        let mut statement = journal.file.connection.prepare("SELECT batch FROM journal ORDER BY batch").unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_is_folded_goes_a_few_rows_at_a_time_and_the_rest_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let callers = Callers::default();
+        let mut journal = Journal::open(directory.path(), Durability::Process, true).unwrap();
+        journal.begin(7).unwrap();
+        assert_eq!((journal.seed().unwrap(), journal.is_unused().unwrap()), (Some(7), true));
+        journal.read(0, &callers).unwrap();
+        for row in 1..=30 {
+            journal.write(&[entry(row)], &callers, 5, 0).unwrap();
+        }
+        assert!(!journal.is_unused().unwrap());
+        assert_eq!(rows(&journal), (1..=30).collect::<Vec<_>>());
+        // 20 of them are folded.
+        journal.write(&[entry(31)], &callers, 6, 20).unwrap();
+        assert_eq!(rows(&journal).first(), Some(&(1 + SPARE)));
+        let again = journal.read(20, &callers).unwrap();
+        assert_eq!((again.entries.len(), again.last, again.time), (11, 31, 6));
+        assert_eq!(again.fence, 6 + crate::clock::nanos(RESERVE));
+        journal.write(&[entry(32)], &callers, 6, 20).unwrap();
+        journal.write(&[], &callers, 6, 20).unwrap();
+        assert_eq!(rows(&journal), (21..=32).collect::<Vec<_>>(), "nothing beyond what is folded");
+        journal.write(&[], &callers, 6, 32).unwrap();
+        assert_eq!(rows(&journal), [0; 0]);
+        journal.write(&[entry(33)], &callers, 6, 32).unwrap();
+        assert_eq!((rows(&journal), journal.last()), (vec![33], 33));
+    }
+
+    /// A kill may come after a fold and before any of its rows is deleted: they are not folded twice.
+    #[test]
+    fn rows_that_are_folded_and_still_there_do_not_count_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let callers = Callers::default();
+        let mut journal = Journal::open(directory.path(), Durability::Process, true).unwrap();
+        journal.begin(7).unwrap();
+        let mut tables = Database::open(directory.path()).unwrap();
+        tables.begin(1, 7).unwrap();
+        tables.load(&mut journal, &callers, 0).unwrap();
+        let kind = weir_limiter::RateKind {
+            mode: weir_limiter::Mode::Window,
+            period: 60_000_000_000,
+            counts: weir_limiter::Counts::Calls,
+        };
+        let started = || {
+            let counter = "s".to_owned();
+            Entry::Record(Record::Started { counter, kind, at: 1, units: 3, smooth: None, booked: None })
+        };
+        journal.write(&[started()], &callers, 1, 0).unwrap();
+        tables.fold(&[started()], journal.last(), &callers, 1).unwrap();
+        journal.write(&[started()], &callers, 1, 0).unwrap();
+        assert_eq!(rows(&journal), [1, 2]);
+        let saved = tables.load(&mut journal, &callers, 1).unwrap();
+        assert_eq!(saved.histories[0].starts, [(1, 6)]);
+        let saved = tables.load(&mut journal, &callers, 1).unwrap();
+        assert_eq!(saved.histories[0].starts, [(1, 6)], "nor the second");
+    }
+}
