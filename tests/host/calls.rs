@@ -73,6 +73,8 @@ async fn a_rate_holds_over_calls_and_attempts() {
     let answer = call(&app, &upstream, &query).await;
     assert!(answer.starts_with("refused|limited|"), "{answer}");
     assert_eq!(upstream.requests(), 2);
+    let counts = app.component().outbound_counts();
+    assert_eq!((counts.answered, counts.failed, counts.refused, counts.denied), (2, 0, 1, 0));
     host.settles().await;
     // One that may wait does, and is served when the window has moved on.
     let query = "key=other&rate=1/50000000";

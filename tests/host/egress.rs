@@ -36,6 +36,12 @@ fn allowed(config: &mut ComponentConfig, egress: Egress) {
     config.egress = egress;
 }
 
+/// Of its calls, those answered, failed, refused and denied.
+fn counts(app: &Runner) -> (u64, u64, u64, u64) {
+    let counts = app.component().outbound_counts();
+    (counts.answered, counts.failed, counts.refused, counts.denied)
+}
+
 fn call(upstream: &Upstream, path: &str) -> String {
     format!("/call?url={}", upstream.url(path))
 }
@@ -49,6 +55,7 @@ async fn nobody_is_called_unless_it_is_allowed() {
             let app = host.run(guest, |config| config.allow_outbound = allow.iter().map(|&rule| rule.into()).collect());
             let answer = get(&app, &call(&upstream, "/ok")).await.unwrap();
             assert!(answer.starts_with("error|") && answer.contains("HttpRequestDenied"), "{answer}");
+            assert_eq!(counts(&app), (0, 0, 0, 1));
         }
         let app = host.run(guest, |config| config.allow_outbound = vec![upstream.address.to_string()]);
         assert_eq!(get(&app, &call(&upstream, "/ok")).await.unwrap(), "200|||ok");
@@ -107,6 +114,9 @@ async fn a_rate_holds_over_all_guests_together() {
     }
     assert_eq!(kinds, BTreeMap::from([("200 ".to_owned(), 3), ("429 limited".to_owned(), 7)]));
     assert_eq!(upstream.requests(), 3, "what is refused never leaves");
+    let counts: Vec<_> = apps.iter().map(counts).collect();
+    assert_eq!(counts[0].0 + counts[1].0, 3, "{counts:?}");
+    assert_eq!(counts[0].2 + counts[1].2, 7, "{counts:?}");
     host.settles().await;
 }
 

@@ -48,6 +48,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use weir_engine::Engine;
+use weir_wasm::Component;
 
 use crate::access::{Access, Door};
 use crate::api::ComponentsView;
@@ -75,6 +76,7 @@ pub(crate) struct Admin {
     pub(crate) door: Door,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) components: ComponentsView,
+    pub(crate) served: Vec<Arc<Component>>,
     pub(crate) phases: Phases,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) max_connections: usize,
@@ -196,7 +198,8 @@ fn shuts_down() -> Box<Problem> {
 
 async fn metrics(State(admin): Shared) -> Response {
     let connections = admin.max_connections.saturating_sub(admin.permits.available_permits());
-    let text = admin.metrics.render(&admin.engine, connections);
+    let outbound = admin.served.iter().map(|component| (component.name(), component.outbound_counts()));
+    let text = admin.metrics.render(&admin.engine, connections, outbound);
     ([(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))], text).into_response()
 }
 

@@ -1,6 +1,6 @@
 //! What `/metrics` shows, in the Prometheus text form.
 //!
-//! The limiter keeps its own figures; they are read when asked for. Only the requests of ingress are counted here, by
+//! The limiter and components keep their own figures; they are read when asked for. Only the requests of ingress are counted here, by
 //! component and class of status, one atomic addition each. A scope is never a label: scopes come from outside, and
 //! every new label value is a new time series that is never forgotten.
 
@@ -12,6 +12,7 @@ use http::StatusCode;
 use metrics::{Counter, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use weir_engine::{Engine, Histogram, MetricsSnapshot};
+use weir_wasm::OutboundCounts;
 
 /// Classes of status, from 1xx to 5xx.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -73,11 +74,17 @@ impl Metrics {
         self.nobody.clone()
     }
 
-    /// Reads the limiter's figures and writes everything down.
-    pub(crate) fn render(&self, engine: &Engine, connections: usize) -> String {
+    /// Reads the figures of the limiter, and of components by their names, and writes everything down.
+    pub(crate) fn render<'a>(
+        &self,
+        engine: &Engine,
+        connections: usize,
+        outbound: impl Iterator<Item = (&'a str, OutboundCounts)>,
+    ) -> String {
         let figures = engine.metrics();
         with_local_recorder(&self.recorder, || {
             publish(&figures);
+            outbound.for_each(|(component, counts)| publish_outbound(component, counts));
             gauge!("weir_http_connections").set(connections as f64);
         });
         self.handle.run_upkeep();
@@ -99,6 +106,7 @@ fn answers_of_nobody() -> Answers {
 
 fn describe() {
     describe_counter!("weir_http_answers_total", "Requests answered by ingress, by component and class of status.");
+    describe_counter!("weir_outbound_total", "Calls of components to others, by component and what became of them.");
     describe_gauge!("weir_http_connections", "Connections of ingress that are open.");
     describe_counter!("weir_granted_total", "Requests that the limiter granted.");
     describe_counter!("weir_refused_total", "Requests that the limiter refused, by reason.");
@@ -110,6 +118,13 @@ fn describe() {
     describe_gauge!("weir_counters", "Counters in memory.");
     describe_gauge!("weir_log_entries", "Starts that window rates remember.");
     describe_gauge!("weir_book_version", "The version of the rule book.");
+}
+
+fn publish_outbound(component: &str, counts: OutboundCounts) {
+    let OutboundCounts { answered, failed, refused, denied, .. } = counts;
+    for (result, count) in [("answered", answered), ("failed", failed), ("refused", refused), ("denied", denied)] {
+        counter!("weir_outbound_total", "component" => component.to_owned(), "result" => result).absolute(count);
+    }
 }
 
 fn publish(figures: &MetricsSnapshot) {
@@ -156,11 +171,13 @@ mod tests {
         metrics.answers("hello").count(StatusCode::OK);
         metrics.answers("hello").count(StatusCode::TOO_MANY_REQUESTS);
         metrics.nobody().count(StatusCode::NOT_FOUND);
-        let text = metrics.render(&Engine::new(EngineConfig::default()), 7);
+        let outbound = [("hello", OutboundCounts::default())].into_iter();
+        let text = metrics.render(&Engine::new(EngineConfig::default()), 7, outbound);
         for line in [
             "weir_http_answers_total{component=\"hello\",class=\"2xx\"} 1",
             "weir_http_answers_total{component=\"hello\",class=\"4xx\"} 1",
             "weir_http_answers_total{component=\"\",class=\"4xx\"} 1",
+            "weir_outbound_total{component=\"hello\",result=\"denied\"} 0",
             "weir_http_connections 7",
             "weir_granted_total 0",
             "weir_shadow_refused_total 0",

@@ -254,6 +254,7 @@ impl Server {
 
         let known: Vec<String> = view.components.iter().map(|component| component.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(known.iter().map(String::as_str)));
+        let components = services.iter().map(|service| Arc::clone(&service.component)).collect();
         let served = services
             .into_iter()
             .map(|service| Served { component: service.component, ingress_scope: service.ingress_scope })
@@ -305,6 +306,7 @@ impl Server {
             door: door(admin),
             metrics,
             components: view,
+            served: components,
             phases: phases.clone(),
             permits,
             max_connections,

@@ -86,7 +86,12 @@ impl<T: FlowView + WasiHttpView + 'static> wit::HostWithStore<T> for Flow {
         // In a box of its own: it is large.
         let calling = Box::pin(attempts.run(&way, request, options));
         let outcome = match select(calling, pin!(home.cancelled())).await {
-            Either::Left((outcome, _)) => outcome.map_err(|failure| failure.told(&home)),
+            Either::Left((outcome, _)) => outcome.map_err(|failure| {
+                if let (Passage::Ours(outgoing, _), true) = (&way.passage, failure.is_refusal()) {
+                    outgoing.counts.refused();
+                }
+                failure.told(&home)
+            }),
             Either::Right(((), _)) => Err(wit::CallError::Refused(given_up())),
         };
         match outcome {
@@ -145,6 +150,11 @@ fn hand_over<T: FlowView + WasiHttpView + 'static>(
 }
 
 impl Failure {
+    /// Whether it did not get its turn.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NoRoomToWait(_))
+    }
+
     fn told(self, home: &RequestState) -> wit::CallError {
         match self {
             Self::Refused(why) => wit::CallError::Refused(crate::acquire::told(home, &why)),

@@ -1,7 +1,7 @@
 //! A loaded component: what all its instances, in all its runners, share.
 
 use crate::ctx::{FlowCtx, Identity};
-use crate::egress::{Hooks, Outbound, Outgoing};
+use crate::egress::{Counts, Hooks, Outbound, OutboundCounts, Outgoing};
 use crate::gate::Gate;
 use crate::instance::InstanceState;
 use crate::limits::{ComponentConfig, GuestLimits};
@@ -75,7 +75,15 @@ impl Component {
         let identity = Arc::new(identity);
         let named = outbound.named();
         let client = runtime.clients().naming(named.clone());
-        let outgoing = Outgoing { identity: identity.clone(), flow: flow.clone(), outbound, named, egress, client };
+        let outgoing = Outgoing {
+            identity: identity.clone(),
+            flow: flow.clone(),
+            outbound,
+            named,
+            egress,
+            client,
+            counts: Counts::default(),
+        };
         let name: Arc<str> = name.into();
         Ok(Arc::new(Self {
             log: Log::new(name.clone()),
@@ -109,6 +117,12 @@ impl Component {
     #[must_use]
     pub fn caller(&self) -> Caller {
         self.identity.caller
+    }
+
+    /// What has become of its calls to others.
+    #[must_use]
+    pub fn outbound_counts(&self) -> OutboundCounts {
+        self.outgoing.counts.read()
     }
 
     /// Makes a runner. Make one per thread (current-thread runtime), or one in all; they share instances' limits.

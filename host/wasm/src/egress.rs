@@ -23,6 +23,7 @@ mod address;
 mod allow;
 mod body;
 mod client;
+mod count;
 mod rule;
 mod send;
 
@@ -30,5 +31,7 @@ pub(crate) use allow::{Destination, Outbound};
 pub use allow::{OutboundRuleError, check_outbound};
 pub(crate) use body::leased;
 pub(crate) use client::Clients;
+pub(crate) use count::Counts;
+pub use count::OutboundCounts;
 pub use rule::{Egress, EgressError, EgressRule};
 pub(crate) use send::{Barred, Hooks, Outgoing, REFUSED, Ruled};

@@ -112,7 +112,7 @@ mod worker;
 pub use calls::add_calls_to_linker;
 pub use component::Component;
 pub use ctx::{FlowCtx, FlowCtxBuilder};
-pub use egress::{Egress, EgressError, EgressRule, OutboundRuleError, check_outbound};
+pub use egress::{Egress, EgressError, EgressRule, OutboundCounts, OutboundRuleError, check_outbound};
 pub use limits::{ComponentConfig, GuestLimits};
 pub use load::{LoadError, check_component};
 pub use runner::{Call, HandleError, Runner};

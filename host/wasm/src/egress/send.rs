@@ -12,6 +12,7 @@ use super::address::Host;
 use super::allow::{Destination, Named, Outbound};
 use super::body::leased;
 use super::client::Client;
+use super::count::Counts;
 use super::rule::{Egress, EgressRule, Sent};
 use crate::ctx::Identity;
 use bytes::Bytes;
@@ -37,6 +38,7 @@ pub(crate) struct Outgoing {
     pub(crate) named: Named,
     pub(crate) egress: Egress,
     pub(crate) client: Client,
+    pub(crate) counts: Counts,
 }
 
 /// What the rule for a destination asks of a call that has its own key.
@@ -103,6 +105,7 @@ impl Outgoing {
         let lease = match self.turn(ask).await {
             Ok(lease) => lease,
             Err(refused) => {
+                self.counts.refused();
                 let (authority, reason) = (to.authority(), refused.reason.as_str());
                 tracing::debug!(
                     target: "weir_wasm", %component, authority, reason, "outbound call refused: {}", refused.detail
@@ -110,7 +113,9 @@ impl Outgoing {
                 return Ok(refused.into_response());
             }
         };
-        let response = match self.client.send(request, &to, options).await {
+        let response = self.client.send(request, &to, options).await;
+        self.counts.sent(response.is_ok());
+        let response = match response {
             Ok(response) => response,
             Err(error) => {
                 lease.release(Outcome::Failed);
@@ -149,13 +154,15 @@ impl Outgoing {
         to: &Destination,
         options: Option<RequestOptions>,
     ) -> Result<Response<WasiBody>, Error> {
-        let response = self.client.send(request, to, options).await?;
-        Ok(unrefused(response).map(|body| body.boxed_unsync()))
+        let response = self.client.send(request, to, options).await;
+        self.counts.sent(response.is_ok());
+        Ok(unrefused(response?).map(|body| body.boxed_unsync()))
     }
 
     /// Where a call goes, if it may go there.
     fn destination(&self, request: &Request<WasiBody>) -> Result<Destination, Error> {
         Destination::of(request.uri()).and_then(|to| self.allowed(to)).inspect_err(|why| {
+            self.counts.denied();
             let component = &self.identity.name;
             let authority = request.uri().authority().map_or("", |authority| authority.as_str());
             tracing::debug!(target: "weir_wasm", %component, authority, "outbound call denied: {why}");
