@@ -134,6 +134,8 @@ fn engine_config(pool: Option<u32>) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.wasm_component_model_async(true);
+    // Off in each build: what a component may be does not hang on which features of wasmtime others have switched on.
+    config.gc_support(false);
     config.epoch_interruption(true);
     config.parallel_compilation(true);
     if let Some(instances) = pool {
@@ -190,5 +192,19 @@ impl Drop for Ticker {
             // It cannot have panicked in a way that matters now.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::Module;
+
+    #[test]
+    fn a_guest_that_needs_a_collector_is_refused_in_each_build() {
+        let runtime = Runtime::new(&RuntimeConfig { pool_instances: 1, ..RuntimeConfig::default() }).unwrap();
+        let compile = |text: &str| Module::new(runtime.engine(), wat::parse_str(text).unwrap());
+        assert!(compile("(module (func))").is_ok());
+        assert!(compile("(module (type (struct)) (func (drop (struct.new 0))))").is_err());
     }
 }
