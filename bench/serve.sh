@@ -4,16 +4,17 @@
 #
 #   bench/serve.sh [PAIRS=9] [SECONDS=3]
 #
-# Needs wrk (Debian: apt-get install wrk) and wasmtime 48 (on PATH, or named by $WASMTIME). Load and servers share this
-# machine: only the ratio means something, and only on a machine that does nothing else.
+# Needs wrk (Debian: apt-get install wrk). wasmtime is the package in tests/wasmtime, or the program that WASMTIME names. Load and
+# servers share this machine: only the ratio means something, and only on a machine that does nothing else.
 set -euo pipefail
 
 pairs=${1:-9}
 seconds=${2:-3}
 bench=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$bench")
-weir=${CARGO_TARGET_DIR:-$root/target}/release/weir
-wasmtime=${WASMTIME:-$(command -v wasmtime || true)}
+target=${CARGO_TARGET_DIR:-$root/target}
+weir=$target/release/weir
+wasmtime=${WASMTIME:-$target/release/wasmtime}
 scratch=$(mktemp -d)
 server=
 
@@ -23,14 +24,12 @@ stop() {
 }
 trap 'stop; rm -rf "$scratch"' EXIT
 
-need() {
-    echo "bench/serve.sh: $1 is missing. Install it: $2" >&2
-    exit 2
-}
-command -v wrk >/dev/null || need wrk "apt-get install wrk"
-[ -n "$wasmtime" ] || need wasmtime "cargo install wasmtime-cli --version =48.0.8 --locked, or set WASMTIME"
+command -v wrk >/dev/null || { echo "bench/serve.sh: wrk is missing. Install it: apt-get install wrk" >&2; exit 2; }
 
-(cd "$root" && cargo build --quiet --release --locked -p weir)
+# In one build: both on the same wasmtime, of the same features.
+packages=(-p weir)
+[ -n "${WASMTIME:-}" ] || packages+=(-p weir-wasmtime-serve)
+(cd "$root" && cargo build --quiet --release --locked "${packages[@]}")
 (cd "$bench/guests" && cargo build --quiet --release --locked --target wasm32-wasip2)
 guests=$bench/guests/target/wasm32-wasip2/release
 

@@ -1,5 +1,9 @@
 //! A host that knows nothing of Weir, as `wasmtime serve` is one: wasmtime's own WASI and `wasi:http`, and instances that serve
 //! many requests.
+//!
+//! In this process, because tests look where the command shows nothing: they take a body chunk by chunk with no socket that
+//! reads ahead, drop a response in the middle, and ask which instances have failed. The command itself
+//! (`tests/wasmtime`) runs what is composed in `examples/run spin-throttled`.
 
 use std::future::{Future, pending};
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! weir compose app.wasm --client --no-middleware -o anywhere.wasm
-//! wasmtime serve -Scli --env WEIR_URL=http://127.0.0.1:8080 anywhere.wasm
+//! wasmtime serve -Scli --addr 127.0.0.1:3000 --env WEIR_URL=http://127.0.0.1:8080 anywhere.wasm
 //! ```
 //!
 //! Its variables are those of `weir-client-core`, and so are its promises. What is its own is the life of a lease.
