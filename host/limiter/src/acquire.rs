@@ -11,12 +11,14 @@ use crate::describe::{Which, cap, reason_of, too_many_kinds};
 use crate::history::RateVerdict;
 use crate::lease::Hold;
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
+use crate::line::Waiter;
 use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
-use crate::shard::{Waiter, may_have};
+use crate::shard::may_have;
 use crate::step::{Effect, ShardSet};
+use crate::waiting::Parking;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,14 +194,14 @@ impl ShardSet<'_, '_> {
         }
         let answer = self.ask(now, &sites, &request.inline, None);
         let line = self.line_of(request, &sites);
-        let (site, until) = match (answer, &line) {
+        let (site, until) = match (answer, line) {
             (Answer::Never, _) => {
                 let constraints = self.describe(now, &sites, &request.inline, None, Which::TooLarge);
                 self.leave_no_trace(&sites, now);
                 return Arrival::Refused(self.refuse(Reason::TooLarge, constraints));
             }
             // Nobody overtakes in a line.
-            (_, Some((_, site))) if !(planted::is(Bug::LineOvertaken) && answer == Answer::Fits) => (*site, None),
+            (_, Some(line)) if !(planted::is(Bug::LineOvertaken) && answer == Answer::Fits) => (line.site, None),
             (Answer::Blocked { site, until }, _) => (site, until),
             (Answer::Fits, _) => {
                 let grant = self.commit(now, request, &mut sites, secrets, (now, None));
@@ -224,8 +226,8 @@ impl ShardSet<'_, '_> {
                     counter.histories.start(rate, now, hold.calls);
                 }
             }
-            let line = line.as_ref().map(|(line, _)| (u64::MAX, &**line));
-            let constraints = self.describe(now, &sites, &request.inline, line, Which::InTheWay);
+            let waiter = line.map(|line| (u64::MAX, line.parking));
+            let constraints = self.describe(now, &sites, &request.inline, waiter, Which::InTheWay);
             self.leave_no_trace(&sites, now);
             let reason = if reason == Reason::Limited { reason_of(&constraints) } else { reason };
             return Arrival::Refused(self.refuse(reason, constraints));
@@ -233,13 +235,12 @@ impl ShardSet<'_, '_> {
         self.shards[at].metrics.waited += 1;
         let ticket = self.next_number(now);
         let waiter = Waiter {
-            line: line.map_or_else(|| Arc::new(request.line(ticket)), |(line, _)| line),
             request: request.clone(),
             secrets: SmallVec::from_slice(secrets),
             arrived: now,
             deadline: now.saturating_add(max_wait),
         };
-        let id = self.join(now, ticket, waiter, sites[site], until);
+        let id = self.join(now, ticket, waiter, line.map(|line| line.number), sites[site], until);
         self.leave_no_trace(&sites, now);
         Arrival::Waiting(id)
     }
@@ -265,7 +266,7 @@ impl ShardSet<'_, '_> {
         } else if counter.waiting() >= max_waiters as usize
             || !may_have(
                 origin.limits.max_waiters,
-                origin.waiters.len(),
+                origin.places.len(),
                 request.caller,
                 origin.use_of(caller).waiters,
                 1,
@@ -290,7 +291,7 @@ impl ShardSet<'_, '_> {
             Ok(()) => {}
         }
         let line = self.line_of(request, &sites);
-        let waiter = line.as_ref().map(|(line, _)| (u64::MAX, &**line));
+        let waiter = line.map(|line| (u64::MAX, line.parking));
         let outcome = match self.ask(now, &sites, &request.inline, None) {
             Answer::Never => {
                 let constraints = self.describe(now, &sites, &request.inline, waiter, Which::TooLarge);
@@ -307,7 +308,13 @@ impl ShardSet<'_, '_> {
     }
 
     /// Grants a waiter if every counter admits it. All its shards are at hand.
-    pub(crate) fn place(&mut self, now: u64, ticket: u64, waiter: &Waiter, sites: &mut Sites) -> Placed {
+    pub(crate) fn place(
+        &mut self,
+        now: u64,
+        (ticket, parking): (u64, Parking),
+        waiter: &Waiter,
+        sites: &mut Sites,
+    ) -> Placed {
         let request = &waiter.request;
         if self.locate(request, false, now, sites).is_err() {
             // Never: caps are for newcomers, and the caller has looked for its shards.
@@ -315,7 +322,7 @@ impl ShardSet<'_, '_> {
         }
         match self.ask(now, sites, &request.inline, Some(ticket)) {
             Answer::Fits => {
-                let since = (waiter.arrived, Some(&*waiter.line));
+                let since = (waiter.arrived, Some(parking));
                 Placed::Granted(self.commit(now, request, sites, &waiter.secrets, since))
             }
             Answer::Blocked { site, until } => Placed::Blocked { site, until },

@@ -9,15 +9,16 @@ use crate::journal::{GrantedLease, Record};
 use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::Counts;
 use crate::name::CounterKind;
-use crate::request::{Grant, Inline, LeaseRef, Line, Request};
+use crate::request::{Grant, Inline, LeaseRef, Request};
 use crate::shard::{Shard, Timer};
 use crate::step::ShardSet;
+use crate::waiting::Parking;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 impl ShardSet<'_, '_> {
-    /// Grants a request that fits: a lease, or as many as fit of a batch. `since` is when it came, and the line in which
-    /// it has waited.
+    /// Grants a request that fits: a lease, or as many as fit of a batch. `since` is when it came, and where the line is
+    /// parked in which it has waited.
     ///
     /// More than a batch is content with are granted only where nobody else waits.
     #[inline]
@@ -27,11 +28,11 @@ impl ShardSet<'_, '_> {
         request: &Request,
         sites: &mut Sites,
         secrets: &[u128],
-        since: (u64, Option<&Line>),
+        since: (u64, Option<Parking>),
     ) -> Grant {
-        let (arrived, line) = since;
+        let (arrived, parking) = since;
         if request.count.get() > 1 {
-            return self.commit_batch(now, request, sites, secrets, (arrived, line));
+            return self.commit_batch(now, request, sites, secrets, (arrived, parking));
         }
         self.commit_one(now, request, sites, secrets.first().copied(), arrived)
     }
@@ -43,7 +44,7 @@ impl ShardSet<'_, '_> {
         request: &Request,
         sites: &mut Sites,
         secrets: &[u128],
-        (arrived, line): (u64, Option<&Line>),
+        (arrived, parking): (u64, Option<Parking>),
     ) -> Grant {
         for site in sites.iter_mut() {
             site.hold = Hold { leaf: site.hold.leaf, ..Hold::new(site.hold.counter, 1, request.cost.get()) };
@@ -52,7 +53,7 @@ impl ShardSet<'_, '_> {
         let alone = sites.iter().all(|site| {
             let shard = &self.shards[site.at];
             let counter = &shard.counters[site.hold.counter];
-            counter.waiting() == usize::from(line.is_some_and(|line| counter.parked(line).is_some()))
+            counter.waiting() == usize::from(parking.is_some_and(|parking| parking.spot == self.spot(site)))
         });
         for unit in 1..request.count.get() {
             let more = unit < request.least.get()

@@ -20,7 +20,7 @@ use crate::name::CounterKind;
 use crate::operator::Hand;
 use crate::order::{Parked, Waitlist};
 use crate::planted::{self, Bug};
-use crate::request::{Inline, Line, WaiterId};
+use crate::request::{Inline, WaiterId};
 use crate::shadow::Shadow;
 use crate::sweeps;
 use compact_str::CompactString;
@@ -224,9 +224,9 @@ impl Counter {
         self.queue.as_ref().map(|queue| &queue.waitlist)
     }
 
-    /// A line, if it is parked here.
-    pub(crate) fn parked(&self, line: &Line) -> Option<&Parked> {
-        self.waitlist()?.get(line)
+    /// The line that is parked here at this place.
+    pub(crate) fn parked(&self, place: u32) -> Option<&Parked> {
+        self.waitlist()?.get(place)
     }
 
     /// How many wait here.

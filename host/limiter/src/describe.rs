@@ -6,8 +6,9 @@ use crate::history::{MAX_KINDS, RateVerdict};
 use crate::lease::Hold;
 use crate::limits::{Concurrency, Limits};
 use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
-use crate::request::{Inline, Line};
+use crate::request::Inline;
 use crate::step::ShardSet;
+use crate::waiting::Parking;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,17 +63,18 @@ pub(crate) fn reason_of(constraints: &[Constraint]) -> Reason {
 impl ShardSet<'_, '_> {
     /// Names the constraints of every site.
     ///
-    /// `waiter` is the ticket of who asks and the line it waits in, or would wait in.
+    /// `waiter` is the ticket of who asks, and where the line is parked that it waits in, or would wait in.
     pub(crate) fn describe(
         &mut self,
         now: u64,
         sites: &Sites,
         inline: &[Arc<Inline>],
-        waiter: Option<(u64, &Line)>,
+        waiter: Option<(u64, Parking)>,
         which: Which,
     ) -> Vec<Constraint> {
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
+            let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(self.spot(site))));
             let counter = &mut self.shards[*at].counters[hold.counter];
             constraints_of(counter, hold, own(inline, site), waiter, now, which, &mut constraints);
         }
@@ -102,40 +104,45 @@ impl ShardSet<'_, '_> {
     }
 }
 
-/// Names the constraints of one counter.
+/// Names the constraints of one counter, where the line of `waiter` has this place.
 fn constraints_of(
     counter: &mut Counter,
     hold: &Hold,
     own: Option<&Arc<Inline>>,
-    waiter: Option<(u64, &Line)>,
+    waiter: Option<(u64, Option<u32>)>,
     now: u64,
     which: Which,
     into: &mut Vec<Constraint>,
 ) {
-    let rule = counter.rule.clone();
-    let name = counter.name.to_string();
-    let pattern = rule.as_ref().map(|rule| rule.pattern.clone());
+    let rule = counter.rule.as_ref();
     let constraint = |kind, limit, used| Constraint {
         kind,
-        counter: name.clone(),
-        pattern: pattern.clone(),
+        counter: counter.name.as_str().to_owned(),
+        pattern: rule.map(|rule| rule.pattern.clone()),
         limit,
         used,
         frees_in: None,
         estimated: false,
         rate: None,
     };
+    // Made only where they are asked for: each has a name of its own.
+    let wanted = |blocks: bool, never: bool| match which {
+        Which::Binding => true,
+        Which::InTheWay => blocks,
+        Which::TooLarge => never,
+    };
     let nothing = Limits::default();
-    let limits = Counter::limits(rule.as_ref(), own).unwrap_or(&nothing);
+    let limits = Counter::limits(rule, own).unwrap_or(&nothing);
     let newcomer = waiter.is_none_or(|(ticket, _)| ticket == u64::MAX);
     let needs = hold.takes_any();
-    let mut named = Vec::new();
+    let mut blocked = false;
     let ticket = waiter.map(|(ticket, _)| ticket).filter(|_| !newcomer);
     if needs && let Some((kind, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(ticket, now)) {
-        let mut constraint = constraint(kind, 0, counter.calls);
-        constraint.pattern = None;
-        constraint.frees_in = until.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-        named.push((constraint, true, false));
+        blocked = true;
+        if wanted(true, false) {
+            let frees_in = until.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+            into.push(Constraint { pattern: None, frees_in, ..constraint(kind, 0, counter.calls) });
+        }
     }
     if let Some(Concurrency { limit, counts }) = limits.concurrency {
         let need = units(counts, hold.calls, hold.cost);
@@ -143,60 +150,58 @@ fn constraints_of(
         let held = counter.held(counts);
         let blocks = need > 0 && held + u64::from(need) > u64::from(limit);
         let never = need > 0 && limit > 0 && whole > limit;
-        let kind = if limit == 0 { ConstraintKind::Closed } else { ConstraintKind::Concurrency };
-        let mut constraint = constraint(kind, u64::from(limit), held);
-        if blocks && limit > 0 && !never {
-            constraint.frees_in = Some(estimate(counter, u64::from(limit)));
-            constraint.estimated = true;
+        blocked |= blocks;
+        if wanted(blocks, never) {
+            let kind = if limit == 0 { ConstraintKind::Closed } else { ConstraintKind::Concurrency };
+            let estimated = blocks && limit > 0 && !never;
+            let frees_in = estimated.then(|| estimate(counter, u64::from(limit)));
+            into.push(Constraint { frees_in, estimated, ..constraint(kind, u64::from(limit), held) });
         }
-        named.push((constraint, blocks, never));
     }
+    // When the last of the rates in the way has room, and how far apart its starts are.
+    let mut last = None;
     for rate in &limits.rates {
         let need = units(rate.counts, hold.calls, hold.cost);
-        let mut constraint = constraint(ConstraintKind::Rate, u64::from(rate.largest_cost()), 0);
-        constraint.used = counter.histories.used(rate, now);
-        constraint.rate = Some(rate.clone());
         let verdict = if need == 0 { RateVerdict::Fits } else { counter.histories.ask(rate, now, need) };
-        if let RateVerdict::NotUntil(at) = verdict {
-            constraint.frees_in = Some(Duration::from_nanos(at.saturating_sub(now)));
+        let frees_in = match verdict {
+            RateVerdict::NotUntil(at) => Some(Duration::from_nanos(at.saturating_sub(now))),
+            _ => None,
+        };
+        blocked |= frees_in.is_some();
+        last = last.max(frees_in.map(|frees_in| (frees_in, rate.spacing())));
+        if wanted(frees_in.is_some(), verdict == RateVerdict::Never) {
+            let used = counter.histories.used(rate, now);
+            let found = constraint(ConstraintKind::Rate, u64::from(rate.largest_cost()), used);
+            into.push(Constraint { frees_in, rate: Some(rate.clone()), ..found });
         }
-        named.push((constraint, matches!(verdict, RateVerdict::NotUntil(_)), verdict == RateVerdict::Never));
     }
     if needs
         && own.is_some()
         && rule.is_none()
         && let Some(until) = counter.histories.has_room_at(limits, now)
     {
-        named.push((too_many_kinds(counter, now, until), true, false));
+        blocked = true;
+        if wanted(true, false) {
+            into.push(too_many_kinds(counter, now, until));
+        }
     }
-    let line = waiter.map(|(_, line)| line).filter(|line| counter.parked(line).is_some());
+    let line = waiter.and_then(|(_, place)| place);
     let stopped = line.is_some() || counter.bars(waiter.map(|(ticket, _)| ticket));
-    let blocked = named.iter().any(|(_, blocks, _)| *blocks);
     // Where a rate blocks, those who wait take what it frees first.
     let behind = newcomer && counter.waiting() > 0;
-    // What a rate frees, those who wait take first, each a unit at least.
-    let rate = named.iter().filter_map(|(found, ..)| Some((found.frees_in?, found.rate.as_ref()?.spacing()))).max();
-    if needs && (stopped && !blocked || behind && rate.is_some()) {
+    if wanted(true, false) && needs && (stopped && !blocked || behind && last.is_some()) {
         let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
         let before = counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, now));
-        let mut constraint = constraint(ConstraintKind::Waitlist, u64::from(max_waiters), before as u64);
-        constraint.frees_in = Some(match rate {
+        let frees_in = match last {
+            // What it frees, those who wait take first, each a unit at least.
             Some((frees_in, spacing)) => {
                 frees_in.saturating_add(spacing.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
             }
             None => estimate(counter, limits.concurrency.map_or(1, |concurrency| u64::from(concurrency.limit))),
-        });
-        constraint.estimated = true;
-        named.push((constraint, true, false));
+        };
+        let found = constraint(ConstraintKind::Waitlist, u64::from(max_waiters), before as u64);
+        into.push(Constraint { frees_in: Some(frees_in), estimated: true, ..found });
     }
-    into.extend(
-        named
-            .into_iter()
-            .filter(|(_, blocks, never)| {
-                which == Which::Binding || (which == Which::InTheWay && *blocks) || (which == Which::TooLarge && *never)
-            })
-            .map(|(constraint, ..)| constraint),
-    );
 }
 
 /// When a slot frees up if holders last as long as they did, and those who wait go first.

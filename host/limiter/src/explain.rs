@@ -101,11 +101,11 @@ impl ShardSet<'_, '_> {
 
     /// How many stand before a newcomer: in its line, or at the counter of its sites where most wait.
     fn position_of(&self, request: &Request, sites: &Sites, now: u64) -> usize {
-        let line = self.line_of(request, sites).map(|(line, _)| line);
+        let parking = self.line_of(request, sites).map(|found| found.parking);
         let before = sites.iter().map(|site| {
             let counter = &self.shards[site.at].counters[site.hold.counter];
-            let line = line.as_deref().filter(|line| counter.parked(line).is_some());
-            counter.waitlist().map_or(0, |waitlist| waitlist.before(line, true, now))
+            let place = parking.and_then(|parking| parking.at(self.spot(site)));
+            counter.waitlist().map_or(0, |waitlist| waitlist.before(place, true, now))
         });
         before.max().unwrap_or(0)
     }
@@ -120,7 +120,7 @@ impl ShardSet<'_, '_> {
     /// Runs a copy of the state forward until a newcomer is granted, in which holders end when they are expected to, or
     /// only when their leases do.
     fn run_forward(&self, request: &Request, now: u64, holders_end: bool) -> Option<Duration> {
-        let size = |shard: &Shard| shard.counters.len() + shard.leases.len() + shard.waiters.len();
+        let size = |shard: &Shard| shard.counters.len() + shard.leases.len() + shard.places.len();
         if self.shards.iter().any(|shard| size(shard) > MAX_STATE) {
             return None;
         }

@@ -40,6 +40,7 @@ mod holding;
 mod journal;
 mod lease;
 mod limits;
+mod line;
 mod name;
 mod operator;
 mod order;

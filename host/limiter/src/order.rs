@@ -31,6 +31,7 @@
 
 use crate::request::{Inline, Line, WaiterId};
 use hashbrown::HashMap;
+use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -52,6 +53,8 @@ const MAX_REMEMBERED: usize = 1_024;
 #[derive(Debug, Clone)]
 pub(crate) struct Parked {
     pub(crate) line: Arc<Line>,
+    /// Its number in the shard of its head.
+    pub(crate) number: u32,
     /// The head.
     pub(crate) head: WaiterId,
     /// What the head needs here at least: calls and cost.
@@ -68,10 +71,10 @@ pub(crate) struct Parked {
 /// The lines parked at one counter. Empty, it takes no memory but its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Waitlist {
+    /// Every line, by its place here.
+    lines: Slab<Parked>,
     /// By priority, highest first.
     classes: BTreeMap<Reverse<u8>, Class>,
-    /// Where each line stands: its class, its key, and its head's ticket.
-    places: HashMap<Arc<Line>, WaiterId>,
     waiters: usize,
     /// How many lines need so much cost here.
     costs: BTreeMap<u32, usize>,
@@ -83,8 +86,8 @@ pub(crate) struct Waitlist {
 #[derive(Debug, Clone, Default)]
 struct Class {
     shares: HashMap<Arc<str>, Share>,
-    /// The keys that wait, by start tag and the ticket of their first line.
-    order: BTreeMap<(u128, WaiterId), Arc<str>>,
+    /// The keys that wait, by start tag and the ticket of their first line; and its place.
+    order: BTreeMap<(u128, WaiterId), (Arc<str>, u32)>,
     /// The tag served last.
     served: u128,
     /// Keys that have left, with the tag at which they would go on, as long as that is ahead of the others.
@@ -99,19 +102,23 @@ struct Class {
 #[derive(Debug, Clone)]
 struct Share {
     tag: u128,
-    lines: BTreeMap<WaiterId, Parked>,
+    /// Their places, by their heads.
+    lines: BTreeMap<WaiterId, u32>,
 }
 
 impl Share {
-    fn place(&self) -> (u128, WaiterId) {
-        (self.tag, self.lines.keys().next().copied().unwrap_or(WaiterId { ticket: 0, shard: 0 }))
+    /// Where it stands in the order of its class, and the place of its first line. It has one.
+    fn first(&self) -> ((u128, WaiterId), u32) {
+        let nobody = WaiterId { ticket: 0, shard: 0, slot: 0 };
+        let (head, place) = self.lines.first_key_value().map_or((nobody, 0), |(head, place)| (*head, *place));
+        ((self.tag, head), place)
     }
 }
 
 impl Waitlist {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.lines.is_empty()
     }
 
     /// How many wait.
@@ -125,85 +132,119 @@ impl Waitlist {
         Some((u32::from(self.riding == 0), *cost))
     }
 
-    /// Parks a line.
-    pub(crate) fn park(&mut self, parked: Parked, now: u64) {
-        self.count(&parked);
-        self.places.insert(Arc::clone(&parked.line), parked.head);
-        let class = self.classes.entry(Reverse(parked.line.priority)).or_default();
+    /// Parks a line, and answers at which place.
+    pub(crate) fn park(&mut self, parked: Parked, now: u64) -> u32 {
+        self.waiters += parked.waiters;
+        self.count((parked.calls, parked.cost));
+        let (line, head) = (Arc::clone(&parked.line), parked.head);
+        let place = self.lines.insert(parked) as u32;
+        let class = self.classes.entry(Reverse(line.priority)).or_default();
         if class.shares.is_empty() {
             class.passed_since = now;
         }
-        class.park(parked);
+        class.park(&line.share, head, place);
+        place
     }
 
     /// Takes a line away, wherever it stands.
-    pub(crate) fn take(&mut self, line: &Line) -> Option<Parked> {
-        let head = self.places.remove(line)?;
-        let class = self.classes.get_mut(&Reverse(line.priority))?;
-        let parked = class.take(line, head)?;
-        if class.shares.is_empty() {
-            self.classes.remove(&Reverse(line.priority));
+    pub(crate) fn take(&mut self, place: u32) -> Option<Parked> {
+        let parked = self.lines.try_remove(place as usize)?;
+        let priority = Reverse(parked.line.priority);
+        if let Some(class) = self.classes.get_mut(&priority) {
+            class.take(&parked.line.share, parked.head);
+            if class.shares.is_empty() {
+                self.classes.remove(&priority);
+            }
         }
-        self.uncount(&parked);
-        if self.places.is_empty() && self.places.capacity() > 64 {
-            self.places.shrink_to_fit();
+        self.waiters -= parked.waiters;
+        self.uncount((parked.calls, parked.cost));
+        if self.lines.is_empty() && self.lines.capacity() > 64 {
+            self.lines = Slab::new();
         }
         Some(parked)
     }
 
-    /// A line, as it is parked here.
-    pub(crate) fn get(&self, line: &Line) -> Option<&Parked> {
-        let head = self.places.get(line)?;
-        self.classes.get(&Reverse(line.priority))?.shares.get(&line.share)?.lines.get(head)
+    /// The head of a line has left it, and the next takes its place, which needs so much (calls and cost): as if the line
+    /// had been taken away and parked again.
+    pub(crate) fn advance(&mut self, place: u32, head: WaiterId, needs: (u32, u32), now: u64) {
+        let Some(parked) = self.lines.get_mut(place as usize) else { return };
+        let (before, had) = (std::mem::replace(&mut parked.head, head), (parked.calls, parked.cost));
+        (parked.calls, parked.cost) = needs;
+        parked.waiters -= 1;
+        parked.passes = 0;
+        self.waiters -= 1;
+        if let Some(class) = self.classes.get_mut(&Reverse(parked.line.priority)) {
+            class.advance(&parked.line.share, before, head, now);
+        }
+        if had != needs {
+            self.count(needs);
+            self.uncount(had);
+        }
     }
 
-    fn get_mut(&mut self, line: &Line) -> Option<&mut Parked> {
-        let head = self.places.get(line)?;
-        self.classes.get_mut(&Reverse(line.priority))?.shares.get_mut(&line.share)?.lines.get_mut(head)
+    /// A line, by its place.
+    pub(crate) fn get(&self, place: u32) -> Option<&Parked> {
+        self.lines.get(place as usize)
+    }
+
+    /// The place of a line, by its head.
+    ///
+    /// O(lines).
+    pub(crate) fn find(&self, head: WaiterId) -> Option<u32> {
+        self.lines.iter().find(|(_, parked)| parked.head == head).map(|(place, _)| place as u32)
     }
 
     /// One more waits in a line that is parked here, behind its head.
-    pub(crate) fn joined(&mut self, line: &Line) {
-        if let Some(parked) = self.get_mut(line) {
+    pub(crate) fn joined(&mut self, place: u32) {
+        if let Some(parked) = self.lines.get_mut(place as usize) {
             parked.waiters += 1;
+            self.waiters += 1;
         }
-        self.waiters += 1;
     }
 
     /// One less waits in a line that is parked here; its head stays.
-    pub(crate) fn left(&mut self, line: &Line) {
-        if let Some(parked) = self.get_mut(line) {
+    pub(crate) fn left(&mut self, place: u32) {
+        if let Some(parked) = self.lines.get_mut(place as usize) {
             parked.waiters -= 1;
+            self.waiters -= 1;
         }
-        self.waiters -= 1;
     }
 
     /// Moves the key of a line on, because its head was served here.
-    pub(crate) fn served(&mut self, line: &Line, units: u32, now: u64) {
-        let Some(class) = self.classes.get_mut(&Reverse(line.priority)) else { return };
+    pub(crate) fn served(&mut self, place: u32, units: u32, now: u64) {
+        let Some(parked) = self.lines.get(place as usize) else { return };
+        let Some(class) = self.classes.get_mut(&Reverse(parked.line.priority)) else { return };
         class.passed_since = now;
-        class.served(line, units);
+        class.served(&parked.line, units);
     }
 
     /// Everybody, in the order in which they are to be looked at.
     pub(crate) fn in_order(&self, now: u64) -> impl Iterator<Item = &Parked> {
-        let overdue = |class: &Class| now.saturating_sub(class.passed_since) >= PATIENCE;
-        // The one that is overdue the longest, once; then all by priority.
-        let several = self.classes.len() > 1;
-        let overdue = self.classes.values().filter(|class| several && overdue(class));
-        let first = overdue.min_by_key(|class| class.passed_since).and_then(|class| class.in_order().next());
+        let first = self.overdue(now).and_then(Class::first);
         let rest = self.classes.values().flat_map(Class::in_order);
-        first.into_iter().chain(rest.filter(move |parked| first.is_none_or(|first| first.head != parked.head)))
+        let all = first.into_iter().chain(rest.filter(move |place| first.is_none_or(|first| first != *place)));
+        all.filter_map(|place| self.get(place))
+    }
+
+    /// Who is to be looked at first.
+    fn first(&self, now: u64) -> Option<u32> {
+        self.overdue(now).or_else(|| self.classes.values().next())?.first()
+    }
+
+    /// Of several classes, the one that is overdue the longest: its first line goes before all others.
+    fn overdue(&self, now: u64) -> Option<&Class> {
+        if self.classes.len() < 2 {
+            return None;
+        }
+        let overdue = self.classes.values().filter(|class| now.saturating_sub(class.passed_since) >= PATIENCE);
+        overdue.min_by_key(|class| class.passed_since)
     }
 
     /// Somebody with this ticket (a newcomer: the end of numbers) is granted at this counter: who is first here is
     /// passed if it came earlier. Answers who, when it was so once too often.
     pub(crate) fn passed(&mut self, ticket: u64, now: u64) -> Option<Parked> {
-        let line = {
-            let first = self.in_order(now).next().filter(|first| first.head.ticket < ticket)?;
-            Arc::clone(&first.line)
-        };
-        let parked = self.get_mut(&line)?;
+        let first = self.first(now)?;
+        let parked = self.lines.get_mut(first as usize).filter(|parked| parked.head.ticket < ticket)?;
         parked.passes = parked.passes.saturating_add(1);
         (parked.passes == MAX_PASSES).then(|| parked.clone())
     }
@@ -211,67 +252,84 @@ impl Waitlist {
     /// How many stand before a newcomer to this line, or to none that is here; or before the head of it.
     ///
     /// O(lines): for those that ask, and those that are refused.
-    pub(crate) fn before(&self, line: Option<&Line>, newcomer: bool, now: u64) -> usize {
-        let Some(own) = line.and_then(|line| self.get(line)) else { return self.len() };
-        let earlier = self.in_order(now).take_while(|parked| parked.line != own.line).map(|parked| parked.waiters);
+    pub(crate) fn before(&self, line: Option<u32>, newcomer: bool, now: u64) -> usize {
+        let Some(own) = line.and_then(|place| self.get(place)) else { return self.len() };
+        let earlier = self.in_order(now).take_while(|parked| parked.head != own.head).map(|parked| parked.waiters);
         earlier.sum::<usize>() + if newcomer { own.waiters } else { 0 }
     }
 
-    fn count(&mut self, parked: &Parked) {
-        self.waiters += parked.waiters;
-        self.riding += usize::from(parked.calls == 0);
-        *self.costs.entry(parked.cost).or_default() += 1;
+    fn count(&mut self, (calls, cost): (u32, u32)) {
+        self.riding += usize::from(calls == 0);
+        *self.costs.entry(cost).or_default() += 1;
     }
 
-    fn uncount(&mut self, parked: &Parked) {
-        self.waiters -= parked.waiters;
-        self.riding -= usize::from(parked.calls == 0);
-        if let Some(lines) = self.costs.get_mut(&parked.cost) {
+    fn uncount(&mut self, (calls, cost): (u32, u32)) {
+        self.riding -= usize::from(calls == 0);
+        if let Some(lines) = self.costs.get_mut(&cost) {
             *lines -= 1;
             if *lines == 0 {
-                self.costs.remove(&parked.cost);
+                self.costs.remove(&cost);
             }
         }
     }
 }
 
 impl Class {
-    fn park(&mut self, parked: Parked) {
-        let key = Arc::clone(&parked.line.share);
-        let tag = match self.shares.get(&key) {
+    fn park(&mut self, key: &Arc<str>, head: WaiterId, place: u32) {
+        let tag = match self.shares.get(key) {
             Some(share) => {
-                self.order.remove(&share.place());
+                self.order.remove(&share.first().0);
                 share.tag
             }
-            None => self.recall(&key).max(self.served),
+            None => self.recall(key).max(self.served),
         };
-        let share = self.shares.entry(Arc::clone(&key)).or_insert_with(|| Share { tag, lines: BTreeMap::new() });
-        share.lines.insert(parked.head, parked);
-        self.order.insert(share.place(), key);
+        let share = self.shares.entry(Arc::clone(key)).or_insert_with(|| Share { tag, lines: BTreeMap::new() });
+        share.lines.insert(head, place);
+        let (at, place) = share.first();
+        self.order.insert(at, (Arc::clone(key), place));
     }
 
-    fn take(&mut self, line: &Line, head: WaiterId) -> Option<Parked> {
-        let share = self.shares.get_mut(&line.share)?;
-        self.order.remove(&share.place());
-        let parked = share.lines.remove(&head);
+    fn take(&mut self, key: &Arc<str>, head: WaiterId) {
+        let Some(share) = self.shares.get_mut(key) else { return };
+        self.order.remove(&share.first().0);
+        share.lines.remove(&head);
         if share.lines.is_empty() {
             let tag = share.tag;
-            self.shares.remove(&line.share);
-            self.remember(&line.share, tag);
+            self.shares.remove(key);
+            self.remember(key, tag);
         } else {
-            self.order.insert(share.place(), Arc::clone(&line.share));
+            let (at, place) = share.first();
+            self.order.insert(at, (Arc::clone(key), place));
         }
-        parked
+    }
+
+    /// A line goes on with another head. A key whose last line that is has left and joins: it starts at the tag served last
+    /// or at its own, whichever is ahead. Where it is the only key, so has the class, and nothing of before counts.
+    fn advance(&mut self, key: &Arc<str>, before: WaiterId, head: WaiterId, now: u64) {
+        let only = self.shares.len() == 1;
+        let Some(share) = self.shares.get_mut(key) else { return };
+        let Some((key, _)) = self.order.remove(&share.first().0) else { return };
+        let Some(place) = share.lines.remove(&before) else { return };
+        if share.lines.is_empty() && only {
+            (share.tag, self.served, self.passed_since) = (0, 0, now);
+            self.ahead.clear();
+            self.ahead_in_order.clear();
+        } else if share.lines.is_empty() {
+            share.tag = share.tag.max(self.served);
+        }
+        share.lines.insert(head, place);
+        let (at, place) = share.first();
+        self.order.insert(at, (key, place));
     }
 
     fn served(&mut self, line: &Line, units: u32) {
         let step = u128::from(units) * TAG_UNIT / u128::from(line.weight.get());
         // It is still parked while its head is served.
         let Some(share) = self.shares.get_mut(&line.share) else { return };
-        self.order.remove(&share.place());
+        let Some(first) = self.order.remove(&share.first().0) else { return };
         self.served = self.served.max(share.tag);
         share.tag += step;
-        self.order.insert(share.place(), Arc::clone(&line.share));
+        self.order.insert(share.first().0, first);
         let served = self.served;
         while self.ahead_in_order.first().is_some_and(|(tag, _)| *tag <= served) {
             self.forget_first();
@@ -301,8 +359,13 @@ impl Class {
         }
     }
 
-    fn in_order(&self) -> impl Iterator<Item = &Parked> {
-        self.order.values().filter_map(|key| self.shares.get(key)).flat_map(|share| share.lines.values())
+    fn first(&self) -> Option<u32> {
+        self.order.first_key_value().map(|(_, (_, place))| *place)
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = u32> {
+        let shares = self.order.values().filter_map(|(key, _)| self.shares.get(key));
+        shares.flat_map(|share| share.lines.values().copied())
     }
 }
 
@@ -313,36 +376,36 @@ mod tests {
 
     fn parked(key: &str, ticket: u64) -> Parked {
         let request = crate::Request::new("s".parse().unwrap()).fairness(key, NonZeroU16::MIN).unwrap();
-        let head = WaiterId { ticket, shard: 0 };
-        Parked { line: Arc::new(request.line(0)), head, calls: 1, cost: 1, waiters: 1, passes: 0, own: None }
+        let head = WaiterId { ticket, shard: 0, slot: 0 };
+        let line = Arc::new(request.line(0));
+        Parked { line, number: 0, head, calls: 1, cost: 1, waiters: 1, passes: 0, own: None }
     }
 
     #[test]
     fn keys_that_left_ahead_are_remembered_up_to_a_bound_and_forgotten_when_the_others_are_there() {
         let mut waitlist = Waitlist::default();
         // One stays, so that the class does, and is served last of all.
-        waitlist.park(parked("stays", 1), 0);
+        let stays = waitlist.park(parked("stays", 1), 0);
         let ahead = |waitlist: &Waitlist| waitlist.classes.values().map(|class| class.ahead.len()).sum::<usize>();
         for n in 0..MAX_REMEMBERED + 10 {
             let other = parked(&format!("k{n}"), 2 + n as u64);
-            waitlist.park(other.clone(), 0);
+            let place = waitlist.park(other.clone(), 0);
             // The later ones are further ahead: it is the first that are forgotten.
-            waitlist.served(&other.line, 2 + n as u32, 0);
-            assert_eq!(waitlist.take(&other.line).map(|taken| taken.head), Some(other.head));
+            waitlist.served(place, 2 + n as u32, 0);
+            assert_eq!(waitlist.take(place).map(|taken| taken.head), Some(other.head));
             assert_eq!(ahead(&waitlist), (n + 1).min(MAX_REMEMBERED));
         }
         let class = waitlist.classes.values().next().unwrap();
         assert!(class.ahead.contains_key("k10") && !class.ahead.contains_key("k9"));
         assert_eq!(class.ahead_in_order.len(), MAX_REMEMBERED);
         // Served until it is as far as they are: nobody is ahead any more.
-        let stays = parked("stays", 1).line;
-        waitlist.served(&stays, 500, 0);
-        waitlist.served(&stays, 1, 0);
+        waitlist.served(stays, 500, 0);
+        waitlist.served(stays, 1, 0);
         assert_eq!(ahead(&waitlist), MAX_REMEMBERED + 10 - 499);
-        waitlist.served(&stays, 100_000, 0);
-        waitlist.served(&stays, 1, 0);
+        waitlist.served(stays, 100_000, 0);
+        waitlist.served(stays, 1, 0);
         assert_eq!(ahead(&waitlist), 0);
-        assert!(waitlist.take(&stays).is_some() && waitlist.is_empty());
+        assert!(waitlist.take(stays).is_some() && waitlist.is_empty());
         assert_eq!(waitlist.waiters, 0);
     }
 
@@ -352,16 +415,17 @@ mod tests {
         assert_eq!(waitlist.least(), None);
         let needing = |key: &str, calls, cost| Parked { calls, cost, ..parked(key, u64::from(cost)) };
         let all = [needing("a", 1, 5), needing("b", 1, 3), needing("c", 1, 3), needing("d", 0, 9)];
+        let mut places = Vec::new();
         let least: Vec<_> = all
             .iter()
             .map(|parked| {
-                waitlist.park(parked.clone(), 0);
+                places.push(waitlist.park(parked.clone(), 0));
                 waitlist.least().unwrap()
             })
             .collect();
         assert_eq!(least, [(1, 5), (1, 3), (1, 3), (0, 3)]);
-        let least = all.iter().map(|parked| {
-            waitlist.take(&parked.line);
+        let least = places.iter().map(|place| {
+            waitlist.take(*place);
             waitlist.least()
         });
         assert_eq!(least.collect::<Vec<_>>(), [Some((0, 3)), Some((0, 3)), Some((0, 9)), None]);

@@ -37,7 +37,17 @@ impl Placement {
     #[inline]
     #[must_use]
     pub fn shard_of(&self, scope: &str) -> u16 {
-        self.shard_of_hash(self.hash(scope))
+        // Of one there is nothing to choose.
+        if self.shards == 1 { 0 } else { self.shard_of_hash(self.hash(scope)) }
+    }
+
+    /// The hash of the line in which a request waits, the same in whichever order it names its keys.
+    #[inline]
+    pub(crate) fn hash_of_line(&self, request: &Request) -> u64 {
+        let keys = request.targets.iter().map(|key| self.hash(key.as_str()));
+        let inline = request.inline.iter().map(|inline| self.hash(inline.name.as_str()));
+        let names = keys.chain(inline).fold(0, u64::wrapping_add);
+        self.hasher.hash_one((names, request.share(), request.priority, request.weight))
     }
 
     /// The hash of a counter's name.

@@ -96,7 +96,7 @@ pub const DEFAULT_PRIORITY: u8 = 128;
 pub const MAX_WEIGHT: u16 = 1_000;
 
 /// What those who wait in one line have in common; see the module `order`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) targets: SmallVec<[ScopedKey; 1]>,
     pub(crate) inline: Vec<Arc<Inline>>,
@@ -106,6 +106,23 @@ pub(crate) struct Line {
     pub(crate) weight: NonZeroU16,
     /// The ticket of one who rides on a lease: it stands alone, because it may need less than others at any time.
     pub(crate) alone: Option<u64>,
+}
+
+impl Line {
+    /// Whether a request that rides on no lease waits in it.
+    #[inline]
+    pub(crate) fn is_of(&self, request: &Request) -> bool {
+        match (&*self.targets, &*request.targets, &*self.inline, &*request.inline) {
+            ([own], [key], [], []) => {
+                own == key
+                    && self.priority == request.priority
+                    && self.weight == request.weight
+                    && *self.share == *request.share()
+                    && self.alone.is_none()
+            }
+            _ => *self == request.line(u64::MAX),
+        }
+    }
 }
 
 /// Why a request is not valid.
@@ -306,16 +323,20 @@ impl Request {
         Ok(self)
     }
 
+    /// Between whom and others waiting is shared fairly.
+    #[inline]
+    pub(crate) fn share(&self) -> &str {
+        match (&self.fairness_key, self.targets.first(), self.inline.first()) {
+            (Some(key), ..) => key,
+            (None, Some(key), _) => key.limit_key().unwrap_or_default(),
+            (None, None, Some(inline)) => inline.name.as_str(),
+            (None, None, None) => "",
+        }
+    }
+
     /// The line in which it waits, under this ticket.
     pub(crate) fn line(&self, ticket: u64) -> Line {
-        let share = match &self.fairness_key {
-            Some(key) => Arc::clone(key),
-            None => match (self.targets.first(), self.inline.first()) {
-                (Some(key), _) => key.limit_key().unwrap_or_default().into(),
-                (None, Some(inline)) => inline.name.as_str().into(),
-                (None, None) => Arc::default(),
-            },
-        };
+        let share = self.fairness_key.clone().unwrap_or_else(|| self.share().into());
         let mut targets = self.targets.clone();
         // Equal constraints are equal in any order.
         targets.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -434,6 +455,8 @@ pub struct WaiterId {
     pub ticket: u64,
     /// The lowest shard that the waiter's request touches.
     pub shard: u16,
+    /// Its place in the shard's table.
+    pub(crate) slot: u32,
 }
 
 /// What a granted request gets.

@@ -10,24 +10,24 @@
 //! long as the clock does, without one number that all processors write.
 //!
 //! Timers are kept in a tree by their instant. Each kind has at most one timer for its owner: a lease that ends, a waiter
-//! that gives up, a counter whose head waits for a refill, a counter that the sweep will look at late (soon: `sweeps`).
+//! that gives up (most of them have none: `line`), a counter whose head waits for a refill, a counter that the sweep will
+//! look at late (soon: `sweeps`).
 
 use crate::book::RuleBook;
 use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::journal::Journal;
 use crate::lease::LeasePart;
+use crate::line::{LineState, Place};
 use crate::name::CounterKind;
 use crate::pages::Pages;
 use crate::placement::Placement;
 use crate::planted::{self, Bug};
 use crate::refusal::Reason;
-use crate::request::{Caller, LeaseRef, Line, Request};
+use crate::request::{Caller, LeaseRef};
 use crate::sweeps::Sweeps;
-use crate::waiting::LineState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
-use smallvec::SmallVec;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -68,25 +68,14 @@ impl Default for ShardLimits {
     }
 }
 
-/// Somebody who waits, in the lowest shard that the scopes of the request lie in.
-#[derive(Debug, Clone)]
-pub(crate) struct Waiter {
-    pub(crate) line: Arc<Line>,
-    pub(crate) request: Request,
-    /// One for each timed lease that it asks for.
-    pub(crate) secrets: SmallVec<[u128; 1]>,
-    pub(crate) arrived: u64,
-    pub(crate) deadline: u64,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     /// A lease part ends.
     Expiry { slot: u32, fence: u64 },
     /// Somebody in this counter's waitlist may fit.
     Refill { counter: u32 },
-    /// A waiter gives up.
-    Deadline { ticket: u64 },
+    /// A waiter gives up; by ticket, as all that is due at one instant.
+    Deadline { ticket: u64, slot: u32 },
     /// This counter may equal a fresh one.
     Sweep { counter: u32 },
 }
@@ -153,8 +142,10 @@ pub struct Shard {
     pub(crate) leases: Slab<LeasePart>,
     /// Timed leases by their secret.
     pub(crate) ids: HashMap<u128, u32>,
-    pub(crate) waiters: HashMap<u64, Waiter>,
-    pub(crate) lines: HashMap<Arc<Line>, LineState>,
+    /// Who waits, and the lines that they stand in; see `line`.
+    pub(crate) places: Pages<Place>,
+    pub(crate) lines: Pages<LineState>,
+    pub(crate) line_table: HashTable<u32>,
     /// Lines in the waitlists of its counters.
     pub(crate) parked: usize,
     timers: BTreeSet<(u64, Timer)>,
@@ -186,8 +177,9 @@ impl Shard {
             counters: Pages::new(),
             leases: Slab::new(),
             ids: HashMap::new(),
-            waiters: HashMap::new(),
-            lines: HashMap::new(),
+            places: Pages::new(),
+            lines: Pages::new(),
+            line_table: HashTable::new(),
             parked: 0,
             timers: BTreeSet::new(),
             sweeps: Sweeps::default(),
@@ -210,7 +202,7 @@ impl Shard {
     #[must_use]
     pub fn metrics(&self) -> ShardMetrics {
         ShardMetrics {
-            waiting: self.waiters.len() as u64,
+            waiting: self.places.len() as u64,
             leases: self.leases.len() as u64,
             counters: self.counters.len() as u64,
             log_entries: self.log_entries as u64,
@@ -224,8 +216,9 @@ impl Shard {
         self.counters.is_empty()
             && self.leases.is_empty()
             && self.ids.is_empty()
-            && self.waiters.is_empty()
+            && self.places.is_empty()
             && self.lines.is_empty()
+            && self.line_table.is_empty()
             && self.parked == 0
             && self.timers.is_empty()
             && self.sweeps.is_empty()
@@ -456,6 +449,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Request;
 
     #[test]
     fn a_caller_may_have_as_much_as_would_be_left() {
@@ -504,7 +498,7 @@ mod tests {
         step(Input::Acquire { request: &request, wait: true, secrets: &[] });
         step(Input::Acquire { request: &request, wait: true, secrets: &[] });
         step(Input::Close);
-        assert_eq!((shard.use_of(2).waiters, shard.waiters.len(), shard.parked), (0, 0, 0));
+        assert_eq!((shard.use_of(2).waiters, shard.places.len(), shard.parked), (0, 0, 0));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{Caller, Grant, LeaseId, LeaseRef, Request, WaiterId};
 use crate::restore::Restored;
-use crate::shard::{Shard, ShardLimits, Timer, Waiter};
+use crate::shard::{Shard, ShardLimits, Timer};
 use crate::snapshot::CounterSnapshot;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -294,7 +294,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
                 self.shards[at].counters[counter].queue().refill_at = 0;
                 self.serve(at, counter, now, effects);
             }
-            Timer::Deadline { ticket } => self.deadline(ticket, at, now, effects),
+            Timer::Deadline { ticket, slot } => self.deadline(ticket, slot, at, now, effects),
             Timer::Sweep { counter } => self.shards[at].sweep(counter, now),
         }
     }
@@ -314,11 +314,9 @@ impl<'s, 'a> ShardSet<'s, 'a> {
         for at in 0..self.shards.len() {
             let shard = &mut *self.shards[at];
             shard.closed = true;
-            let mut waiters: Vec<(u64, Waiter)> = std::mem::take(&mut shard.waiters).into_iter().collect();
-            waiters.sort_unstable_by_key(|(ticket, _)| *ticket);
-            shard.lines.clear();
+            let waiters = shard.clear_lines();
             shard.parked = 0;
-            let (now, index) = (shard.now, shard.index);
+            let now = shard.now;
             let mut emptied: SmallVec<[(u32, u64); 8]> = SmallVec::new();
             for (slot, counter) in shard.counters.iter_mut() {
                 if let Some(queue) = &mut counter.queue {
@@ -333,13 +331,9 @@ impl<'s, 'a> ShardSet<'s, 'a> {
                 }
                 shard.sweep_later(counter, now);
             }
-            for (ticket, waiter) in waiters {
-                self.shards[at].clear_timer(waiter.deadline, Timer::Deadline { ticket });
-                if waiter.request.caller.0 != 0 {
-                    self.shards[at].used_by(waiter.request.caller.0).waiters -= 1;
-                }
+            for waiter in waiters {
                 let refusal = self.refuse(Reason::Unavailable, Vec::new());
-                effects.push(Effect::Refused { waiter: WaiterId { ticket, shard: index }, refusal });
+                effects.push(Effect::Refused { waiter, refusal });
             }
         }
         Output::Done
@@ -383,7 +377,7 @@ impl Limiter {
         if let Some(output) = self.direct(now, &input) {
             return output;
         }
-        let mut shards: Vec<&mut Shard> = self.shards.iter_mut().collect();
+        let mut shards: SmallVec<[&mut Shard; 1]> = self.shards.iter_mut().collect();
         let mut set = ShardSet::new(&mut shards);
         let mut next = effects.len();
         let output = set.step(now, input, effects);

@@ -1,7 +1,7 @@
 //! Waiting: lines join, are looked at, move, and leave. Who is next, [`crate::order`] says; what happens to them is here.
 //!
 //! A waiter's record and its deadline lie in its *origin*, the lowest shard of its request, and so does the record of its
-//! line. The line itself is parked in the waitlist of one counter, in any of the request's shards. So a step may meet a
+//! line (see [`crate::line`]). The line itself is parked in the waitlist of one counter, in any of the request's shards. So a step may meet a
 //! line, or a deadline, without having all its shards at hand; it then answers [`Effect::Retry`], and the caller brings
 //! them for [`crate::Input::Retry`]. Until then the line stays where it is.
 //!
@@ -13,12 +13,13 @@ use crate::counter::Counter;
 use crate::describe::Which;
 use crate::lease::Hold;
 use crate::limits::Counts;
+use crate::line::{Left, Place, Waiter};
 use crate::name::CounterKind;
 use crate::order::{MAX_PASSES, Parked, Waitlist};
 use crate::planted::{self, Bug};
 use crate::refusal::Reason;
 use crate::request::{Inline, Line, Request, WaiterId};
-use crate::shard::{Timer, Waiter};
+use crate::shard::Timer;
 use crate::step::{Effect, Output, ShardSet};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -27,14 +28,28 @@ use std::sync::Arc;
 /// A counter, by its shard.
 pub(crate) type Spot = (u16, u32);
 
-/// What the origin knows of a line.
-#[derive(Debug, Clone)]
-pub(crate) struct LineState {
-    pub(crate) tickets: BTreeSet<u64>,
-    /// Where it is parked.
+/// Where a line is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parking {
     pub(crate) spot: Spot,
-    /// Where the barrier of its head stands.
-    pub(crate) barrier: SmallVec<[Spot; 3]>,
+    /// In the waitlist there.
+    pub(crate) place: u32,
+}
+
+impl Parking {
+    /// Its place at a counter, if it is parked there.
+    pub(crate) fn at(self, spot: Spot) -> Option<u32> {
+        (self.spot == spot).then_some(self.place)
+    }
+}
+
+/// The line of a newcomer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) number: u32,
+    pub(crate) parking: Parking,
+    /// Where that is among the sites of the request.
+    pub(crate) site: usize,
 }
 
 /// What came of looking at a line.
@@ -51,7 +66,7 @@ enum Look {
 }
 
 /// Counters that may have become free for somebody, to be served one after the other.
-type Work = Vec<Spot>;
+type Work = SmallVec<[Spot; 4]>;
 
 impl ShardSet<'_, '_> {
     /// Where a shard stands in the set, if it does.
@@ -59,66 +74,73 @@ impl ShardSet<'_, '_> {
         self.shards.iter().position(|present| present.index == shard)
     }
 
-    /// The counter where the line of a newcomer waits, if it does. Looked for only where anybody waits.
-    pub(crate) fn line_of(&self, request: &Request, sites: &Sites) -> Option<(Arc<Line>, usize)> {
+    /// The line of a newcomer, if there is one. Looked for only where anybody waits.
+    pub(crate) fn line_of(&self, request: &Request, sites: &Sites) -> Option<Found> {
         let nobody = |site: &Site| self.shards[site.at].counters[site.hold.counter].waiting() == 0;
         if request.lend_from.is_some() || sites.iter().all(nobody) {
             return None;
         }
         let origin = self.at(self.shards[0].placement.home_of(request))?;
-        let (line, state) = self.shards[origin].lines.get_key_value(&request.line(u64::MAX))?;
-        let site = sites.iter().position(|site| self.spot(site) == state.spot)?;
-        Some((Arc::clone(line), site))
+        let number = self.shards[origin].line_of(request)?;
+        let parking = self.shards[origin].lines[number].parking;
+        let site = sites.iter().position(|site| self.spot(site) == parking.spot)?;
+        Some(Found { number, parking, site })
     }
 
-    fn spot(&self, site: &Site) -> Spot {
+    pub(crate) fn spot(&self, site: &Site) -> Spot {
         (self.shards[site.at].index, site.hold.counter)
     }
 
     /// Writes a newcomer down: behind its line, or as the head of a new one at the site that is in its way.
-    pub(crate) fn join(&mut self, now: u64, ticket: u64, waiter: Waiter, site: Site, until: Option<u64>) -> WaiterId {
+    pub(crate) fn join(
+        &mut self,
+        now: u64,
+        ticket: u64,
+        waiter: Waiter,
+        line: Option<u32>,
+        site: Site,
+        until: Option<u64>,
+    ) -> WaiterId {
         let origin = self.at(self.shards[0].placement.home_of(&waiter.request)).unwrap_or(0);
-        let id = WaiterId { ticket, shard: self.shards[origin].index };
-        let line = Arc::clone(&waiter.line);
-        let spot = self.spot(&site);
-        let own = inline_of(&waiter.request, &site);
         let shard = &mut *self.shards[origin];
-        shard.set_timer(waiter.deadline, Timer::Deadline { ticket });
-        if waiter.request.caller.0 != 0 {
-            shard.used_by(waiter.request.caller.0).waiters += 1;
-        }
-        shard.waiters.insert(ticket, waiter);
-        if let Some(state) = shard.lines.get_mut(&line) {
-            state.tickets.insert(ticket);
-            let (parked, counter) = state.spot;
-            if let Some(at) = self.at(parked) {
-                self.shards[at].counters[counter].queue().waitlist.joined(&line);
+        // It may be parked at a counter that is none of its own any more.
+        let line = line.or_else(|| shard.line_of(&waiter.request));
+        if let Some(line) = line {
+            let Parking { spot, place } = shard.lines[line].parking;
+            let id = shard.stand_behind(line, ticket, waiter, now);
+            if let Some(at) = self.at(spot.0) {
+                self.shards[at].counters[spot.1].queue().waitlist.joined(place);
             }
             return id;
         }
-        let state = LineState { tickets: BTreeSet::from([ticket]), spot, barrier: SmallVec::new() };
-        shard.lines.insert(Arc::clone(&line), state);
+        let line = Arc::new(waiter.request.line(ticket));
+        let own = inline_of(&waiter.request, &site);
+        let number = shard.new_line(&waiter.request, Arc::clone(&line));
+        let head = shard.stand_behind(number, ticket, waiter, now);
         let (calls, cost) = needs(&line, &site.hold);
-        self.park(Parked { line, head: id, calls, cost, waiters: 1, passes: 0, own }, spot, until, now);
-        id
+        let parked = Parked { line, number, head, calls, cost, waiters: 1, passes: 0, own };
+        self.park(parked, self.spot(&site), until, now);
+        head
     }
 
     fn park(&mut self, parked: Parked, spot: Spot, until: Option<u64>, now: u64) {
-        let Some(at) = self.at(spot.0) else { return };
+        let (Some(at), Some(origin)) = (self.at(spot.0), self.at(parked.head.shard)) else { return };
+        let number = parked.number;
         let shard = &mut *self.shards[at];
         shard.parked += 1;
-        shard.counters[spot.1].queue().waitlist.park(parked, now);
+        let place = shard.counters[spot.1].queue().waitlist.park(parked, now);
         if let Some(until) = until {
             shard.refill_by(spot.1, until);
         }
+        self.shards[origin].lines[number].parking = Parking { spot, place };
     }
 
-    fn unpark(&mut self, line: &Line, spot: Spot, now: u64) -> Option<Parked> {
+    fn unpark(&mut self, Parking { spot, place }: Parking, now: u64) -> Option<Parked> {
         let at = self.at(spot.0)?;
         let shard = &mut *self.shards[at];
         // A shard that has been closed has let go of it.
         let queue = shard.counters.get_mut(spot.1)?.queue.as_mut()?;
-        let parked = queue.waitlist.take(line)?;
+        let parked = queue.waitlist.take(place)?;
         shard.parked -= 1;
         if queue.waitlist.is_empty() && queue.refill_at != 0 {
             let at = std::mem::take(&mut queue.refill_at);
@@ -130,7 +152,7 @@ impl ShardSet<'_, '_> {
 
     /// Serves the lines of a counter that may have become free, and whatever becomes free by that.
     pub(crate) fn serve(&mut self, at: usize, counter: u32, now: u64, effects: &mut Vec<Effect>) {
-        let mut work: Work = vec![(self.shards[at].index, counter)];
+        let mut work = Work::from_slice(&[(self.shards[at].index, counter)]);
         self.work(&mut work, now, effects);
     }
 
@@ -203,70 +225,77 @@ impl ShardSet<'_, '_> {
         if shards.iter().any(|shard| self.at(*shard).is_none()) {
             return Look::Away;
         }
-        let ticket = parked.head.ticket;
-        let Some(origin) = self.at(parked.head.shard) else { return Look::Away };
-        let Some(waiter) = self.shards[origin].waiters.remove(&ticket) else {
+        let head = parked.head;
+        let Some(origin) = self.at(head.shard) else { return Look::Away };
+        let found = self.shards[origin].place(head).map(|place| (Arc::clone(&place.waiter), place.line));
+        let Some((waiter, line)) = found else {
             // Its origin has been closed.
-            let spot = self.shards.iter().enumerate().find_map(|(at, shard)| {
-                let counter = shard.counters.iter().find(|(_, counter)| counter.parked(&parked.line).is_some());
-                counter.map(|(counter, _)| (self.shards[at].index, counter))
+            let parking = self.shards.iter().find_map(|shard| {
+                shard.counters.iter().find_map(|(counter, found)| {
+                    let place = found.waitlist()?.find(head)?;
+                    Some(Parking { spot: (shard.index, counter), place })
+                })
             });
-            if let Some(spot) = spot {
-                self.unpark(&parked.line, spot, now);
+            if let Some(parking) = parking {
+                self.unpark(parking, now);
             }
             return Look::Done;
         };
         let mut sites = Sites::new();
         if waiter.deadline < now {
             // A step that comes late: it has waited long enough before it could be served.
-            self.shards[origin].waiters.insert(ticket, waiter);
-            self.end(parked.head, Reason::TimedOut, now, effects);
+            self.end(head, Reason::TimedOut, now, effects);
             return Look::Done;
         }
-        match self.place(now, ticket, &waiter, &mut sites) {
+        let parking = self.shards[origin].lines[line].parking;
+        let asks = (head.ticket, parking);
+        match self.place(now, asks, &waiter, &mut sites) {
             Placed::Granted(grant) => {
-                let units = 1 + grant.more.len() as u32;
-                self.charge_share(&parked.line, &waiter.request, units, now);
-                self.take_off(origin, ticket, &waiter, now, work);
-                effects.push(Effect::Granted { waiter: parked.head, grant });
-                self.count_passes(&sites, Some(ticket), now, effects);
+                self.charge_share(parking, &waiter.request, 1 + grant.more.len() as u32, now);
+                self.take_off(origin, head.slot, now, work);
+                effects.push(Effect::Granted { waiter: head, grant });
+                self.count_passes(&sites, Some(head.ticket), now, effects);
                 Look::Done
             }
             Placed::Never => {
-                let inline = &waiter.request.inline;
-                let constraints = self.describe(now, &sites, inline, Some((ticket, &parked.line)), Which::TooLarge);
+                let constraints = self.describe(now, &sites, &waiter.request.inline, Some(asks), Which::TooLarge);
                 self.leave_no_trace(&sites, now);
                 let refusal = self.refuse(Reason::TooLarge, constraints);
-                self.take_off(origin, ticket, &waiter, now, work);
-                effects.push(Effect::Refused { waiter: parked.head, refusal });
+                self.take_off(origin, head.slot, now, work);
+                effects.push(Effect::Refused { waiter: head, refusal });
                 Look::Done
             }
             Placed::Blocked { site, until } => {
-                let line = Arc::clone(&waiter.line);
-                let inline = waiter.request.inline.clone();
-                let own = sites.get(site).and_then(|site| inline_of(&waiter.request, site));
-                self.shards[origin].waiters.insert(ticket, waiter);
                 if parked.passes >= MAX_PASSES {
-                    self.raise(&line, &inline, origin, ticket, &sites, now, work);
+                    self.raise(head, line, &waiter.request.inline, &sites, now, work);
                 }
                 let Some(&site) = sites.get(site) else { return Look::Stays(until) };
-                let look = self.settle_in(&Parked { own, ..parked.clone() }, origin, site, until, now);
+                let look = self.settle_in(inline_of(&waiter.request, &site), line, origin, site, until, now);
                 self.leave_no_trace(&sites, now);
                 look
             }
         }
     }
 
-    /// Parks a line at the site that blocks its head, unless it is parked there.
-    fn settle_in(&mut self, wanted: &Parked, origin: usize, site: Site, until: Option<u64>, now: u64) -> Look {
+    /// Parks a line at the site that blocks its head, with the numbers that it has brought along for it, unless it is
+    /// parked there.
+    fn settle_in(
+        &mut self,
+        own: Option<Arc<Inline>>,
+        line: u32,
+        origin: usize,
+        site: Site,
+        until: Option<u64>,
+        now: u64,
+    ) -> Look {
         let spot = self.spot(&site);
-        let Some(state) = self.shards[origin].lines.get_mut(&wanted.line) else { return Look::Done };
-        let before = std::mem::replace(&mut state.spot, spot);
-        if before == spot {
+        let before = self.shards[origin].lines[line].parking;
+        if before.spot == spot {
             return Look::Stays(until);
         }
-        if let Some(parked) = self.unpark(&wanted.line, before, now) {
-            let own = wanted.own.clone();
+        if let Some(before) = self.parking_of(origin, line)
+            && let Some(parked) = self.unpark(before, now)
+        {
             // What it found free here goes to somebody behind it: that is a pass too, or two counters that are never free
             // at the same time would keep it forever.
             let passes = parked.passes.saturating_add(1);
@@ -276,66 +305,60 @@ impl ShardSet<'_, '_> {
     }
 
     /// Moves the share of a line on at the counter that it was parked at.
-    fn charge_share(&mut self, line: &Arc<Line>, request: &Request, units: u32, now: u64) {
-        let Some((at, counter)) = self.place_of(line) else { return };
-        let counter = &mut self.shards[at].counters[counter];
-        let own = counter.parked(line).and_then(|parked| parked.own.as_ref());
+    fn charge_share(&mut self, Parking { spot, place }: Parking, request: &Request, units: u32, now: u64) {
+        let Some(at) = self.at(spot.0) else { return };
+        let counter = &mut self.shards[at].counters[spot.1];
+        let own = counter.parked(place).and_then(|parked| parked.own.as_ref());
         let counts_cost = Counter::limits(counter.rule.as_ref(), own).is_some_and(|limits| {
             limits.concurrency.is_some_and(|concurrency| concurrency.counts == Counts::Cost)
                 || limits.rates.iter().any(|rate| rate.counts == Counts::Cost)
         });
         let cost = if counts_cost { request.cost.get() } else { 1 };
-        counter.queue().waitlist.served(line, cost.saturating_mul(units), now);
+        counter.queue().waitlist.served(place, cost.saturating_mul(units), now);
     }
 
-    fn place_of(&self, line: &Line) -> Option<(usize, u32)> {
-        let origin = self.shards.iter().find_map(|shard| shard.lines.get(line))?;
-        Some((self.at(origin.spot.0)?, origin.spot.1))
+    /// Where a line is parked; none: in a shard that was closed since, which has let go of it.
+    fn parking_of(&self, origin: usize, line: u32) -> Option<Parking> {
+        let parking = self.shards[origin].lines.get(line)?.parking;
+        let (shard, counter) = parking.spot;
+        let parked = self.shards[self.at(shard)?].counters.get(counter)?.parked(parking.place)?;
+        (parked.number == line && parked.head.shard == self.shards[origin].index).then_some(parking)
     }
 
-    /// Takes a waiter, whose record is in the caller's hand, out of its line; the next head takes its place. All the
-    /// line's shards are at hand.
-    fn take_off(&mut self, origin: usize, ticket: u64, waiter: &Waiter, now: u64, work: &mut Work) {
+    /// Takes a waiter out of its line; the next head takes its place. All the line's shards are at hand.
+    fn take_off(&mut self, origin: usize, slot: u32, now: u64, work: &mut Work) {
         let shard = &mut *self.shards[origin];
-        let index = shard.index;
-        shard.clear_timer(waiter.deadline, Timer::Deadline { ticket });
-        if waiter.request.caller.0 != 0 {
-            shard.used_by(waiter.request.caller.0).waiters -= 1;
-        }
-        if shard.waiters.is_empty() {
-            shard.waiters.shrink_to_fit();
-        }
-        let Some(state) = shard.lines.get_mut(&waiter.line) else { return };
-        let spot = state.spot;
-        let was_head = state.tickets.first() == Some(&ticket);
-        state.tickets.remove(&ticket);
-        let next = state.tickets.first().copied();
-        if !was_head {
-            if let Some(at) = self.at(spot.0)
-                && let Some(counter) = self.shards[at].counters.get_mut(spot.1)
-            {
-                counter.queue().waitlist.left(&waiter.line);
-            }
-            return;
-        }
-        let fallen = std::mem::take(&mut state.barrier);
-        let head = next.and_then(|ticket| shard.waiters.get(&ticket)).map(|head| head.request.need());
-        if head.is_none() {
-            shard.lines.remove(&waiter.line);
-            if shard.lines.is_empty() {
-                shard.lines.shrink_to_fit();
-            }
+        let Some(Place { ticket, line, .. }) = shard.places.get(slot).cloned() else { return };
+        let owner = WaiterId { ticket, shard: shard.index, slot };
+        let left = shard.leave_line(slot);
+        let parking = self.parking_of(origin, line);
+        let shard = &mut *self.shards[origin];
+        let state = &mut shard.lines[line];
+        let spot = state.parking.spot;
+        let fallen = if left == Left::Behind { SmallVec::new() } else { std::mem::take(&mut state.barrier) };
+        let needs = match left {
+            Left::Head(head) => shard.place(head).map_or((0, 0), |head| head.waiter.request.need()),
+            _ => (0, 0),
+        };
+        if left == Left::Nobody {
+            shard.drop_line(line);
         }
         for spot in fallen {
-            self.lower(WaiterId { ticket, shard: index }, spot, now, work);
+            self.lower(owner, spot, now, work);
         }
-        let parked = self.unpark(&waiter.line, spot, now);
-        if let (Some(parked), Some(ticket), Some((calls, cost))) = (parked, next, head) {
-            let head = WaiterId { ticket, shard: index };
-            let parked = Parked { head, calls, cost, waiters: parked.waiters - 1, passes: 0, ..parked };
-            self.park(parked, spot, None, now);
+        if let Some(parking) = parking
+            && let Some(at) = self.at(spot.0)
+        {
+            let waitlist = &mut self.shards[at].counters[spot.1].queue().waitlist;
+            match left {
+                Left::Behind => waitlist.left(parking.place),
+                Left::Head(head) => waitlist.advance(parking.place, head, needs, now),
+                Left::Nobody => drop(self.unpark(parking, now)),
+            }
         }
-        work.push(spot);
+        if left != Left::Behind {
+            work.push(spot);
+        }
     }
 
     fn lower(&mut self, owner: WaiterId, spot: Spot, now: u64, work: &mut Work) {
@@ -348,17 +371,8 @@ impl ShardSet<'_, '_> {
 
     /// Puts the barrier of a head where it belongs: at all its counters when all it lacks is concurrency; only at those
     /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last.
-    #[expect(clippy::too_many_arguments, reason = "the one place that asks for all of a waiter's standing")]
-    fn raise(
-        &mut self,
-        line: &Line,
-        inline: &[Arc<Inline>],
-        origin: usize,
-        ticket: u64,
-        sites: &Sites,
-        now: u64,
-        work: &mut Work,
-    ) {
+    fn raise(&mut self, owner: WaiterId, line: u32, inline: &[Arc<Inline>], sites: &Sites, now: u64, work: &mut Work) {
+        let ticket = owner.ticket;
         let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
         let (mut rate, mut closed) = (false, false);
         for site in sites {
@@ -375,7 +389,7 @@ impl ShardSet<'_, '_> {
                 }
             }
         }
-        let owner = WaiterId { ticket, shard: self.shards[origin].index };
+        let Some(origin) = self.at(owner.shard) else { return };
         let Some(state) = self.shards[origin].lines.get_mut(line) else { return };
         let before = std::mem::replace(&mut state.barrier, wanted.clone());
         for spot in &wanted {
@@ -401,10 +415,11 @@ impl ShardSet<'_, '_> {
     }
 
     /// A waiter gives up, or its shards are at hand at last.
-    pub(crate) fn deadline(&mut self, ticket: u64, at: usize, now: u64, effects: &mut Vec<Effect>) {
-        let Some(waiter) = self.shards[at].waiters.get(&ticket) else { return };
-        let id = WaiterId { ticket, shard: self.shards[at].index };
-        let shards = self.shards_of_line(&waiter.line);
+    pub(crate) fn deadline(&mut self, ticket: u64, slot: u32, at: usize, now: u64, effects: &mut Vec<Effect>) {
+        let id = WaiterId { ticket, shard: self.shards[at].index, slot };
+        let Some(line) = self.shards[at].place(id).map(|place| place.line) else { return };
+        self.shards[at].deadline_passed(slot);
+        let shards = self.shards_of_line(&self.shards[at].lines[line].line);
         if shards.iter().any(|shard| self.at(*shard).is_none()) {
             effects.push(Effect::Retry { waiter: id, shards });
             return;
@@ -413,36 +428,34 @@ impl ShardSet<'_, '_> {
     }
 
     pub(crate) fn retry(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
-        let found = self.at(waiter.shard).and_then(|at| self.shards[at].waiters.get(&waiter.ticket));
-        let Some((line, deadline)) = found.map(|found| (Arc::clone(&found.line), found.deadline)) else {
-            return Output::Gone;
-        };
-        if deadline <= now {
+        let Some(origin) = self.at(waiter.shard) else { return Output::Gone };
+        let Some(found) = self.shards[origin].place(waiter) else { return Output::Gone };
+        let Parking { spot, place } = self.shards[origin].lines[found.line].parking;
+        if found.waiter.deadline <= now {
             self.end(waiter, Reason::TimedOut, now, effects);
             return Output::Done;
         }
-        let Some((at, counter)) = self.place_of(&line) else { return Output::Gone };
-        let parked = self.shards[at].counters[counter].parked(&line).cloned();
+        let Some(at) = self.at(spot.0) else { return Output::Gone };
+        let parked = self.shards[at].counters[spot.1].parked(place).cloned();
         let mut work = Work::new();
         // Looked at first, fitting or not: it may be about to raise its barrier.
         if let Some(parked) = parked.filter(|parked| parked.head == waiter && parked.passes >= MAX_PASSES) {
             self.look(&parked, now, effects, &mut work);
         }
-        work.push((self.shards[at].index, counter));
+        work.push(spot);
         self.work(&mut work, now, effects);
         Output::Done
     }
 
     pub(crate) fn cancel(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
         let Some(at) = self.at(waiter.shard) else { return Output::Gone };
-        let Some(found) = self.shards[at].waiters.get(&waiter.ticket) else { return Output::Gone };
-        let shards = self.shards_of_line(&found.line);
+        let Some(place) = self.shards[at].place(waiter) else { return Output::Gone };
+        let shards = self.shards_of_line(&self.shards[at].lines[place.line].line);
         if shards.iter().any(|shard| self.at(*shard).is_none()) {
             return Output::Elsewhere(shards);
         }
-        let Some(found) = self.shards[at].waiters.remove(&waiter.ticket) else { return Output::Gone };
         let mut work = Work::new();
-        self.take_off(at, waiter.ticket, &found, now, &mut work);
+        self.take_off(at, waiter.slot, now, &mut work);
         if planted::is(Bug::CancelWakesNobody) {
             return Output::Done;
         }
@@ -453,19 +466,19 @@ impl ShardSet<'_, '_> {
     /// Refuses a waiter, with the same detail as a newcomer, and serves who stood behind it.
     pub(crate) fn end(&mut self, waiter: WaiterId, reason: Reason, now: u64, effects: &mut Vec<Effect>) {
         let Some(at) = self.at(waiter.shard) else { return };
-        let Some(found) = self.shards[at].waiters.remove(&waiter.ticket) else { return };
+        let Some(place) = self.shards[at].place(waiter) else { return };
+        let (found, parking) = (Arc::clone(&place.waiter), self.shards[at].lines[place.line].parking);
         let sites = self.sites_at_hand(&found.request);
         let which = if reason == Reason::TooLarge { Which::TooLarge } else { Which::InTheWay };
-        let inline = &found.request.inline;
-        let constraints = self.describe(now, &sites, inline, Some((waiter.ticket, &found.line)), which);
-        if let Some((at, counter)) = self.place_of(&found.line) {
-            let counter = &mut self.shards[at].counters[counter];
+        let constraints = self.describe(now, &sites, &found.request.inline, Some((waiter.ticket, parking)), which);
+        if let Some(at) = self.at(parking.spot.0) {
+            let counter = &mut self.shards[at].counters[parking.spot.1];
             counter.refused = counter.refused.saturating_add(1);
         }
         let refusal = self.refuse(reason, constraints);
         effects.push(Effect::Refused { waiter, refusal });
         let mut work = Work::new();
-        self.take_off(at, waiter.ticket, &found, now, &mut work);
+        self.take_off(at, waiter.slot, now, &mut work);
         self.work(&mut work, now, effects);
     }
 
@@ -473,36 +486,35 @@ impl ShardSet<'_, '_> {
     pub(crate) fn look_at_all(&mut self, now: u64, effects: &mut Vec<Effect>) {
         let mut tickets: Vec<WaiterId> = Vec::new();
         for shard in self.shards.iter() {
-            tickets.extend(shard.waiters.keys().map(|ticket| WaiterId { ticket: *ticket, shard: shard.index }));
+            tickets.extend(shard.everybody());
         }
         tickets.sort_unstable();
         for id in tickets {
             // One may have been granted by the serving of an earlier one.
-            let found = self.at(id.shard).and_then(|at| self.shards[at].waiters.get(&id.ticket));
-            let Some(request) = found.map(|found| found.request.clone()) else { continue };
-            if !planted::is(Bug::NeverFitsWaitsOn) && self.can_never_fit(&request, id.ticket, now) {
+            let found = self.at(id.shard).and_then(|at| self.shards[at].place(id));
+            let Some(waiter) = found.map(|found| Arc::clone(&found.waiter)) else { continue };
+            if !planted::is(Bug::NeverFitsWaitsOn) && self.can_never_fit(&waiter.request, id.ticket, now) {
                 self.end(id, Reason::TooLarge, now, effects);
             }
         }
         let mut spots: BTreeSet<Spot> = BTreeSet::new();
         let mut work = Work::new();
         for at in 0..self.shards.len() {
-            let mut barred: Vec<(Option<u64>, Arc<Line>)> = self.shards[at]
-                .lines
-                .iter()
-                .filter(|(_, state)| !state.barrier.is_empty())
-                .map(|(line, state)| (state.tickets.first().copied(), Arc::clone(line)))
-                .collect();
-            barred.sort_unstable_by_key(|(ticket, _)| *ticket);
+            let shard = &self.shards[at];
+            let barred = shard.lines.iter().filter(|(_, state)| !state.barrier.is_empty());
+            let mut barred: Vec<(Option<WaiterId>, u32)> =
+                barred.map(|(line, _)| (shard.head_of(line), line)).collect();
+            barred.sort_unstable();
             for (_, line) in barred {
-                let parked = self
-                    .place_of(&line)
-                    .and_then(|(at, counter)| self.shards[at].counters[counter].parked(&line).cloned());
+                let parking = self.shards[at].lines.get(line).map(|state| state.parking);
+                let parked = parking.and_then(|Parking { spot, place }| {
+                    self.shards[self.at(spot.0)?].counters[spot.1].parked(place).cloned()
+                });
                 if let Some(parked) = parked {
                     self.look(&parked, now, effects, &mut work);
                 }
             }
-            spots.extend(self.shards[at].lines.values().map(|state| state.spot));
+            spots.extend(self.shards[at].lines.iter().map(|(_, state)| state.parking.spot));
         }
         // Whose pool is no longer one may be parked at a counter that is none of its own.
         for (shard, counter) in spots.iter().copied().collect::<Vec<_>>() {

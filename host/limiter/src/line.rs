@@ -1,0 +1,219 @@
+//! Lines: who stands behind whom, and whose deadline is watched.
+//!
+//! A line and the records of its waiters lie in their origin, the lowest shard of their requests. Each waiter knows who
+//! stands before it and behind it, so one joins, leaves and gives up in O(1), wherever it stands.
+//!
+//! # Deadlines
+//! Those of a line mostly give up in the order in which they came. So a waiter has a timer only where the one before it
+//! does not give up first: the head, and who has less patience than the one before it. When a timer goes off, or its
+//! owner leaves, the one behind gets a timer, unless it has one. Ten thousand that wait a minute each are one timer.
+//!
+//! Worked example: `a` waits until 60 s, `b` until 70 s, `c` until 65 s. `a` and `c` have timers. At 40 s `a` is granted,
+//! and `b` gets one.
+//!
+//! # Invariant
+//! Who has no timer stands behind somebody who gives up no later. So the first of a line to give up has one.
+
+use crate::pages::Pages;
+use crate::request::{Line, Request, WaiterId};
+use crate::shard::{Shard, Timer};
+use crate::waiting::Parking;
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Somebody who waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiter {
+    pub(crate) request: Request,
+    /// One for each timed lease that it asks for.
+    pub(crate) secrets: SmallVec<[u128; 1]>,
+    pub(crate) arrived: u64,
+    pub(crate) deadline: u64,
+}
+
+/// Where somebody stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) ticket: u64,
+    pub(crate) waiter: Arc<Waiter>,
+    /// The line.
+    pub(crate) line: u32,
+    before: u32,
+    behind: u32,
+    /// Whether it has a timer.
+    timed: bool,
+}
+
+/// Nobody.
+const NONE: u32 = u32::MAX;
+
+/// What the origin knows of a line. It has at least one waiter.
+#[derive(Debug, Clone)]
+pub(crate) struct LineState {
+    pub(crate) line: Arc<Line>,
+    hash: u64,
+    first: u32,
+    last: u32,
+    /// Where it is parked.
+    pub(crate) parking: Parking,
+    /// Where the barrier of its head stands.
+    pub(crate) barrier: SmallVec<[(u16, u32); 3]>,
+}
+
+/// What a waiter that left has left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Its line has another head.
+    Head(WaiterId),
+    /// It was the last of its line.
+    Nobody,
+    /// It stood behind the head.
+    Behind,
+}
+
+impl Shard {
+    /// Somebody, if it still waits.
+    #[inline]
+    pub(crate) fn place(&self, waiter: WaiterId) -> Option<&Place> {
+        self.places.get(waiter.slot).filter(|place| place.ticket == waiter.ticket)
+    }
+
+    /// The line of a request, if there is one. Who rides on a lease stands alone.
+    #[inline]
+    pub(crate) fn line_of(&self, request: &Request) -> Option<u32> {
+        if request.lend_from.is_some() {
+            return None;
+        }
+        let hash = self.placement.hash_of_line(request);
+        self.line_table.find(hash, |line| self.lines[*line].line.is_of(request)).copied()
+    }
+
+    /// A new line behind nobody, parked nowhere. The next thing is that somebody joins it.
+    pub(crate) fn new_line(&mut self, request: &Request, line: Arc<Line>) -> u32 {
+        let hash = self.placement.hash_of_line(request);
+        let parking = Parking { spot: (self.index, NONE), place: NONE };
+        let state = LineState { line, hash, first: NONE, last: NONE, parking, barrier: SmallVec::new() };
+        let joined = state.line.alone.is_none();
+        let line = self.lines.insert(state);
+        // Nobody looks for one who stands alone.
+        if joined {
+            let lines = &self.lines;
+            self.line_table.insert_unique(hash, line, |line| lines[*line].hash);
+        }
+        line
+    }
+
+    /// The first of a line.
+    pub(crate) fn head_of(&self, line: u32) -> Option<WaiterId> {
+        self.id_of(self.lines.get(line)?.first)
+    }
+
+    fn id_of(&self, slot: u32) -> Option<WaiterId> {
+        self.places.get(slot).map(|place| WaiterId { ticket: place.ticket, shard: self.index, slot })
+    }
+
+    /// Everybody, by arrival.
+    pub(crate) fn everybody(&self) -> Vec<WaiterId> {
+        let id = |(slot, place): (u32, &Place)| WaiterId { ticket: place.ticket, shard: self.index, slot };
+        let mut all: Vec<WaiterId> = self.places.iter().map(id).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Puts a newcomer at the end of a line.
+    pub(crate) fn stand_behind(&mut self, line: u32, ticket: u64, waiter: Waiter, now: u64) -> WaiterId {
+        let before = self.lines[line].last;
+        let deadline = waiter.deadline;
+        // Whose deadline has passed may have no timer any more.
+        let covers = |before: &Place| before.waiter.deadline > now && before.waiter.deadline <= deadline;
+        let covered = self.places.get(before).is_some_and(covers);
+        if waiter.request.caller.number() != 0 {
+            self.used_by(waiter.request.caller.number()).waiters += 1;
+        }
+        let place = Place { ticket, waiter: Arc::new(waiter), line, before, behind: NONE, timed: !covered };
+        let slot = self.places.insert(place);
+        match self.places.get_mut(before) {
+            Some(before) => before.behind = slot,
+            None => self.lines[line].first = slot,
+        }
+        self.lines[line].last = slot;
+        if !covered {
+            self.set_timer(deadline, Timer::Deadline { ticket, slot });
+        }
+        WaiterId { ticket, shard: self.index, slot }
+    }
+
+    /// Takes somebody out of its line. A line that nobody stands in any more is gone.
+    pub(crate) fn leave_line(&mut self, slot: u32) -> Left {
+        let Place { ticket, waiter, line, before, behind, timed } = self.places.remove(slot);
+        if timed {
+            self.clear_timer(waiter.deadline, Timer::Deadline { ticket, slot });
+            self.watch(behind);
+        }
+        if waiter.request.caller.number() != 0 {
+            self.used_by(waiter.request.caller.number()).waiters -= 1;
+        }
+        if let Some(behind) = self.places.get_mut(behind) {
+            behind.before = before;
+        }
+        if let Some(before) = self.places.get_mut(before) {
+            before.behind = behind;
+        }
+        let state = &mut self.lines[line];
+        if state.last == slot {
+            state.last = before;
+        }
+        if state.first != slot {
+            return Left::Behind;
+        }
+        state.first = behind;
+        self.id_of(behind).map_or(Left::Nobody, Left::Head)
+    }
+
+    /// Lets go of a line that nobody stands in.
+    pub(crate) fn drop_line(&mut self, line: u32) {
+        let hash = self.lines.remove(line).hash;
+        if let Ok(entry) = self.line_table.find_entry(hash, |other| *other == line) {
+            entry.remove();
+        }
+        if self.lines.is_empty() {
+            self.line_table = HashTable::new();
+        }
+    }
+
+    /// The timer of somebody has gone off: who stands behind it is watched next.
+    pub(crate) fn deadline_passed(&mut self, slot: u32) {
+        if let Some(place) = self.places.get_mut(slot) {
+            place.timed = false;
+            let behind = place.behind;
+            self.watch(behind);
+        }
+    }
+
+    /// Sees to it that somebody has a timer.
+    fn watch(&mut self, slot: u32) {
+        if let Some(place) = self.places.get_mut(slot).filter(|place| !place.timed) {
+            place.timed = true;
+            let (at, ticket) = (place.waiter.deadline, place.ticket);
+            self.set_timer(at, Timer::Deadline { ticket, slot });
+        }
+    }
+
+    /// Takes everybody out, and answers who that was, by arrival.
+    pub(crate) fn clear_lines(&mut self) -> Vec<WaiterId> {
+        let all = self.everybody();
+        for waiter in &all {
+            let place = self.places.remove(waiter.slot);
+            if place.timed {
+                self.clear_timer(place.waiter.deadline, Timer::Deadline { ticket: waiter.ticket, slot: waiter.slot });
+            }
+            if place.waiter.request.caller.number() != 0 {
+                self.used_by(place.waiter.request.caller.number()).waiters -= 1;
+            }
+        }
+        self.lines = Pages::new();
+        self.line_table = HashTable::new();
+        all
+    }
+}
