@@ -217,3 +217,119 @@ impl Shard {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::Placement;
+    use crate::shard::ShardLimits;
+    use proptest::prelude::*;
+
+    fn waiter(request: &Request, deadline: u64) -> Waiter {
+        Waiter { request: request.clone(), secrets: SmallVec::new(), arrived: 0, deadline }
+    }
+
+    fn shard() -> Shard {
+        Shard::new(0, Placement::fixed(1), ShardLimits::default())
+    }
+
+    #[test]
+    fn the_worked_example() {
+        let (mut shard, request) = (shard(), Request::new("s".parse().unwrap()));
+        let line = shard.new_line(&request, Arc::new(request.line(1)));
+        let [a, b, c] = [(1, 60), (2, 70), (3, 65)]
+            .map(|(ticket, deadline)| shard.stand_behind(line, ticket, waiter(&request, deadline), 0));
+        let timed = |shard: &Shard| [a, b, c].map(|id| shard.place(id).is_some_and(|place| place.timed));
+        assert_eq!((shard.line_of(&request), timed(&shard)), (Some(line), [true, false, true]));
+        assert_eq!(shard.leave_line(a.slot), Left::Head(b));
+        assert_eq!((shard.place(a).is_none(), timed(&shard)), (true, [false, true, true]));
+        assert_eq!((shard.leave_line(c.slot), shard.leave_line(b.slot)), (Left::Behind, Left::Nobody));
+        shard.drop_line(line);
+        assert!(shard.line_of(&request).is_none() && shard.is_empty());
+        assert_eq!(shard.next_due(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_to_give_up_has_a_timer_and_nobody_gives_up_unwatched(
+            moves in proptest::collection::vec((0u8..8, any::<u16>(), 0u64..50), 1..300)
+        ) {
+            let mut shard = shard();
+            let requests = ["s", "s/a", "t"].map(|key| Request::new(key.parse().unwrap()));
+            let mut lines: [Vec<(WaiterId, u64)>; 3] = Default::default();
+            let (mut now, mut ticket) = (1, 0);
+            for (what, which, by) in moves {
+                let index = usize::from(which) % 3;
+                let (request, queue) = (&requests[index], &mut lines[index]);
+                match what {
+                    // Somebody comes.
+                    0..=3 => {
+                        ticket += 1;
+                        let line = shard.line_of(request);
+                        prop_assert_eq!(line.is_some(), !queue.is_empty());
+                        let line = line.unwrap_or_else(|| shard.new_line(request, Arc::new(request.line(ticket))));
+                        let id = shard.stand_behind(line, ticket, waiter(request, now + 1 + by), now);
+                        queue.push((id, now + 1 + by));
+                    }
+                    // Somebody leaves, mostly the head.
+                    4..=6 if !queue.is_empty() => {
+                        let at = if what == 4 { usize::from(which / 3) % queue.len() } else { 0 };
+                        let line = shard.line_of(request).unwrap();
+                        prop_assert_eq!(shard.head_of(line), Some(queue[0].0));
+                        let (id, _) = queue.remove(at);
+                        let left = match queue.first() {
+                            None => Left::Nobody,
+                            Some((head, _)) if at == 0 => Left::Head(*head),
+                            Some(_) => Left::Behind,
+                        };
+                        prop_assert_eq!(shard.leave_line(id.slot), left);
+                        if left == Left::Nobody {
+                            shard.drop_line(line);
+                        }
+                    }
+                    // Time passes: who is due goes, by deadline and then by arrival.
+                    _ => {
+                        now += by;
+                        let mut due: Vec<(u64, WaiterId)> =
+                            lines.iter().flatten().map(|(id, deadline)| (*deadline, *id)).filter(|(at, _)| *at <= now).collect();
+                        due.sort_unstable();
+                        let mut found = Vec::new();
+                        while let Some(timer) = shard.pop_due(now) {
+                            let Timer::Deadline { ticket, slot } = timer else { panic!("{timer:?}") };
+                            let id = WaiterId { ticket, shard: 0, slot };
+                            found.push((shard.place(id).unwrap().waiter.deadline, id));
+                            shard.deadline_passed(slot);
+                            let queue = lines.iter_mut().find(|queue| queue.iter().any(|(other, _)| *other == id)).unwrap();
+                            let line = shard.place(id).unwrap().line;
+                            queue.retain(|(other, _)| *other != id);
+                            if shard.leave_line(slot) == Left::Nobody {
+                                shard.drop_line(line);
+                            }
+                        }
+                        prop_assert_eq!(found, due);
+                    }
+                }
+                let first = lines.iter().flatten().map(|(_, deadline)| *deadline).min();
+                prop_assert_eq!(shard.next_due(), first);
+                let mut all: Vec<WaiterId> = lines.iter().flatten().map(|(id, _)| *id).collect();
+                all.sort_unstable();
+                prop_assert_eq!(shard.everybody(), all);
+            }
+            shard.clear_lines();
+            prop_assert!(shard.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_comes_behind_one_that_is_overdue_is_watched() {
+        let (mut shard, request) = (shard(), Request::new("s".parse().unwrap()));
+        let line = shard.new_line(&request, Arc::new(request.line(1)));
+        let first = shard.stand_behind(line, 1, waiter(&request, 10), 0);
+        assert!(shard.pop_due(10).is_some());
+        // Not all its shards are at hand: it stays for now.
+        shard.deadline_passed(first.slot);
+        let second = shard.stand_behind(line, 2, waiter(&request, 20), 10);
+        assert_eq!(shard.next_due(), Some(20));
+        assert_eq!((shard.leave_line(first.slot), shard.next_due()), (Left::Head(second), Some(20)));
+    }
+}

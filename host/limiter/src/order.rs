@@ -227,7 +227,11 @@ impl Waitlist {
     }
 
     /// Who is to be looked at first.
-    fn first(&self, now: u64) -> Option<u32> {
+    pub(crate) fn first(&self, now: u64) -> Option<&Parked> {
+        self.get(self.first_place(now)?)
+    }
+
+    fn first_place(&self, now: u64) -> Option<u32> {
         self.overdue(now).or_else(|| self.classes.values().next())?.first()
     }
 
@@ -243,7 +247,7 @@ impl Waitlist {
     /// Somebody with this ticket (a newcomer: the end of numbers) is granted at this counter: who is first here is
     /// passed if it came earlier. Answers who, when it was so once too often.
     pub(crate) fn passed(&mut self, ticket: u64, now: u64) -> Option<Parked> {
-        let first = self.first(now)?;
+        let first = self.first_place(now)?;
         let parked = self.lines.get_mut(first as usize).filter(|parked| parked.head.ticket < ticket)?;
         parked.passes = parked.passes.saturating_add(1);
         (parked.passes == MAX_PASSES).then(|| parked.clone())
@@ -372,6 +376,7 @@ impl Class {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::num::NonZeroU16;
 
     fn parked(key: &str, ticket: u64) -> Parked {
@@ -430,5 +435,55 @@ mod tests {
         });
         assert_eq!(least.collect::<Vec<_>>(), [Some((0, 3)), Some((0, 3)), Some((0, 9)), None]);
         assert_eq!(waitlist.riding, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_that_goes_on_is_as_one_that_was_taken_away_and_parked_again(
+            moves in proptest::collection::vec((0u8..8, any::<u16>(), 1u32..4, 0u64..PATIENCE / 2), 1..200)
+        ) {
+            let (mut one, mut two) = (Waitlist::default(), Waitlist::default());
+            let mut places: Vec<(u32, u32)> = Vec::new();
+            let (mut now, mut ticket) = (0, 0);
+            for (what, which, cost, by) in moves {
+                now += by;
+                ticket += 1;
+                let at = usize::from(which) % places.len().max(1);
+                match what {
+                    0..=2 => {
+                        let request = crate::Request::new("s".parse().unwrap());
+                        let request = request.priority(u8::from(which % 5 == 0));
+                        let request = request.fairness(["f", "g", "h"][usize::from(which) % 3], NonZeroU16::MIN).unwrap();
+                        let parked = Parked { line: Arc::new(request.line(0)), waiters: 1_000, cost, ..parked("f", ticket) };
+                        places.push((one.park(parked.clone(), now), two.park(parked, now)));
+                    }
+                    3 if !places.is_empty() => {
+                        let (first, second) = places.swap_remove(at);
+                        let heads = [one.take(first), two.take(second)].map(|taken| taken.map(|parked| parked.head));
+                        prop_assert_eq!(heads[0], heads[1]);
+                    }
+                    4 => drop((one.passed(ticket, now), two.passed(ticket, now))),
+                    _ if !places.is_empty() => {
+                        let (first, second) = places[at];
+                        if what > 5 {
+                            one.served(first, cost, now);
+                            two.served(second, cost, now);
+                        }
+                        let head = WaiterId { ticket, shard: 0, slot: 0 };
+                        one.advance(first, head, (1, cost), now);
+                        let taken = two.take(second).unwrap();
+                        let next = Parked { head, cost, waiters: taken.waiters - 1, passes: 0, ..taken };
+                        places[at].1 = two.park(next, now);
+                    }
+                    _ => {}
+                }
+                let of = |list: &Waitlist| -> Vec<_> {
+                    list.in_order(now).map(|parked| (parked.head, parked.cost, parked.waiters, parked.passes)).collect()
+                };
+                prop_assert_eq!(of(&one), of(&two));
+                prop_assert_eq!((one.len(), one.least()), (two.len(), two.least()));
+                prop_assert_eq!(one.first_place(now), one.in_order(now).next().and_then(|first| one.find(first.head)));
+            }
+        }
     }
 }

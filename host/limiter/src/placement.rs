@@ -68,6 +68,9 @@ impl Placement {
 
     /// The lowest shard that the scopes of a request lie in: there, it waits.
     pub(crate) fn home_of(&self, request: &Request) -> u16 {
+        if self.shards == 1 {
+            return 0;
+        }
         request.scopes().map(|scope| self.shard_of(scope)).min().unwrap_or(0)
     }
 

@@ -200,6 +200,15 @@ impl ShardSet<'_, '_> {
         if let Standing::Blocked(until) = stand(found, &least, None, Some(0), now) {
             return (None, until);
         }
+        // Mostly the first in the order fits.
+        let first = found.waitlist().and_then(|waitlist| waitlist.first(now)).cloned();
+        if let Some(parked) = first.filter(|parked| !tried.contains(&parked.head)) {
+            let hold = Hold::new(counter, parked.calls, parked.cost);
+            let standing = stand(found, &hold, parked.own.as_ref(), Some(parked.head.ticket), now);
+            if !matches!(standing, Standing::Blocked(_)) {
+                return (Some(parked), None);
+            }
+        }
         // Taken out while its counter is asked.
         let waitlist = std::mem::take(&mut found.queue().waitlist);
         let mut soonest: Option<u64> = None;
