@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Compares acquires by the lease API of `weir serve` with a script of our own on redis-server that does the like: three limits, all
 # or nothing, decided by the server's clock. 50 connections, one request at a time on each. In memory, with a data directory, and in
-# batches. Turns alternate; prints `name value` lines.
+# batches. Turns alternate; prints `name value` lines: medians, and of ratios the median of those within a round.
 #
-#   bench/leases.sh [ROUNDS=5] [SECONDS=3]
+#   bench/leases.sh [ROUNDS=9] [SECONDS=3]
 #
 # Needs wrk and redis-server (Debian: apt-get install wrk redis-server). Load and servers share this machine: only ratios within one
 # run mean something. The processor time is that of the server alone, and means something on a busy machine too.
 set -euo pipefail
 
-rounds=${1:-5}
+rounds=${1:-9}
 seconds=${2:-3}
 connections=50
 bench=$(cd "$(dirname "$0")" && pwd)
@@ -155,8 +155,9 @@ for name in redis memory data batch; do
         declare "${name}_$what=$(median <"$scratch/$name.$what")"
     done
 done
+# ratio WHAT OURS THEIRS
 ratio() {
-    awk -v ours="$1" -v theirs="$2" 'BEGIN { printf "%.3f\n", ours / theirs }'
+    paste "$scratch/$2.$1" "$scratch/$3.$1" | awk '{ print $1 / $2 }' | median | awk '{ printf "%.3f\n", $1 }'
 }
 echo "leases_redis_requests_per_second $redis_rate"
 echo "leases_redis_cpu_us $redis_cpu"
@@ -164,10 +165,11 @@ echo "leases_redis_p99_ms $redis_p99"
 echo "leases_memory_requests_per_second $memory_rate"
 echo "leases_memory_cpu_us $memory_cpu"
 echo "leases_memory_p99_ms $memory_p99"
-echo "leases_memory_to_redis_rate $(ratio "$memory_rate" "$redis_rate")"
-echo "leases_memory_to_redis_cpu $(ratio "$memory_cpu" "$redis_cpu")"
+echo "leases_memory_to_redis_rate $(ratio rate memory redis)"
+echo "leases_memory_to_redis_cpu $(ratio cpu memory redis)"
+echo "leases_memory_to_redis_p99 $(ratio p99 memory redis)"
 echo "leases_data_requests_per_second $data_rate"
 echo "leases_data_cpu_us $data_cpu"
 echo "leases_data_p99_ms $data_p99"
-echo "leases_memory_to_data_rate $(ratio "$memory_rate" "$data_rate")"
+echo "leases_memory_to_data_rate $(ratio rate memory data)"
 echo "leases_batch_leases_per_second $(awk -v rate="$batch_rate" 'BEGIN { printf "%.0f\n", rate * 1000 }')"
