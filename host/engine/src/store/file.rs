@@ -31,7 +31,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// It is damaged, or not ours.
-    #[error("{} cannot be read: {reason}. Nothing was changed; move it away to begin anew, or put a copy in its place", path.display())]
+    #[error("{} cannot be read: {reason}. Nothing was changed; move the whole directory away to begin anew, or put a copy of it in its place", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
