@@ -1,7 +1,7 @@
 //! What `/metrics` shows, in the Prometheus text form.
 //!
-//! The limiter and components keep their own figures; they are read when asked for. Only the requests of ingress are counted here, by
-//! component and class of status, one atomic addition each. A scope is never a label: scopes come from outside, and
+//! The limiter and components keep their own figures; they are read when asked for. Only the requests of ingress are
+//! counted here, by component and class of status, one atomic addition each. A scope is never a label: scopes come from outside, and
 //! every new label value is a new time series that is never forgotten.
 
 use std::collections::HashMap;
