@@ -309,7 +309,7 @@ impl Histories {
             None => 0,
             Some(history) => match &mut history.starts {
                 Starts::Window(window) => window.used(now, history.period),
-                Starts::Smooth(arrival) => smooth::used(rate, arrival.at_pace(rate.interval_nanos(), now).at, now),
+                Starts::Smooth(arrival) => arrival.at_pace(rate.interval_nanos(), now).used(now),
             },
         }
     }

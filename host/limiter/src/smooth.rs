@@ -19,8 +19,9 @@ use std::cell::Cell;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-/// How far ahead of now a rate can be driven, in nanoseconds: two hundred years. An overrun is not asked about, so it may
-/// be any number of units; together with the hundred years that a burst may take to refill, sums stay within 64 bits.
+/// How far ahead of now a rate is driven, in nanoseconds: two hundred years and less than an interval, of which none is
+/// longer than 366 days. An overrun is not asked about, so it may be any number of units: those that would drain later are
+/// counted apart. Together with the hundred years that a burst may take to refill, sums stay within 64 bits.
 const MAX_AHEAD: u64 = 200 * 366 * 24 * 60 * 60 * 1_000_000_000;
 
 /// What a smooth rate says to `units` more.
@@ -34,6 +35,9 @@ pub(crate) enum Verdict {
 }
 
 /// What a smooth rate remembers: when its next unit would be on time, at so many nanoseconds a unit.
+///
+/// Debts of centuries are forgiven two hundred years after the last start, and not before: a start that is settled to
+/// billions of units and then back to one leaves the one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     /// 0 when it was never used.
@@ -41,19 +45,20 @@ pub(crate) struct Arrival {
     pub(crate) interval: NonZeroU64,
     /// Units ever started.
     pub(crate) started: u64,
+    /// Units that drain after `at`, since it is as far ahead as it can be.
+    beyond: u64,
 }
 
 impl Arrival {
     /// Of a rate that was never used.
     pub(crate) fn new(interval: NonZeroU64) -> Self {
-        Self { at: 0, interval, started: 0 }
+        Self { at: 0, interval, started: 0, beyond: 0 }
     }
 
-    /// Adds units that start now, asked about or not: the next ones come later, by up to [`MAX_AHEAD`].
+    /// Adds units that start now, asked about or not: the next ones come later.
     pub(crate) fn push(&mut self, units: u64, now: u64) {
-        let ahead = u128::from(self.at.saturating_sub(now)) + u128::from(units) * u128::from(self.interval.get());
-        self.at = later(now, ahead);
-        self.started += units;
+        self.started = self.started.saturating_add(units);
+        self.set_ahead(self.ahead(now) + u128::from(units) * u128::from(self.interval.get()), now);
     }
 
     /// Takes up to `units` back, the last of a start that ended at unit `number`, as far as they have not drained yet;
@@ -62,31 +67,48 @@ impl Arrival {
     /// Units drain in the order of their starts, so those of the backlog are the last ones started. Earlier refunds make
     /// the backlog reach further back than that says: a refund is never too much, and at most that much too little.
     pub(crate) fn refund(&mut self, number: u64, units: u64, now: u64) -> u64 {
-        let ahead = self.at.saturating_sub(now);
-        if ahead == 0 {
-            return 0;
-        }
+        let (ahead, interval) = (self.ahead(now), u128::from(self.interval.get()));
         // Whole units that have not begun to drain.
-        let backlog = ahead / self.interval;
+        let backlog = u64::try_from(ahead / interval).unwrap_or(u64::MAX);
         let undrained = number.saturating_sub(self.started.saturating_sub(backlog));
         let refunded = units.min(undrained);
-        self.at -= refunded * self.interval.get();
+        if refunded > 0 {
+            self.set_ahead(ahead - u128::from(refunded) * interval, now);
+        }
         refunded
     }
 
     /// What it is at another pace from `now` on: the units that are still to drain stay, and drain at that pace.
     pub(crate) fn at_pace(self, interval: NonZeroU64, now: u64) -> Self {
-        let ahead = u128::from(self.at.saturating_sub(now));
-        if ahead == 0 || self.interval == interval {
-            return Self { interval, ..self };
+        let mut changed = Self { interval, ..self };
+        if self.at > now && self.interval != interval {
+            let (old, new) = (u128::from(self.interval.get()), u128::from(interval.get()));
+            let near = (u128::from(self.at - now) * new).div_ceil(old);
+            changed.set_ahead(near.saturating_add(u128::from(self.beyond) * new), now);
         }
-        let ahead = (ahead * u128::from(interval.get())).div_ceil(u128::from(self.interval.get()));
-        Self { at: later(now, ahead), interval, ..self }
+        changed
     }
-}
 
-fn later(now: u64, ahead: u128) -> u64 {
-    now.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX).min(MAX_AHEAD))
+    /// How many units are still to drain at `now`, rounded up.
+    pub(crate) fn used(&self, now: u64) -> u64 {
+        u64::try_from(self.ahead(now).div_ceil(u128::from(self.interval.get()))).unwrap_or(u64::MAX)
+    }
+
+    /// How long all that has started still takes to drain, in nanoseconds.
+    fn ahead(&self, now: u64) -> u128 {
+        match self.at.saturating_sub(now) {
+            0 => 0,
+            near => u128::from(near) + u128::from(self.beyond) * u128::from(self.interval.get()),
+        }
+    }
+
+    fn set_ahead(&mut self, ahead: u128, now: u64) {
+        // Whole units, so that nothing is rounded.
+        let beyond = ahead.saturating_sub(u128::from(MAX_AHEAD)) / u128::from(self.interval.get());
+        let near = ahead - beyond * u128::from(self.interval.get());
+        self.beyond = u64::try_from(beyond).unwrap_or(u64::MAX);
+        self.at = now.saturating_add(u64::try_from(near).unwrap_or(u64::MAX));
+    }
 }
 
 /// Lends one arrival time to `governor`. 0 is a rate that was never used.
@@ -134,11 +156,6 @@ pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Ver
     }
 }
 
-/// How many units of the burst are in use at `now`, rounded up.
-pub(crate) fn used(rate: &Rate, arrival: u64, now: u64) -> u64 {
-    arrival.saturating_sub(now).div_ceil(rate.interval_nanos().get())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,32 +182,61 @@ mod tests {
             }
         }
         assert_eq!(starts, [5_000, 5_001, 5_100, 5_200, 5_300, 5_400]);
-        assert_eq!(used(&rate, arrival.at, 5_400), 2);
+        assert_eq!(arrival.used(5_400), 2);
         assert_eq!(ask(&rate, arrival.at, 5_400, NonZeroU32::new(3).unwrap()), Verdict::Never);
     }
 
+    const YEAR: u64 = 366 * 86_400_000_000_000;
+
     #[test]
     fn nothing_drives_it_further_ahead_than_can_be_counted() {
-        let slow = Rate { counts: crate::Counts::Cost, ..rate(255, 366 * 86_400_000_000_000, 255) };
+        let slow = Rate { counts: crate::Counts::Cost, ..rate(255, YEAR, 255) };
         slow.validate().unwrap();
         let now = 1_800_000_000_000_000_000;
-        let mut arrival = Arrival::new(slow.interval_nanos());
+        let interval = slow.interval_nanos();
+        let mut arrival = Arrival::new(interval);
         arrival.push(5, now);
-        assert_eq!(used(&slow, arrival.at, now), 5);
+        assert_eq!(arrival.used(now), 5);
+        let furthest = now + MAX_AHEAD..now + MAX_AHEAD + interval.get();
         for units in [386_202_372, u64::from(u32::MAX), u64::from(u32::MAX)] {
             arrival.push(units, now);
-            assert_eq!(arrival.at, now + MAX_AHEAD);
+            assert!(furthest.contains(&arrival.at), "{arrival:?}");
             let Verdict::NotUntil(at) = ask(&slow, arrival.at, now, NonZeroU32::new(255).unwrap()) else { panic!() };
-            assert!(at > now + MAX_AHEAD / 2 && at <= now + MAX_AHEAD);
+            assert!(at > now + MAX_AHEAD / 2 && at <= arrival.at);
         }
-        // At a slower pace it is no further ahead either, and it drains.
-        let slower = arrival.at_pace(NonZeroU64::new(u64::MAX).unwrap(), now);
-        assert_eq!(slower.at, now + MAX_AHEAD);
-        assert_eq!(ask(&slow, arrival.at, now + MAX_AHEAD, NonZeroU32::new(255).unwrap()), Verdict::Fits);
+        assert_eq!(arrival.used(now), 386_202_377 + 2 * u64::from(u32::MAX));
+        // At the slowest pace it is little further ahead, and it drains.
+        let slowest = arrival.at_pace(NonZeroU64::new(YEAR).unwrap(), now);
+        assert!((now + MAX_AHEAD..now + MAX_AHEAD + YEAR).contains(&slowest.at));
+        assert_eq!(
+            (slowest.used(now), slowest.at_pace(interval, now).used(now)),
+            (arrival.used(now), arrival.used(now))
+        );
+        assert_eq!(ask(&slow, slowest.at, slowest.at, NonZeroU32::new(255).unwrap()), Verdict::Fits);
+        assert_eq!(
+            (slowest.used(slowest.at - 1), slowest.used(slowest.at)),
+            (1 + slowest.beyond, 0),
+            "and is forgiven then"
+        );
         // What it gives back is never more than is left to drain.
         let mut given_back = arrival;
-        given_back.refund(given_back.started, u64::from(u32::MAX), now);
-        assert!(given_back.at >= now && given_back.at < now + slow.interval_nanos().get());
+        given_back.refund(given_back.started, u64::MAX, now);
+        assert_eq!(given_back.at, now);
+    }
+
+    #[test]
+    fn a_start_of_centuries_that_is_taken_back_leaves_the_rest() {
+        let now = 1_800_000_000_000_000_000;
+        let mut arrival = Arrival::new(NonZeroU64::new(YEAR).unwrap());
+        arrival.push(1, now);
+        arrival.push(2_341_178_250, now);
+        assert_eq!(arrival.refund(arrival.started, 2_341_178_244, now), 2_341_178_244);
+        assert_eq!((arrival.at, arrival.used(now)), (now + 7 * YEAR, 7));
+        assert_eq!(
+            arrival.refund(1, 1, now),
+            0,
+            "the backlog is what was started last: too little is given back, never too much"
+        );
     }
 
     proptest! {

@@ -110,6 +110,19 @@ fn a_smooth_refund_never_forgives_what_others_have_started() {
 }
 
 #[test]
+fn an_overrun_of_centuries_that_is_settled_down_again_leaves_the_rest() {
+    let mut bench = Bench::new(&[("s", "", &["5/366d:smooth:burst=5:cost"])]);
+    let lease = bench.try_acquire(&costing("s", 1)).unwrap();
+    bench.settle(&lease, 2_341_178_251);
+    assert_eq!(used(&mut bench, "s"), 2_341_178_251);
+    bench.settle(&lease, 7);
+    assert_eq!(used(&mut bench, "s"), 7);
+    assert!(bench.try_acquire(&costing("s", 1)).is_err(), "two more than the burst are owed");
+    bench.settle(&lease, 4);
+    bench.try_acquire(&costing("s", 1)).unwrap();
+}
+
+#[test]
 fn what_is_lent_stays_when_the_lender_settles_for_less() {
     let mut bench = Bench::new(&[("s", "5:cost", &[])]);
     let lender = bench.try_acquire(&costing("s", 5)).unwrap();
