@@ -69,6 +69,10 @@ impl Clock {
         }
     }
 
+    pub(crate) fn is_manual(&self) -> bool {
+        matches!(self.0, Source::Manual(_))
+    }
+
     pub(crate) fn manual_hand(&self) -> Option<ManualClock> {
         match &self.0 {
             Source::System { .. } => None,

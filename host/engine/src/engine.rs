@@ -450,6 +450,8 @@ impl Engine {
         let mut sum = MetricsSnapshot { book_version: self.book().version(), ..MetricsSnapshot::default() };
         let mut refused = [0; Reason::ALL.len()];
         for cell in &self.core.cells {
+            // What has come due is not counted as held.
+            cell.step(Input::Tick);
             let shard = cell.lock().metrics();
             sum.granted += shard.granted;
             sum.waited += shard.waited;

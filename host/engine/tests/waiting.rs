@@ -262,6 +262,25 @@ async fn the_timer_thread_wakes_by_itself() {
     assert_eq!(engine.metrics().expired, 1);
 }
 
+/// The timer thread comes late to where nobody waits; whoever looks does not notice.
+#[test]
+fn what_has_ended_is_seen_to_have_ended_at_once() {
+    let engine = Engine::new(EngineConfig::default());
+    engine.apply(&[rule("s", Some(1), &[])]).unwrap();
+    for round in 1..=10 {
+        let forgotten = engine.try_acquire(&request("s").lease_time(Duration::from_millis(100))).unwrap();
+        while !forgotten.is_lost() {
+            std::thread::yield_now();
+        }
+        if round % 2 == 0 {
+            let metrics = engine.metrics();
+            assert_eq!((metrics.leases, metrics.expired), (0, round));
+        }
+        assert_eq!(calls(&engine, "s"), 0);
+        assert!(engine.try_acquire(&request("s")).is_ok());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tasks_never_exceed_the_limit_and_leave_nothing() {
     use std::sync::Arc;

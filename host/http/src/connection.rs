@@ -19,6 +19,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
 
+use crate::again;
 use crate::answer::Answer;
 use crate::watch::Watch;
 
@@ -98,14 +99,17 @@ where
         }
     });
     let connection = pin!(graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()));
-    tokio::select! {
-        biased;
-        ended = connection => {
-            if let Err(error) = ended {
-                // A client's fault, or its end: of no concern to anybody but the one who looks for it.
-                tracing::debug!(%error, "connection ended");
+    again::at_once(async {
+        tokio::select! {
+            biased;
+            ended = connection => {
+                if let Err(error) = ended {
+                    // A client's fault, or its end: of no concern to anybody but the one who looks for it.
+                    tracing::debug!(%error, "connection ended");
+                }
             }
+            () = place.over() => tracing::debug!("the client left with a request in flight, or kept the server waiting"),
         }
-        () = place.over() => tracing::debug!("the client left with a request in flight, or kept the server waiting"),
-    }
+    })
+    .await;
 }

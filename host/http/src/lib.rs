@@ -32,6 +32,7 @@
 
 mod access;
 mod admin;
+mod again;
 mod answer;
 pub mod api;
 mod body;

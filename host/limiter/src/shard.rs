@@ -234,6 +234,13 @@ impl Shard {
         self.parked > 0 || hold_is_measured(lease.fence)
     }
 
+    /// Whether anybody waits here. Else nobody sees when a timer is taken: the next step takes first what has come due.
+    #[inline]
+    #[must_use]
+    pub fn has_waiters(&self) -> bool {
+        self.parked > 0 || !self.places.is_empty()
+    }
+
     /// The rule book it decides by.
     #[must_use]
     pub fn book(&self) -> &Arc<RuleBook> {
