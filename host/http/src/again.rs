@@ -120,14 +120,13 @@ mod tests {
     #[test]
     fn a_wake_from_elsewhere_wakes_the_task_once() {
         let (polls, count) = (AtomicUsize::new(0), Arc::new(Count::default()));
-        let mut inner = None;
+        let inner = std::cell::RefCell::new(None);
         let mut future = pin!(at_once(poll_fn(|cx| {
             polls.fetch_add(1, Ordering::SeqCst);
-            inner = Some(cx.waker().clone());
+            inner.replace(Some(cx.waker().clone()));
             Poll::<()>::Pending
         })));
         assert_eq!(poll_once(&mut future, &polls, &count), (1, 0));
-        let _ = future;
         let waker = inner.take().unwrap();
         waker.wake_by_ref();
         waker.wake();
