@@ -52,17 +52,16 @@ impl Wait {
 /// When no timer is set.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// How late the timer thread may come to a shard in which nobody waits, in nanoseconds: 16.8 ms. What has come due there is seen by
-/// nobody until the next step, which takes it first.
-const QUIET_GRAIN: u64 = 1 << 24;
+/// How late the timer thread may come to a shard in which nobody waits, in nanoseconds: less than 16.8 ms. What has come due there is
+/// seen by nobody until the next step, which takes it first. All ones: the rest of a division by a power of two.
+const QUIET_GRAIN: u64 = (1 << 24) - 1;
 
 /// See the module. Aligned so that two cells never share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Cell {
     shard: Mutex<Shard>,
-    /// The shard's earliest timer, to a multiple of `quiet_grain` where nobody waits; written under its lock, read by the timer thread
-    /// without.
+    /// The shard's earliest timer, where nobody waits up to `quiet_grain` later; written under its lock, read by the timer thread without.
     due: AtomicU64,
     quiet_grain: u64,
     /// The waiters whose lowest shard this is, by ticket. Its lock is taken inside the shard's, never around it.
@@ -78,7 +77,7 @@ impl Cell {
             shard: Mutex::new(shard),
             due: AtomicU64::new(NEVER),
             // Whoever moves a clock by hand stops at each timer.
-            quiet_grain: if clock.is_manual() { 1 } else { QUIET_GRAIN },
+            quiet_grain: if clock.is_manual() { 0 } else { QUIET_GRAIN },
             waits: Mutex::new(HashMap::new()),
             clock,
             core,
@@ -150,10 +149,11 @@ impl Cell {
     /// Notes by when the timer thread must look at the shard; true when that has become earlier.
     #[inline]
     pub(crate) fn note_due(&self, shard: &Shard) -> bool {
-        let mut due = shard.next_due().unwrap_or(NEVER);
-        if !shard.has_waiters() {
-            due = due.checked_next_multiple_of(self.quiet_grain).unwrap_or(NEVER);
-        }
+        let due = match shard.next_due() {
+            None => NEVER,
+            Some(due) if shard.has_waiters() => due,
+            Some(due) => due.saturating_add(self.quiet_grain) & !self.quiet_grain,
+        };
         let before = self.due.load(Ordering::Relaxed);
         if due == before || due < before && before != NEVER && planted::is(Bug::EarlierTimerLost) {
             return false;
