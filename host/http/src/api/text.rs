@@ -217,6 +217,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_is_said_in_whole_milliseconds_and_never_more_than_it_is() {
+        for (nanos, text) in [(0, "0s"), (999_999, "0s"), (1_999_999_999, "1s 999ms"), (30_000_000_000, "30s")] {
+            assert_eq!(DurationText::left(Duration::from_nanos(nanos)).to_string(), text);
+        }
+    }
+
+    #[test]
     fn a_rate_is_text_or_an_object() {
         let text = rate(r#""100/1s:smooth:burst=10:cost""#).unwrap();
         let object = rate(r#"{"limit":100,"period":"1s","mode":"smooth","burst":10,"counts":"cost"}"#).unwrap();
