@@ -73,6 +73,13 @@ pub(crate) struct Start {
     at: u64,
 }
 
+impl Start {
+    /// Whether any of it has not been taken back.
+    pub(crate) fn is_left(&self) -> bool {
+        self.left > 0
+    }
+}
+
 /// What was taken back: from which history, from a start at which instant, how many units.
 pub(crate) type Taken = SmallVec<[(u32, u64, u64); 2]>;
 
@@ -253,14 +260,15 @@ impl Histories {
 
     /// When there is room for the kinds of these rates beside those that live. `None`: now.
     pub(crate) fn has_room_at(&self, limits: &Limits, now: u64) -> Option<u64> {
-        let living = self.all.iter().filter(|history| history.ends_at() > now);
         let lives = |rate: &Rate| self.all.iter().any(|history| history.ends_at() > now && history.is_of(rate));
         let new = limits.rates.iter().filter(|rate| !lives(rate)).count();
-        let mut ends: SmallVec<[u64; MAX_KINDS]> = living.map(History::ends_at).collect();
-        let over = (ends.len() + new).saturating_sub(MAX_KINDS);
+        let over = (self.living(now) + new).saturating_sub(MAX_KINDS);
         if new == 0 || over == 0 {
             return None;
         }
+        // Those of the request itself make no room: one that ends is a new one then.
+        let others = self.all.iter().filter(|history| !limits.rates.iter().any(|rate| history.is_of(rate)));
+        let mut ends: SmallVec<[u64; MAX_KINDS]> = others.map(History::ends_at).filter(|end| *end > now).collect();
         ends.sort_unstable();
         ends.get(over - 1).copied()
     }

@@ -2,7 +2,7 @@
 
 use crate::acquire::nanos;
 use crate::counter::Counter;
-use crate::history::Taken;
+use crate::history::{Start, Taken};
 use crate::journal::Record;
 use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::Counts;
@@ -16,6 +16,9 @@ use crate::step::{Effect, Output, Settled, ShardSet};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// So many starts of a lease at one counter can be refunded: the original ones, and those of the last overruns.
+const MAX_STARTS: usize = 256;
 
 impl ShardSet<'_, '_> {
     /// Ends one part of a lease: gives back what it holds, settles its loans, and serves who waits for it.
@@ -158,7 +161,8 @@ impl ShardSet<'_, '_> {
     /// Puts the cost that was really used in the place of what was asked for. Only limits that count cost change.
     ///
     /// A refund gives held cost back, and takes it out of the start that it was booked as, as far as that still counts.
-    /// An overrun is held from now on, and booked as a start of its own.
+    /// An overrun is held from now on, and booked as a start of its own; of more than [`MAX_STARTS`] at one counter the first
+    /// are not refunded.
     pub(crate) fn settle(&mut self, lease: LeaseRef, cost: u32, now: u64, effects: &mut Vec<Effect>) -> Output {
         let Some(parts) = self.parts_of(lease) else { return Output::Gone };
         let mut settled = Settled::default();
@@ -177,6 +181,7 @@ impl ShardSet<'_, '_> {
                 borrower.holds.iter().map(|hold| (hold.counter, hold.lent_cost)).collect()
             });
             for hold in &mut holds {
+                shard.refresh(hold.counter);
                 // What somebody rides on stays until that one has ended.
                 let lent = lent.iter().find(|(counter, _)| *counter == hold.counter).map_or(0, |(_, cost)| *cost);
                 let wanted = cost.saturating_sub(hold.lent_cost).max(lent);
@@ -252,6 +257,7 @@ impl Counter {
         if let Some(rest) = rest.as_mut().filter(|_| refunded > 0) {
             let starts = rest.starts.iter_mut().filter(|(counter, _)| *counter == hold.counter);
             self.histories.refund(starts.map(|(_, start)| start), refunded, now, taken);
+            rest.starts.retain(|(_, start)| start.is_left());
         }
         if overrun > 0 {
             let rule = self.rule.take();
@@ -269,9 +275,24 @@ impl Counter {
                 rest.get_or_insert_default().starts.extend(start.map(|start| (hold.counter, start)));
             }
             self.rule = rule;
+            if let Some(rest) = rest {
+                forget_first_starts(&mut rest.starts, hold.counter);
+            }
         }
         Settled { refunded, overrun }
     }
+}
+
+/// Lets go of the first starts of a lease at a counter, where it was settled up too often: they can be refunded no more.
+fn forget_first_starts(starts: &mut Vec<(u32, Start)>, counter: u32) {
+    let here = starts.iter().filter(|(at, _)| *at == counter).count();
+    let mut over = here.saturating_sub(MAX_STARTS);
+    starts.retain(|(at, _)| {
+        *at != counter || over == 0 || {
+            over -= 1;
+            false
+        }
+    });
 }
 
 /// Moves what a borrower rode on from the lender that ends to the borrower, which holds it from now on.

@@ -171,6 +171,7 @@ impl Shard {
     /// Closes the counters of a lease part for as long as was asked for, within what their rules allow: where a rule
     /// says so, and at the last part of what the request had named.
     pub(crate) fn push_back(&mut self, slot: u32, leaf: bool, asked: Duration, now: u64) {
+        self.refresh(slot);
         let counter = &mut self.counters[slot];
         let rule = counter.rule.as_ref().and_then(|rule| rule.spec.limits.max_pushback);
         let Some(most) = rule.or(leaf.then_some(DEFAULT_MAX_PUSHBACK)) else { return };

@@ -432,6 +432,8 @@ impl Shard {
 
     /// Looks at a counter whose sweep is due: drops it, looks again later, or leaves it to its next release.
     pub(crate) fn sweep(&mut self, slot: u32, now: u64) {
+        // At a slower pace than it knows of yet, more is left to drain.
+        self.refresh(slot);
         let counter = &mut self.counters[slot];
         counter.swept_later = false;
         counter.forget(now);

@@ -334,3 +334,43 @@ fn limits_that_a_caller_brings_are_checked_like_a_rules() {
     assert!(Request::unscoped().inline("s", &long, limits("1", &[])).is_ok());
     assert!(Request::unscoped().inline("s", &format!("{long}k"), limits("1", &[])).is_err());
 }
+
+#[test]
+fn room_for_kinds_is_promised_for_when_there_is() {
+    let brings = |rates: &[&str]| Request::unscoped().inline("s", "k", limits("", rates)).unwrap();
+    let mut bench = Bench::new(&[]);
+    // Eight kinds; the first to age out is one that the newcomer brings along again.
+    for seconds in 1..=8 {
+        bench.try_acquire(&brings(&[&format!("9/{}s:cost", seconds * 10)])).unwrap();
+    }
+    let asked = brings(&["9/10s:cost", "9/1h:cost"]);
+    let retry = bench.try_acquire(&asked).unwrap_err().retry_after.unwrap();
+    assert_eq!(retry, Duration::from_secs(20));
+    bench.at(bench.now + 20 * S);
+    bench.try_acquire(&asked).unwrap();
+}
+
+/// Nobody looks at the counter between the change of its rule and its sweep.
+#[test]
+fn a_slower_pace_is_not_forgotten_when_nobody_looks() {
+    let mut bench = Bench::new(&[("s", "", &["60/1h:smooth:burst=10:cost"])]);
+    let lease = bench.try_acquire(&costing("s", 10)).unwrap();
+    bench.release(&lease);
+    bench.at(bench.now + S);
+    bench.set(&[("s", "", &["1/1h:smooth:burst=10:cost"])]);
+    bench.at(bench.now + 700 * S);
+    assert!(bench.try_acquire(&costing("s", 10)).is_err(), "nearly all are still to drain, one an hour");
+    bench.at(bench.now + 36_000 * S);
+    assert!(bench.try_acquire(&costing("s", 10)).is_ok());
+}
+
+#[test]
+fn a_pushback_is_bounded_by_the_rule_in_force_though_nobody_has_asked_since_it_changed() {
+    let mut bench = Bench::new(&[("s", "5", &[])]);
+    let lease = bench.take("s");
+    let bounded = Limits { max_pushback: Some(Duration::ZERO), ..limits("5", &[]) };
+    bench.put(&[("s", RuleSpec { limits: bounded, ..RuleSpec::default() })]);
+    let outcome = Outcome::PushedBack(Duration::from_secs(30));
+    bench.step(Input::Release { lease: lease.parts[0], outcome });
+    assert!(bench.try_acquire(&request("s")).is_ok(), "the rule allows none");
+}

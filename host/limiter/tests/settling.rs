@@ -123,6 +123,57 @@ fn an_overrun_of_centuries_that_is_settled_down_again_leaves_the_rest() {
 }
 
 #[test]
+fn an_overrun_counts_under_the_rule_in_force_though_nobody_has_asked_since_it_changed() {
+    let mut bench = Bench::new(&[("s", "", &["10/1m:cost"])]);
+    let lease = bench.try_acquire(&costing("s", 1)).unwrap();
+    bench.set(&[("s", "", &["10/1h:cost"])]);
+    bench.settle(&lease, 11);
+    assert!(bench.try_acquire(&costing("s", 10)).is_err(), "ten were started under this very rate");
+}
+
+#[test]
+fn an_overrun_after_a_change_of_pace_is_not_taken_for_one_before_it() {
+    let mut bench = Bench::new(&[("s", "", &["1/1h:smooth:burst=10:cost"])]);
+    let lease = bench.try_acquire(&costing("s", 1)).unwrap();
+    bench.at(bench.now + 7_200 * S);
+    bench.set(&[("s", "", &["3600/1h:smooth:burst=10:cost"])]);
+    bench.at(bench.now + 7_200 * S);
+    bench.settle(&lease, 1_001);
+    assert!(bench.try_acquire(&costing("s", 10)).is_err(), "a thousand were started at this instant");
+}
+
+#[test]
+fn a_lease_that_is_settled_again_and_again_is_refunded_for_its_first_start_too() {
+    let mut bench = Bench::new(&[("s", "", &["100000/1h:cost"])]);
+    let lease = bench.try_acquire(&costing("s", 10)).unwrap();
+    for up in 0..2_000 {
+        bench.settle(&lease, 11 + up % 3);
+        bench.settle(&lease, 10);
+    }
+    bench.settle(&lease, 3);
+    assert_eq!(used(&mut bench, "s"), 3);
+    bench.settle(&lease, 0);
+    assert_eq!(used(&mut bench, "s"), 0);
+}
+
+#[test]
+fn of_a_lease_that_is_only_settled_up_the_last_starts_are_refunded() {
+    for rate in ["100000/1h:cost", "100000/1h:smooth:burst=100000:cost"] {
+        let mut bench = Bench::new(&[("s", "", &[rate])]);
+        let lease = bench.try_acquire(&costing("s", 1)).unwrap();
+        for cost in 2..=1_000 {
+            bench.settle(&lease, cost);
+        }
+        assert_eq!(used(&mut bench, "s"), 1_000);
+        bench.settle(&lease, 800);
+        assert_eq!(used(&mut bench, "s"), 800);
+        bench.settle(&lease, 0);
+        assert_eq!(used(&mut bench, "s"), 1_000 - 256, "{rate}: strict, and bounded");
+        bench.release(&lease);
+    }
+}
+
+#[test]
 fn what_is_lent_stays_when_the_lender_settles_for_less() {
     let mut bench = Bench::new(&[("s", "5:cost", &[])]);
     let lender = bench.try_acquire(&costing("s", 5)).unwrap();
