@@ -40,6 +40,7 @@ fn without_yes_it_only_shows_the_difference() {
     assert_eq!(shown.ok(), format!("{same}{pool}"));
     let pruned = serving.run(&["rules", "apply", &rules, "--prune", "--dry-run"]).ok();
     assert_eq!(pruned, format!("{same}- old: concurrency 9\n{pool}"));
+    assert_eq!(serving.run(&["rules", "apply", &rules, "--exit-code"]).code, Some(3));
     let coded = serving.run(&["rules", "apply", &rules, "--dry-run", "--exit-code"]);
     assert_eq!((coded.code, coded.err.contains("error")), (Some(3), false), "{coded:?}");
     let json = serving.run(&["rules", "apply", &rules, "--json"]).json();

@@ -190,4 +190,11 @@ fn nothing_that_goes_in_is_written_over() {
     assert_eq!(fs::read(&out).unwrap(), b"old");
     run(&["compose", app.to_str().unwrap(), "-o", &out]).ok();
     assert!(fs::read(&out).unwrap().starts_with(b"\0asm"));
+    // A link stays one, and so does a device.
+    let target = file(folder.path(), "target.wasm", "old");
+    let link = folder.path().join("to-target.wasm");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    run(&["compose", app.to_str().unwrap(), "-o", link.to_str().unwrap()]).ok();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(&target).unwrap(), fs::read(&out).unwrap());
 }

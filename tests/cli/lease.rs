@@ -49,6 +49,14 @@ fn a_script_takes_extends_settles_and_releases() {
 }
 
 #[test]
+fn what_can_never_be_granted_is_not_to_be_tried_again() {
+    let serving = serving("5:cost");
+    assert_eq!(at(&serving, &["lease", "check", "s", "--cost", "5"]).code, Some(0));
+    assert_eq!(at(&serving, &["lease", "check", "s", "--cost", "6"]).code, Some(1));
+    assert_eq!(at(&serving, &["lease", "acquire", "s", "--cost", "6"]).code, Some(1));
+}
+
+#[test]
 fn a_batch_a_repetition_and_a_pushback() {
     let serving = serving("3");
     let arguments = ["lease", "acquire", "s", "--count", "5", "--least", "1", "--idempotency-key", "k", "--json"];

@@ -196,7 +196,7 @@ impl ShardSet<'_, '_> {
         let line = self.line_of(request, &sites);
         let (site, until) = match (answer, line) {
             (Answer::Never, _) => {
-                let constraints = self.describe(now, &sites, &request.inline, None, Which::TooLarge);
+                let constraints = self.describe(now, &sites, request, None, Which::TooLarge);
                 self.leave_no_trace(&sites, now);
                 return Arrival::Refused(self.refuse(Reason::TooLarge, constraints));
             }
@@ -227,7 +227,7 @@ impl ShardSet<'_, '_> {
                 }
             }
             let waiter = line.map(|line| (u64::MAX, line.parking));
-            let constraints = self.describe(now, &sites, &request.inline, waiter, Which::InTheWay);
+            let constraints = self.describe(now, &sites, request, waiter, Which::InTheWay);
             self.leave_no_trace(&sites, now);
             let reason = if reason == Reason::Limited { reason_of(&constraints) } else { reason };
             return Arrival::Refused(self.refuse(reason, constraints));
@@ -294,12 +294,12 @@ impl ShardSet<'_, '_> {
         let waiter = line.map(|line| (u64::MAX, line.parking));
         let outcome = match self.ask(now, &sites, &request.inline, None) {
             Answer::Never => {
-                let constraints = self.describe(now, &sites, &request.inline, waiter, Which::TooLarge);
+                let constraints = self.describe(now, &sites, request, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
             }
-            Answer::Fits if waiter.is_none() => Ok(self.describe(now, &sites, &request.inline, None, Which::Binding)),
+            Answer::Fits if waiter.is_none() => Ok(self.describe(now, &sites, request, None, Which::Binding)),
             _ => {
-                let constraints = self.describe(now, &sites, &request.inline, waiter, Which::InTheWay);
+                let constraints = self.describe(now, &sites, request, waiter, Which::InTheWay);
                 Err(self.refusal(reason_of(&constraints), constraints))
             }
         };

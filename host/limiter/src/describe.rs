@@ -6,7 +6,7 @@ use crate::history::{MAX_KINDS, RateVerdict};
 use crate::lease::Hold;
 use crate::limits::{Concurrency, Limits};
 use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
-use crate::request::Inline;
+use crate::request::{Inline, Request};
 use crate::step::ShardSet;
 use crate::waiting::Parking;
 use std::sync::Arc;
@@ -68,15 +68,24 @@ impl ShardSet<'_, '_> {
         &mut self,
         now: u64,
         sites: &Sites,
-        inline: &[Arc<Inline>],
+        request: &Request,
         waiter: Option<(u64, Parking)>,
         which: Which,
     ) -> Vec<Constraint> {
+        let rank = (request.priority, request.share());
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
             let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(self.spot(site))));
             let counter = &mut self.shards[*at].counters[hold.counter];
-            constraints_of(counter, hold, own(inline, site), waiter, now, which, &mut constraints);
+            constraints_of(
+                counter,
+                hold,
+                own(&request.inline, site),
+                Asks { waiter, rank },
+                now,
+                which,
+                &mut constraints,
+            );
         }
         constraints
     }
@@ -104,12 +113,21 @@ impl ShardSet<'_, '_> {
     }
 }
 
-/// Names the constraints of one counter, where the line of `waiter` has this place.
+/// Who asks, as one counter sees it.
+#[derive(Clone, Copy)]
+struct Asks<'a> {
+    /// Its ticket, and the place of its line, where it is parked here.
+    waiter: Option<(u64, Option<u32>)>,
+    /// Its priority and its fairness key: who has no line here would begin one of these.
+    rank: (u8, &'a str),
+}
+
+/// Names the constraints of one counter.
 fn constraints_of(
     counter: &mut Counter,
     hold: &Hold,
     own: Option<&Arc<Inline>>,
-    waiter: Option<(u64, Option<u32>)>,
+    Asks { waiter, rank }: Asks<'_>,
     now: u64,
     which: Which,
     into: &mut Vec<Constraint>,
@@ -187,11 +205,11 @@ fn constraints_of(
     }
     let line = waiter.and_then(|(_, place)| place);
     let stopped = line.is_some() || counter.bars(waiter.map(|(ticket, _)| ticket));
-    // Where a rate blocks, those who wait take what it frees first.
-    let behind = newcomer && counter.waiting() > 0;
-    if wanted(true, false) && needs && (stopped && !blocked || behind && last.is_some()) {
+    let before = || counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, rank, now));
+    // Where a rate blocks, those who wait before it take what it frees first.
+    if wanted(true, false) && needs && (stopped && !blocked || newcomer && last.is_some() && before() > 0) {
         let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
-        let before = counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, now));
+        let before = before();
         let frees_in = match last {
             // What it frees, those who wait take first, each a unit at least.
             Some((frees_in, spacing)) => {

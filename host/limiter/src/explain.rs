@@ -79,7 +79,7 @@ impl ShardSet<'_, '_> {
         let mut counters = Vec::new();
         for site in &sites {
             let one = Sites::from_slice(&[*site]);
-            let constraints = self.describe(now, &one, &request.inline, None, Which::Binding);
+            let constraints = self.describe(now, &one, request, None, Which::Binding);
             let shard = &mut *self.shards[site.at];
             let counter = &mut shard.counters[site.hold.counter];
             let rules = match counter.kind {
@@ -105,7 +105,9 @@ impl ShardSet<'_, '_> {
         let before = sites.iter().map(|site| {
             let counter = &self.shards[site.at].counters[site.hold.counter];
             let place = parking.and_then(|parking| parking.at(self.spot(site)));
-            counter.waitlist().map_or(0, |waitlist| waitlist.before(place, true, now))
+            counter
+                .waitlist()
+                .map_or(0, |waitlist| waitlist.before(place, true, (request.priority, request.share()), now))
         });
         before.max().unwrap_or(0)
     }

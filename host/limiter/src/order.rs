@@ -253,13 +253,25 @@ impl Waitlist {
         (parked.passes == MAX_PASSES).then(|| parked.clone())
     }
 
-    /// How many stand before a newcomer to this line, or to none that is here; or before the head of it.
+    /// How many stand before a newcomer to this line, or to none that is here, with its priority and its fairness key; or before the
+    /// head of this line.
     ///
     /// O(lines): for those that ask, and those that are refused.
-    pub(crate) fn before(&self, line: Option<u32>, newcomer: bool, now: u64) -> usize {
-        let Some(own) = line.and_then(|place| self.get(place)) else { return self.len() };
+    pub(crate) fn before(&self, line: Option<u32>, newcomer: bool, rank: (u8, &str), now: u64) -> usize {
+        let Some(own) = line.and_then(|place| self.get(place)) else { return self.before_none_here(rank, now) };
         let earlier = self.in_order(now).take_while(|parked| parked.head != own.head).map(|parked| parked.waiters);
         earlier.sum::<usize>() + if newcomer { own.waiters } else { 0 }
+    }
+
+    /// How many stand before a newcomer who would begin a line of its own.
+    fn before_none_here(&self, (priority, share): (u8, &str), now: u64) -> usize {
+        let waiters = |place| self.get(place).map_or(0, |parked| parked.waiters);
+        let above = self.classes.range(..Reverse(priority)).flat_map(|(_, class)| class.in_order());
+        let beside = self.classes.get(&Reverse(priority)).into_iter().flat_map(|class| class.before(share));
+        let before: usize = above.chain(beside).map(waiters).sum();
+        // One of those below goes first when they were passed over for long.
+        let below = self.overdue(now).and_then(Class::first).and_then(|place| self.get(place));
+        before + usize::from(below.is_some_and(|parked| parked.line.priority < priority))
     }
 
     fn count(&mut self, (calls, cost): (u32, u32)) {
@@ -365,6 +377,17 @@ impl Class {
 
     fn first(&self) -> Option<u32> {
         self.order.first_key_value().map(|(_, (_, place))| *place)
+    }
+
+    /// The lines before a newcomer with this fairness key, who would begin a line of its own.
+    fn before(&self, share: &str) -> impl Iterator<Item = u32> {
+        let last = WaiterId { ticket: u64::MAX, shard: u16::MAX, slot: u32::MAX };
+        let own = match self.shares.get(share) {
+            Some(share) => share.first().0,
+            None => (self.ahead.get(share).copied().unwrap_or(0).max(self.served), last),
+        };
+        let shares = self.order.range(..=own).filter_map(|(_, (key, _))| self.shares.get(key));
+        shares.flat_map(|share| share.lines.values().copied())
     }
 
     fn in_order(&self) -> impl Iterator<Item = u32> {

@@ -89,7 +89,7 @@ impl Reason {
             Self::Paused => "an operator holds the admissions",
             Self::PushedBack => "what stands behind the limit asked for a pause",
             Self::Lost => "the lease is gone",
-            Self::Unavailable => "the limiter is shutting down",
+            Self::Unavailable => "the limiter is shutting down, or cannot write its data directory",
         }
     }
 }

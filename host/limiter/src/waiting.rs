@@ -267,7 +267,7 @@ impl ShardSet<'_, '_> {
                 Look::Done
             }
             Placed::Never => {
-                let constraints = self.describe(now, &sites, &waiter.request.inline, Some(asks), Which::TooLarge);
+                let constraints = self.describe(now, &sites, &waiter.request, Some(asks), Which::TooLarge);
                 self.leave_no_trace(&sites, now);
                 let refusal = self.refuse(Reason::TooLarge, constraints);
                 self.take_off(origin, head.slot, now, work);
@@ -479,7 +479,7 @@ impl ShardSet<'_, '_> {
         let (found, parking) = (Arc::clone(&place.waiter), self.shards[at].lines[place.line].parking);
         let sites = self.sites_at_hand(&found.request);
         let which = if reason == Reason::TooLarge { Which::TooLarge } else { Which::InTheWay };
-        let constraints = self.describe(now, &sites, &found.request.inline, Some((waiter.ticket, parking)), which);
+        let constraints = self.describe(now, &sites, &found.request, Some((waiter.ticket, parking)), which);
         if let Some(at) = self.at(parking.spot.0) {
             let counter = &mut self.shards[at].counters[parking.spot.1];
             counter.refused = counter.refused.saturating_add(1);

@@ -432,3 +432,24 @@ fn a_rate_that_has_drained_goes_on_at_its_new_pace() {
     bench.at(bench.now + S / 10);
     bench.take("s");
 }
+
+/// Who waits behind a newcomer does not make it wait.
+#[test]
+fn a_place_is_that_of_ones_priority_and_fairness_key() {
+    let mut bench = Bench::new(&[("s", "", &["1/4s"])]);
+    bench.take("s");
+    for priority in [100, 200] {
+        bench.wait(&request("s").priority(priority));
+    }
+    let seconds = |retry: Option<Duration>| retry.map(|retry| retry.as_secs());
+    for (priority, before) in [(0, 2), (99, 2), (100, 2), (101, 1), (199, 1), (200, 1), (201, 0), (255, 0)] {
+        let asked = request("s").priority(priority);
+        let explained = bench.explain(&asked);
+        assert_eq!(explained.position, Some(before), "{priority}");
+        let waitlist = explained.counters[0].constraints.iter().find(|found| found.kind == ConstraintKind::Waitlist);
+        assert_eq!(waitlist.map_or(0, |found| found.used), before as u64, "{priority}");
+        let forecast = explained.forecast.map(|forecast| forecast.admitted_in.as_secs());
+        assert_eq!(forecast, Some(4 * (before as u64 + 1)), "{priority}: where it stands is when it is served");
+        assert_eq!(seconds(bench.try_acquire(&asked).unwrap_err().retry_after), forecast, "{priority}");
+    }
+}

@@ -153,10 +153,12 @@ fn is_same(one: &Path, other: &Path) -> bool {
     matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// All of it or nothing: whoever reads the file meanwhile sees the old one.
+/// All of it or nothing: whoever reads the file meanwhile sees the old one. What is no file but a link, a pipe or a device stays, and
+/// is written into.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error| Failure::failed(anyhow::anyhow!("{}: cannot write it: {error}", path.display()));
-    replace(path, bytes).map_err(failed)
+    let is_other = fs::symlink_metadata(path).is_ok_and(|found| !found.is_file());
+    if is_other { fs::write(path, bytes) } else { replace(path, bytes) }.map_err(failed)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

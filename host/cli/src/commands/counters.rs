@@ -17,6 +17,7 @@ use crate::error::Failure;
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 COUNTER is `scope[/l1[/l2]]`, the pattern of a pool such as 'tenant/*', or an inline key `scope#key`.
+Waits are those of who had to wait, to a quarter: they are counted in classes, whose upper ends are shown.
 
 Examples:
   weir counters                                the first hundred

@@ -102,7 +102,11 @@ fn start(args: &DemoArgs, engine: &Engine, services: &[Service]) -> Result<Serve
                     (args.admin, &mut config.admin)
                 };
                 if given.is_some() {
-                    return Err(launch::failure(ServeError::Bind { what, address, source }));
+                    let option = if what == "ingress" { "--listen" } else { "--admin" };
+                    let taken = Failure::failed(ServeError::Bind { what, address, source });
+                    return Err(
+                        taken.hint(format!("end the other program, or leave {option} out: the demo finds a free port"))
+                    );
                 }
                 output::talk(&format!("{address} is taken: the demo's {what} uses a free port"));
                 mine.set_port(0);

@@ -15,7 +15,8 @@ use crate::output;
 /// Which counter
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Doing it twice is doing it once. What was done to a counter stays with it while it is idle, and ends with the server.
+Doing it twice is doing it once. What was done to a counter stays with it while it is idle, and
+ends with the server unless that has a data directory.
 
 Examples:
   weir counters pause tenant-a        the scope `tenant-a`

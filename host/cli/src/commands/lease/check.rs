@@ -11,7 +11,7 @@ use crate::output;
 /// Whether a lease would be granted now; takes nothing
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code 0: it would be granted; 4: not now, or never. `weir explain` says more, to operators.")]
+Exit codes: 0 it would be granted, 4 not now, 1 never. `weir explain` says more, to operators.")]
 pub(crate) struct CheckArgs {
     /// What it would be under: scope[/l1[/l2]]
     #[arg(value_name = "SCOPE[/L1[/L2]]", value_parser = key)]
@@ -35,5 +35,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
     } else {
         output::data(if checked.granted { "granted" } else { checked.detail.as_deref().unwrap_or("refused") })?;
     }
-    if checked.granted { Ok(()) } else { Err(Failure::quiet(4)) }
+    match checked.reason.as_deref() {
+        _ if checked.granted => Ok(()),
+        Some("too-large" | "denied" | "invalid") => Err(Failure::quiet(1)),
+        _ => Err(Failure::quiet(4)),
+    }
 }

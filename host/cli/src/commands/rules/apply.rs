@@ -51,7 +51,7 @@ pub(crate) struct ApplyArgs {
     dry_run: bool,
 
     /// End with 3 if there are differences
-    #[arg(long, requires = "dry_run")]
+    #[arg(long)]
     exit_code: bool,
 
     /// Only if the book still has this version, such as that of a difference shown before
