@@ -322,6 +322,22 @@ impl Histories {
         }
     }
 
+    /// Whether any is of a smooth rate.
+    pub(crate) fn has_smooth(&self) -> bool {
+        self.all.iter().any(|history| matches!(history.starts, Starts::Smooth(_)))
+    }
+
+    /// The smooth ones do not drain from one instant to another.
+    pub(crate) fn stand_still(&mut self, from: u64, to: u64) {
+        for history in &mut self.all {
+            if let Starts::Smooth(arrival) = &mut history.starts
+                && arrival.at > from
+            {
+                arrival.at = arrival.at.saturating_add(to.saturating_sub(from));
+            }
+        }
+    }
+
     /// Puts the smooth ones at the pace of these limits from `changed` on.
     pub(crate) fn at_pace_of(&mut self, limits: &Limits, changed: u64) {
         for history in &mut self.all {

@@ -38,8 +38,11 @@ pub const IDLE_KEEP: u64 = 10_000_000_000;
 /// Every how many grants the time that a lease is held is measured; a mean needs no more.
 const MEASURED_HOLDS: u64 = 8;
 
-/// How many changes of the book a shard knows the time of.
+/// How many changes of the book a shard remembers, for counters that have not been looked at since.
 const KNOWN_CHANGES: usize = 16;
+
+/// How many rules the books that it remembers may have together: those of all shards are the same ones, and 100,000 rules take 8 MB.
+const KNOWN_RULES: usize = 200_000;
 
 /// Whether the time that this lease is held goes into the mean of its counters.
 #[inline]
@@ -134,8 +137,10 @@ pub struct Shard {
     pub(crate) now: u64,
     pub(crate) sequence: u64,
     pub(crate) book: Arc<RuleBook>,
-    /// The versions of the last books, and when they came into force: a counter in use again catches up with them.
-    changes: VecDeque<(u64, u64)>,
+    /// The last books, and when they came into force: a counter in use again catches up with them.
+    changes: VecDeque<(Arc<RuleBook>, u64)>,
+    /// The version of the last one that is not among them any more.
+    forgotten: u64,
     pub(crate) closed: bool,
     table: HashTable<u32>,
     pub(crate) counters: Pages<Counter>,
@@ -172,6 +177,7 @@ impl Shard {
             sequence: 0,
             book: Arc::default(),
             changes: VecDeque::new(),
+            forgotten: 0,
             closed: false,
             table: HashTable::new(),
             counters: Pages::new(),
@@ -300,21 +306,40 @@ impl Shard {
     /// Puts a counter under the book in force.
     #[inline]
     pub(crate) fn refresh(&mut self, slot: u32) {
-        let counter = &mut self.counters[slot];
-        if counter.book_version != self.book.version() {
-            let seen = counter.book_version;
-            // The first change that it has not seen; of those that are no longer known, the earliest that is.
-            let change = self.changes.iter().find(|(version, _)| *version > seen);
-            counter.refresh(&self.book, change.map_or(self.now, |(_, at)| *at));
+        if self.counters[slot].book_version != self.book.version() {
+            self.catch_up(slot);
         }
     }
 
-    /// Notes when a book came into force.
-    pub(crate) fn note_change(&mut self, version: u64, now: u64) {
-        if self.changes.len() == KNOWN_CHANGES {
-            self.changes.pop_front();
+    /// Each book that a counter has not seen has its time, and smooth rates their pace in it. Of the time of books that are not
+    /// known any more nothing has drained.
+    #[cold]
+    fn catch_up(&mut self, slot: u32) {
+        let counter = &mut self.counters[slot];
+        let seen = counter.book_version;
+        if counter.histories.has_smooth() {
+            if seen < self.forgotten
+                && let Some((_, known_from)) = self.changes.front()
+            {
+                counter.histories.stand_still(counter.last_used, *known_from);
+            }
+            for (book, at) in self.changes.iter().filter(|(book, _)| book.version() > seen) {
+                counter.refresh(book, *at);
+            }
         }
-        self.changes.push_back((version, now));
+        if counter.book_version != self.book.version() {
+            counter.refresh(&self.book, self.now);
+        }
+    }
+
+    /// Notes when the book in force came to be so.
+    pub(crate) fn note_change(&mut self, now: u64) {
+        let mut rules = self.book.len() + self.changes.iter().map(|(book, _)| book.len()).sum::<usize>();
+        while self.changes.len() == KNOWN_CHANGES || rules > KNOWN_RULES {
+            let Some((book, _)) = self.changes.pop_front() else { break };
+            (self.forgotten, rules) = (book.version(), rules - book.len());
+        }
+        self.changes.push_back((Arc::clone(&self.book), now));
     }
 
     #[cold]

@@ -304,7 +304,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
         // Counters look their rule up when they are next used: those that somebody waits for, below; idle ones, later.
         for shard in self.shards.iter_mut() {
             shard.book = Arc::clone(book);
-            shard.note_change(book.version(), now);
+            shard.note_change(now);
         }
         self.look_at_all(now, effects);
         Output::Done

@@ -2,7 +2,7 @@
 
 mod bench;
 
-use bench::{Bench, S, request, rule};
+use bench::{Bench, S, costing, request, rule};
 use std::time::Duration;
 use weir_limiter::{
     Caller, Effect, Grant, Input, LeaseId, Limiter, Outcome, Output, Reason, Request, Shard, ShardLimits, ShardMetrics,
@@ -159,6 +159,37 @@ fn a_counter_that_slept_through_changes_goes_at_each_pace_for_its_time() {
     bench.put(&[("other", rule("1", &[]))]);
     bench.at(start + 4 * S + S / 2);
     assert_eq!((0..20).take_while(|_| bench.try_acquire(&request("s")).is_ok()).count(), 9);
+}
+
+/// What a counter at this rate owes, of ten units started at once, when another rule changes after a second or a minute, its own does an
+/// hour later, and only then anybody looks.
+fn owed_after_an_hour(rate: &str, other_changes_after: u64, then: &str) -> u64 {
+    let mut bench = Bench::new(&[("s", "", &[rate]), ("t", "1", &[])]);
+    bench.try_acquire(&costing("s", 10)).unwrap();
+    bench.at(bench.now + other_changes_after);
+    bench.set(&[("t", "2", &[])]);
+    bench.at(bench.now + 3_600 * S);
+    bench.set(&[("s", "", &[then])]);
+    bench.counter("s").map_or(0, |found| found.rates[0].used)
+}
+
+#[test]
+fn a_pace_holds_from_its_own_change_and_not_from_that_of_another_rule() {
+    let (slow, fast) = ("1/1h:smooth:burst=10:cost", "3600/1h:smooth:burst=10:cost");
+    assert_eq!(owed_after_an_hour(slow, 60 * S, fast), 9, "one has drained");
+    assert_eq!(owed_after_an_hour(fast, S, slow), 0, "all had drained before");
+}
+
+#[test]
+fn a_lowered_pace_is_not_lost_among_many_changes() {
+    let mut bench = Bench::new(&[("s", "", &["3600/1h:smooth:burst=10:cost"]), ("t", "1", &[])]);
+    bench.try_acquire(&costing("s", 10)).unwrap();
+    bench.set(&[("s", "", &["1/1h:smooth:burst=10:cost"])]);
+    for change in 0..40 {
+        bench.at(bench.now + S);
+        bench.set(&[("t", &(change + 2).to_string(), &[])]);
+    }
+    assert!(bench.try_acquire(&costing("s", 1)).is_err(), "ten are owed, one an hour");
 }
 
 /// A lease is found by its id, by whoever has taken it or by whoever asks for nobody in particular.
