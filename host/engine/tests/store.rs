@@ -206,6 +206,34 @@ fn rate_history_survives_to_the_nanosecond() {
 }
 
 #[test]
+fn a_change_of_pace_survives() {
+    let life = Life::begin();
+    life.rule("s", None, &["60/1h:smooth:burst=10"]);
+    for _ in 0..10 {
+        life.timed(ask("s")).unwrap();
+    }
+    life.engine.advance(S);
+    life.rule("s", None, &["1/1h:smooth:burst=10"]);
+    life.engine.advance(700 * S);
+    assert_eq!(life.used("s"), [10], "it drains one an hour now");
+    let next = life.killed(S);
+    assert_eq!(next.used("s"), [10]);
+    next.timed(ask("s")).unwrap_err();
+    // One that nobody has seen before the end holds from the restart on, and is not forgotten by the next.
+    let life = Life::begin();
+    life.rule("s", None, &["60/1h:smooth:burst=10"]);
+    for _ in 0..10 {
+        life.timed(ask("s")).unwrap();
+    }
+    life.rule("s", None, &["1/1h:smooth:burst=10"]);
+    let third = life.killed(S).killed(700 * S);
+    assert_eq!(third.used("s"), [10]);
+    third.rule("s", None, &["3600/1h:smooth:burst=10"]);
+    third.engine.advance(20 * S);
+    assert_eq!(third.used("s"), [0]);
+}
+
+#[test]
 fn starts_of_held_leases_are_booked_ahead_never_over_and_at_most_a_block_under() {
     for (rate, block) in [("160/1m", 10), ("15/1m", 0), ("1/1m", 0), ("160/1m:smooth:burst=160", 10)] {
         for starts in [1, 9, 10, 11, 25] {

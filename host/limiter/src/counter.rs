@@ -106,9 +106,9 @@ impl Counter {
     }
 
     /// Looks its rules up again, because the book or a pin changed at `changed`. Smooth rates go on at their new pace
-    /// from then.
+    /// from then; whether it is another for any.
     #[cold]
-    pub(crate) fn refresh(&mut self, book: &RuleBook, changed: u64) {
+    pub(crate) fn refresh(&mut self, book: &RuleBook, changed: u64) -> bool {
         self.book_version = book.version();
         let pinned = self.rare.as_ref().and_then(|rare| rare.hand.pinned.clone());
         match self.kind {
@@ -134,8 +134,9 @@ impl Counter {
             self.rule = pinned;
         }
         self.tidy(changed);
-        if let Some(rule) = &self.rule {
-            self.histories.at_pace_of(&rule.spec.limits, changed);
+        match &self.rule {
+            Some(rule) => self.histories.at_pace_of(&rule.spec.limits, changed),
+            None => false,
         }
     }
 

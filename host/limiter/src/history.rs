@@ -338,14 +338,17 @@ impl Histories {
         }
     }
 
-    /// Puts the smooth ones at the pace of these limits from `changed` on.
-    pub(crate) fn at_pace_of(&mut self, limits: &Limits, changed: u64) {
+    /// Puts the smooth ones at the pace of these limits from `changed` on; whether that was another for any.
+    pub(crate) fn at_pace_of(&mut self, limits: &Limits, changed: u64) -> bool {
+        let mut any = false;
         for history in &mut self.all {
             let rate = limits.rates.iter().find(|rate| history.is_of(rate));
             if let (Starts::Smooth(arrival), Some(rate)) = (&mut history.starts, rate) {
+                any |= arrival.interval != rate.interval_nanos();
                 *arrival = arrival.at_pace(rate.interval_nanos(), changed);
             }
         }
+        any
     }
 
     /// The log entries that the shard has booked for them.

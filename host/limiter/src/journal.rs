@@ -98,7 +98,7 @@ pub enum Record {
         /// What is booked ahead from now on; absent: as before.
         booked: Option<u32>,
     },
-    /// Units were taken back from a start.
+    /// Units were taken back from a start; or none, and a smooth rate has come to another pace.
     Refunded {
         /// The counter.
         counter: String,
@@ -271,6 +271,16 @@ impl Shard {
                 units: *units,
                 smooth: touched.smooth,
             });
+        }
+    }
+
+    /// Records how the smooth histories of a counter stand at their new pace.
+    #[cold]
+    pub(crate) fn record_paces(&mut self, slot: u32) {
+        let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
+        for touched in counter.histories.touched(&Limits::default()).filter(|touched| touched.smooth.is_some()) {
+            let (counter, Touched { kind, smooth, .. }) = (counter.name.to_string(), touched);
+            journal.records.push(Record::Refunded { counter, kind, at: 0, units: 0, smooth });
         }
     }
 

@@ -151,8 +151,11 @@ impl ShardSet<'_, '_> {
         }
         shard.record_hand(slot);
         let counter = &mut shard.counters[slot];
-        counter.refresh(&book, now);
+        let paces_changed = counter.refresh(&book, now);
         counter.tidy(now);
+        if paces_changed {
+            shard.record_paces(slot);
+        }
         shard.book_log(slot);
         self.look_at_all(now, effects);
         let shard = &mut *self.shards[at];

@@ -67,7 +67,13 @@ impl ShardSet<'_, '_> {
                 if let (Some(journal), Some(history), 1..) = (&mut shard.journal, history, booked) {
                     journal.reopened(slot, history, booked);
                 }
-                shard.counters[slot].last_used = now;
+                let counter = &mut shard.counters[slot];
+                counter.last_used = now;
+                // It was written down at the pace of a rule that may have changed since.
+                let rule = counter.rule.clone();
+                if rule.is_some_and(|rule| counter.histories.at_pace_of(&rule.spec.limits, now)) {
+                    shard.record_paces(slot);
+                }
                 shard.book_log(slot);
                 shard.sweep_later(slot, now);
             }

@@ -323,10 +323,15 @@ impl Shard {
             {
                 counter.histories.stand_still(counter.last_used, *known_from);
             }
+            let mut paces_changed = false;
             for (book, at) in self.changes.iter().filter(|(book, _)| book.version() > seen) {
-                counter.refresh(book, *at);
+                paces_changed |= counter.refresh(book, *at);
+            }
+            if paces_changed {
+                self.record_paces(slot);
             }
         }
+        let counter = &mut self.counters[slot];
         if counter.book_version != self.book.version() {
             counter.refresh(&self.book, self.now);
         }
