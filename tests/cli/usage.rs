@@ -73,7 +73,6 @@ fn wrong_usage_is_2() {
         (&["rules", "set", "a", "--shadow-rate", "1/1s", "--shadow-rate", "2/1s"], "two rates"),
         (&["rules", "apply"], "<FILE>"),
         (&["rules", "apply", "a.toml", "--yes", "--dry-run"], "cannot be used with"),
-        (&["rules", "apply", "a.toml", "--exit-code"], "--dry-run"),
         (&["counters", "--limit", "0"], "--limit"),
         (&["counters", "pause"], "<COUNTER>"),
         (&["counters", "pause", ""], "empty"),
