@@ -1,6 +1,6 @@
 //! A future that wakes itself is polled again at once, not behind all others.
 //!
-//! An HTTP/1.1 connection wakes its own task once or twice for each request: the body of a request goes through a channel whose two ends
+//! An HTTP/1.1 connection wakes its own task for each request with a body: the body of a request goes through a channel whose two ends
 //! are polled in one task. The executor sees a task that was woken while it ran and puts it at the end of its queue, where all that it
 //! finds is nothing to do. Under load half of the queue is such tasks; and since the executor looks for input each time that it has polled
 //! so many, whoever stands among them when it does so waits a whole round longer than the rest.

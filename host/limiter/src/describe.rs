@@ -72,7 +72,7 @@ impl ShardSet<'_, '_> {
         waiter: Option<(u64, Parking)>,
         which: Which,
     ) -> Vec<Constraint> {
-        let rank = (request.priority, request.share());
+        let rank = request.rank();
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
             let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(self.spot(site))));

@@ -105,9 +105,7 @@ impl ShardSet<'_, '_> {
         let before = sites.iter().map(|site| {
             let counter = &self.shards[site.at].counters[site.hold.counter];
             let place = parking.and_then(|parking| parking.at(self.spot(site)));
-            counter
-                .waitlist()
-                .map_or(0, |waitlist| waitlist.before(place, true, (request.priority, request.share()), now))
+            counter.waitlist().map_or(0, |waitlist| waitlist.before(place, true, request.rank(), now))
         });
         before.max().unwrap_or(0)
     }

@@ -286,13 +286,11 @@ impl Counter {
 /// Lets go of the first starts of a lease at a counter, where it was settled up too often: they can be refunded no more.
 fn forget_first_starts(starts: &mut Vec<(u32, Start)>, counter: u32) {
     let here = starts.iter().filter(|(at, _)| *at == counter).count();
-    let mut over = here.saturating_sub(MAX_STARTS);
-    starts.retain(|(at, _)| {
-        *at != counter || over == 0 || {
-            over -= 1;
-            false
+    for _ in MAX_STARTS..here {
+        if let Some(first) = starts.iter().position(|(at, _)| *at == counter) {
+            starts.remove(first);
         }
-    });
+    }
 }
 
 /// Moves what a borrower rode on from the lender that ends to the borrower, which holds it from now on.

@@ -346,6 +346,11 @@ impl Request {
         Line { targets, inline, priority: self.priority, share, weight: self.weight, alone }
     }
 
+    /// Where it stands among those who wait: its priority, and its fairness key.
+    pub(crate) fn rank(&self) -> (u8, &str) {
+        (self.priority, self.share())
+    }
+
     /// Checks what the types do not say.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ const MEASURED_HOLDS: u64 = 8;
 /// How many changes of the book a shard remembers, for counters that have not been looked at since.
 const KNOWN_CHANGES: usize = 16;
 
-/// How many rules the books that it remembers may have together: those of all shards are the same ones, and 100,000 rules take 8 MB.
+/// How many rules the books that it remembers may have together; the books are the same ones in all shards.
 const KNOWN_RULES: usize = 200_000;
 
 /// Whether the time that this lease is held goes into the mean of its counters.
