@@ -3,7 +3,7 @@
 //! A batch is committed lease by lease: first those it is content with, which fit together, then more as long as more
 //! fit and nobody else waits for them.
 
-use crate::acquire::{Answer, Site, Sites, nanos, own, units};
+use crate::acquire::{Answer, Site, Sites, nanos, own};
 use crate::counter::Counter;
 use crate::journal::{GrantedLease, Record};
 use crate::lease::{Hold, LeasePart, Rest};
@@ -176,21 +176,11 @@ pub(crate) fn charge(
         rest.get_or_insert_default().inline.push((hold.counter, Arc::clone(inline)));
     }
     if let Some(limits) = Counter::limits(rule.as_ref(), own) {
-        if counter.kind == CounterKind::Inline {
-            let mut starts = Vec::new();
-            counter.histories.start_beside(limits, now, hold.calls, hold.cost, &mut starts);
-            if !starts.is_empty() {
-                let starts = starts.into_iter().map(|start| (hold.counter, start));
-                rest.get_or_insert_default().starts.extend(starts);
-            }
-        }
         logs |= !limits.rates.is_empty();
-        for rate in &limits.rates {
-            let start = counter.histories.start(rate, now, units(rate.counts, hold.calls, hold.cost));
-            if let (Counts::Cost, Some(start)) = (rate.counts, start) {
-                rest.get_or_insert_default().starts.push((hold.counter, start));
-            }
-        }
+        let beside = counter.kind == CounterKind::Inline;
+        counter.histories.start_all(limits, beside, now, (hold.calls, hold.cost), |start| {
+            rest.get_or_insert_default().starts.push((hold.counter, start));
+        });
     }
     counter.rule = rule;
     if logs {

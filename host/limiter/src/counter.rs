@@ -13,7 +13,7 @@
 
 use crate::book::{Rule, RuleBook};
 use crate::histogram::Histogram;
-use crate::history::Histories;
+use crate::history::{Histories, Touched};
 use crate::lease::Hold;
 use crate::limits::{Counts, Limits};
 use crate::name::CounterKind;
@@ -118,14 +118,14 @@ impl Counter {
                 if self.rare.is_some() || binding.shadow.is_some() || !binding.totals.is_empty() {
                     let rare = self.rare.get_or_insert_default();
                     rare.totals = binding.totals;
-                    rare.shadow.set_rule(binding.shadow);
+                    rare.shadow.set_rule(binding.shadow, changed);
                 }
             }
             CounterKind::Pool => {
                 self.rule = book.pool(&self.name).cloned();
                 let shadow = self.rule.clone().filter(|rule| rule.spec.shadow_limits.is_some());
                 if self.rare.is_some() || shadow.is_some() {
-                    self.rare.get_or_insert_default().shadow.set_rule(shadow);
+                    self.rare.get_or_insert_default().shadow.set_rule(shadow, changed);
                 }
             }
             CounterKind::Inline => self.rule = None,
@@ -134,10 +134,21 @@ impl Counter {
             self.rule = pinned;
         }
         self.tidy(changed);
+        self.at_pace_in_force(changed)
+    }
+
+    /// Puts smooth rates at the pace of the rule from `changed` on; whether that was another for any. Where callers bring their
+    /// own numbers each pace has a history, and none changes.
+    pub(crate) fn at_pace_in_force(&mut self, changed: u64) -> bool {
         match &self.rule {
-            Some(rule) => self.histories.at_pace_of(&rule.spec.limits, changed),
-            None => false,
+            Some(rule) if self.kind != CounterKind::Inline => self.histories.at_pace_of(&rule.spec.limits, changed),
+            _ => false,
         }
+    }
+
+    /// Its histories as they must survive.
+    pub(crate) fn touched(&self, limits: &Limits) -> impl Iterator<Item = Touched> {
+        self.histories.touched(limits, self.kind == CounterKind::Inline)
     }
 
     /// Lets go of what it no longer has at `now`.

@@ -1,20 +1,27 @@
-//! What was started at one counter: a history for each mode, period and counting.
+//! What was started at one counter: a history for each mode, period and counting, and for each pace of a smooth rate.
 //!
 //! Histories belong to their counter, not to a rule: they survive edits of a limit, a disabled and a deleted rule, until
 //! they age out. A rate asks the history of its kind; where there is none, nothing was started under it yet.
 //!
 //! Where callers bring their own numbers, requests of several kinds meet at one counter: each start is then written into
-//! every history that lives, so that each kind sees all starts, and there are at most [`MAX_KINDS`] of them.
+//! every history that lives, so that each kind sees all starts, and there are at most [`MAX_KINDS`] of them. A kind counts
+//! from its first start on. A smooth rate of a new pace, or of one whose history had drained before the last start, takes
+//! over what was still to drain at that start by the next slower pace of its mode, period and counting, which is never too
+//! little; where none is slower, it begins with nothing.
+//!
+//! Under a rule there is one pace at a time: when that changes, what is still to drain goes on at the new one.
 
+use crate::acquire::units;
 use crate::journal::{RateKind, SmoothState};
 use crate::limits::{Counts, Limits, MAX_RATES, Mode, Rate};
 use crate::planted::{self, Bug};
 use crate::smooth::{self, Arrival};
 use crate::window::Window;
 use smallvec::SmallVec;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 
-/// The most kinds (mode, period, counting) of rates that callers may bring to one inline key at a time.
+/// The most kinds (mode, period, counting, and pace of a smooth one) of rates that callers may bring to one inline key at a
+/// time.
 pub const MAX_KINDS: usize = 8;
 
 /// What one rate remembers.
@@ -24,7 +31,7 @@ enum Starts {
     Smooth(Arrival),
 }
 
-/// The history of one (mode, period, counting).
+/// The history of one kind.
 #[derive(Debug, Clone)]
 struct History {
     /// Tells it from all others that its counter ever had.
@@ -36,11 +43,36 @@ struct History {
 
 impl History {
     fn is_of(&self, rate: &Rate) -> bool {
+        self.is_like(rate)
+            && match &self.starts {
+                Starts::Window(_) => true,
+                Starts::Smooth(arrival) => {
+                    arrival.interval == rate.interval_nanos() || planted::is(Bug::PacesShareHistory)
+                }
+            }
+    }
+
+    /// Whether it is of that rate at whatever pace.
+    fn is_like(&self, rate: &Rate) -> bool {
         let mode = match self.starts {
             Starts::Window(_) => Mode::Window,
             Starts::Smooth(_) => Mode::Smooth,
         };
         (mode, self.period, self.counts) == (rate.mode, rate.period_nanos(), rate.counts)
+    }
+
+    /// Writes units down; answers how many a smooth one has had with them.
+    fn push(&mut self, units: u64, now: u64) -> u64 {
+        match &mut self.starts {
+            Starts::Window(window) => {
+                window.record(now, self.period, units);
+                0
+            }
+            Starts::Smooth(arrival) => {
+                arrival.push(units, now);
+                arrival.started
+            }
+        }
     }
 
     /// From when on it equals no history at all.
@@ -97,6 +129,8 @@ pub(crate) struct Touched {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Histories {
     all: SmallVec<[History; 1]>,
+    /// When the last units were started.
+    last_start: u64,
     next_id: u32,
     /// The log entries that the shard has booked for them.
     logged: u32,
@@ -107,10 +141,10 @@ impl Histories {
     pub(crate) fn ask(&mut self, rate: &Rate, now: u64, need: u32) -> RateVerdict {
         // Who needs nothing is not in the way of a limit, nor it in theirs, even where more was started than it now allows.
         let Some(units) = NonZeroU32::new(need) else { return RateVerdict::Fits };
-        let period = rate.period_nanos();
-        let history = self.all.iter_mut().find(|history| history.is_of(rate));
         match rate.mode {
             Mode::Window => {
+                let period = rate.period_nanos();
+                let history = self.all.iter_mut().find(|history| history.is_of(rate));
                 let limit = u64::from(rate.limit.get());
                 let need = u64::from(need);
                 if need > limit {
@@ -122,96 +156,132 @@ impl Histories {
                 }
                 window.fits_at(now, period, need, limit).map_or(RateVerdict::Never, RateVerdict::NotUntil)
             }
-            Mode::Smooth => {
-                let arrival = match history {
-                    Some(History { starts: Starts::Smooth(arrival), .. }) => {
-                        arrival.at_pace(rate.interval_nanos(), now).at
-                    }
-                    _ => 0,
-                };
-                match smooth::ask(rate, arrival, now, units) {
-                    smooth::Verdict::Fits => RateVerdict::Fits,
-                    smooth::Verdict::NotUntil(at) => RateVerdict::NotUntil(at),
-                    smooth::Verdict::Never => RateVerdict::Never,
-                }
-            }
+            Mode::Smooth => match smooth::ask(rate, self.arrival(rate).at, now, units) {
+                smooth::Verdict::Fits => RateVerdict::Fits,
+                smooth::Verdict::NotUntil(at) => RateVerdict::NotUntil(at),
+                smooth::Verdict::Never => RateVerdict::Never,
+            },
+        }
+    }
+
+    /// How a smooth rate stands.
+    fn arrival(&self, rate: &Rate) -> Arrival {
+        let own = self.all.iter().find(|history| history.is_of(rate));
+        let mut arrival = match own.map(|history| &history.starts) {
+            Some(Starts::Smooth(arrival)) => *arrival,
+            _ => Arrival::new(rate.interval_nanos()),
+        };
+        // What has lived at the last start knows of all that has started.
+        if arrival.at <= self.last_start
+            && self.all.len() > usize::from(own.is_some())
+            && let Some(slower) = self.next_slower(rate)
+        {
+            arrival.take_over(&slower, self.last_start);
+        }
+        arrival
+    }
+
+    /// Of a smooth rate's histories at slower paces that know of all that has started, the next.
+    fn next_slower(&self, rate: &Rate) -> Option<Arrival> {
+        let like = self.all.iter().filter(|history| history.is_like(rate) && history.ends_at() > self.last_start);
+        let arrivals = like.filter_map(|history| match &history.starts {
+            Starts::Smooth(arrival) => Some(*arrival),
+            Starts::Window(_) => None,
+        });
+        let slower = arrivals.filter(|arrival| arrival.interval > rate.interval_nanos());
+        slower.min_by_key(|arrival| arrival.interval)
+    }
+
+    /// Writes down that so much starts now under `limits`, whatever they allow, and `beside`: in every living history that their
+    /// rates have not written it into. What counts cost is given to `note`.
+    pub(crate) fn start_all(
+        &mut self,
+        limits: &Limits,
+        beside: bool,
+        now: u64,
+        (calls, cost): (u32, u32),
+        mut note: impl FnMut(Start),
+    ) {
+        let mut any = false;
+        for rate in &limits.rates {
+            let start = self.start(rate, now, units(rate.counts, calls, cost));
+            any |= start.is_some();
+            start.filter(|_| rate.counts == Counts::Cost).map(&mut note);
+        }
+        // Afterwards: what begins takes over what others had started, and that is not this.
+        if beside {
+            any |= self.start_beside(limits, now, (calls, cost), note);
+        }
+        if any {
+            self.last_start = now;
         }
     }
 
     /// Writes down that `need` units of `rate` start now, whatever it allows, and answers where.
     pub(crate) fn start(&mut self, rate: &Rate, now: u64, need: u32) -> Option<Start> {
         let need = NonZeroU32::new(need)?;
+        let starts = match rate.mode {
+            Mode::Window => None,
+            Mode::Smooth => Some(Starts::Smooth(self.arrival(rate))),
+        };
         let index = match self.all.iter().position(|history| history.is_of(rate)) {
-            Some(index) => index,
+            Some(index) => {
+                if let Some(starts) = starts {
+                    self.all[index].starts = starts;
+                }
+                index
+            }
             None => {
                 // A history that has aged out makes room: rules that change every minute must not pile them up.
                 self.all.retain(|history| history.ends_at() > now);
-                let starts = match rate.mode {
-                    Mode::Window => Starts::Window(Box::default()),
-                    Mode::Smooth => Starts::Smooth(Arrival::new(rate.interval_nanos())),
-                };
+                let starts = starts.unwrap_or_else(|| Starts::Window(Box::default()));
                 self.next_id = self.next_id.wrapping_add(1);
                 self.all.push(History { id: self.next_id, period: rate.period_nanos(), counts: rate.counts, starts });
                 self.all.len() - 1
             }
         };
         let history = &mut self.all[index];
-        let number = match &mut history.starts {
-            Starts::Window(window) => {
-                window.record(now, history.period, u64::from(need.get()));
-                0
-            }
-            Starts::Smooth(arrival) => {
-                *arrival = arrival.at_pace(rate.interval_nanos(), now);
-                arrival.push(u64::from(need.get()), now);
-                arrival.started
-            }
-        };
+        let number = history.push(u64::from(need.get()), now);
         Some(Start { history: history.id, left: need.get(), number, at: now })
     }
 
-    /// Writes a start down in every living history that the rates of `limits` have not written it into; what counts cost
-    /// is noted in `starts`.
-    pub(crate) fn start_beside(&mut self, limits: &Limits, now: u64, calls: u32, cost: u32, starts: &mut Vec<Start>) {
+    /// Writes a start down in every living history that the rates of `limits` have not written it into; whether there is any.
+    fn start_beside(
+        &mut self,
+        limits: &Limits,
+        now: u64,
+        (calls, cost): (u32, u32),
+        mut note: impl FnMut(Start),
+    ) -> bool {
+        let mut any = false;
         for history in &mut self.all {
             if history.ends_at() <= now || limits.rates.iter().any(|rate| history.is_of(rate)) {
                 continue;
             }
-            let need = match history.counts {
-                Counts::Calls => calls,
-                Counts::Cost => cost,
-            };
+            let need = units(history.counts, calls, cost);
             if need == 0 {
                 continue;
             }
-            let number = match &mut history.starts {
-                Starts::Window(window) => {
-                    window.record(now, history.period, u64::from(need));
-                    0
-                }
-                Starts::Smooth(arrival) => {
-                    arrival.push(u64::from(need), now);
-                    arrival.started
-                }
-            };
+            any = true;
+            let number = history.push(u64::from(need), now);
             if history.counts == Counts::Cost {
-                starts.push(Start { history: history.id, left: need, number, at: now });
+                note(Start { history: history.id, left: need, number, at: now });
             }
         }
+        any
     }
 
-    /// All of them, with those rates of `limits` that they are of.
-    pub(crate) fn touched(&self, limits: &Limits) -> impl Iterator<Item = Touched> {
-        self.all.iter().map(|history| {
+    /// All of them, with those rates of `limits` that they are of. `paces`: there may be several of a kind but for their pace.
+    pub(crate) fn touched(&self, limits: &Limits, paces: bool) -> impl Iterator<Item = Touched> {
+        self.all.iter().map(move |history| {
             let (mode, smooth) = match &history.starts {
                 Starts::Window(_) => (Mode::Window, None),
-                Starts::Smooth(arrival) => {
-                    (Mode::Smooth, Some(SmoothState { arrival: arrival.at, interval: arrival.interval.get() }))
-                }
+                Starts::Smooth(arrival) => (Mode::Smooth, Some(arrival.state())),
             };
+            let pace = smooth.filter(|_| paces).map_or(0, |smooth| smooth.interval);
             Touched {
                 id: history.id,
-                kind: RateKind { mode, period: history.period, counts: history.counts },
+                kind: RateKind { mode, period: history.period, counts: history.counts, pace },
                 smooth,
                 limit: limits.rates.iter().find(|rate| history.is_of(rate)).map(|rate| rate.limit),
             }
@@ -238,13 +308,12 @@ impl Histories {
                 Starts::Window(Box::new(window))
             }
             Mode::Smooth => {
-                let state = smooth?;
-                let mut arrival = Arrival::new(NonZeroU64::new(state.interval)?);
-                arrival.at = state.arrival;
+                let mut arrival = Arrival::restored(smooth?, now)?;
                 arrival.push(u64::from(booked), now);
                 Starts::Smooth(arrival)
             }
         };
+        self.last_start = now;
         self.next_id = self.next_id.wrapping_add(1);
         let history = History { id: self.next_id, counts: kind.counts, period: kind.period, starts };
         (history.ends_at() > now).then(|| {
@@ -305,7 +374,7 @@ impl Histories {
             start.left -= if planted::is(Bug::RefundTwice) { 0 } else { take };
             let back = match &mut history.starts {
                 Starts::Window(window) => window.refund(start.at, u64::from(take), now, history.period),
-                Starts::Smooth(arrival) => arrival.refund(start.number, u64::from(take), now),
+                Starts::Smooth(arrival) => arrival.refund(&mut start.number, u64::from(take), now),
             };
             noted.push((history.id, start.at, back));
         }
@@ -313,12 +382,12 @@ impl Histories {
 
     /// Units of `rate` in use now, for show.
     pub(crate) fn used(&mut self, rate: &Rate, now: u64) -> u64 {
+        if rate.mode == Mode::Smooth {
+            return self.arrival(rate).used(now);
+        }
         match self.all.iter_mut().find(|history| history.is_of(rate)) {
-            None => 0,
-            Some(history) => match &mut history.starts {
-                Starts::Window(window) => window.used(now, history.period),
-                Starts::Smooth(arrival) => arrival.at_pace(rate.interval_nanos(), now).used(now),
-            },
+            Some(History { starts: Starts::Window(window), period, .. }) => window.used(now, *period),
+            _ => 0,
         }
     }
 
@@ -342,7 +411,7 @@ impl Histories {
     pub(crate) fn at_pace_of(&mut self, limits: &Limits, changed: u64) -> bool {
         let mut any = false;
         for history in &mut self.all {
-            let rate = limits.rates.iter().find(|rate| history.is_of(rate));
+            let rate = limits.rates.iter().find(|rate| history.is_like(rate));
             if let (Starts::Smooth(arrival), Some(rate)) = (&mut history.starts, rate) {
                 any |= arrival.interval != rate.interval_nanos();
                 *arrival = arrival.at_pace(rate.interval_nanos(), changed);
@@ -378,7 +447,8 @@ impl Histories {
             }
         }
         if self.all.len() > MAX_RATES {
-            self.all.retain(|history| history.ends_at() > now);
+            let last_start = self.last_start;
+            self.all.retain(|history| history.ends_at() > now.min(last_start));
         }
     }
 

@@ -5,9 +5,10 @@ use crate::counter::Counter;
 use crate::history::{Start, Taken};
 use crate::journal::Record;
 use crate::lease::{Hold, LeasePart, Rest};
-use crate::limits::Counts;
+use crate::limits::Limits;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
+use crate::pages::Pages;
 use crate::planted::{self, Bug};
 use crate::refusal::Ended;
 use crate::request::{Caller, LeaseId, LeaseRef, MAX_LEASE_LIFE};
@@ -65,7 +66,7 @@ impl ShardSet<'_, '_> {
         if let Some((borrower, fence)) = loan
             && let Some(borrower) = shard.leases.get_mut(borrower as usize).filter(|borrower| borrower.fence == fence)
         {
-            hand_over(&mut holds, borrower);
+            hand_over(&mut holds, borrower, &mut shard.counters);
         }
         let (measured, held_for) = (hold_is_measured(fence), now.saturating_sub(part.granted_at));
         for hold in &holds {
@@ -92,7 +93,9 @@ impl ShardSet<'_, '_> {
     pub(crate) fn find(&self, id: LeaseId, caller: Option<Caller>) -> Output {
         let Some(shard) = self.shards.iter().find(|shard| shard.index == id.shard) else { return Output::Gone };
         let found = shard.ids.get(&id.secret).and_then(|slot| Some((*slot, shard.leases.get(*slot as usize)?)));
-        let found = found.filter(|(_, part)| caller.is_none_or(|caller| part.caller == caller.0));
+        let found = found.filter(|(_, part)| {
+            caller.is_none_or(|caller| part.caller == caller.0 || planted::is(Bug::ForeignLeaseFound))
+        });
         match found {
             Some((slot, part)) => Output::Found(part.parts(LeaseRef { shard: id.shard, slot, fence: part.fence })),
             None => Output::Gone,
@@ -181,10 +184,13 @@ impl ShardSet<'_, '_> {
                 borrower.holds.iter().map(|hold| (hold.counter, hold.lent_cost)).collect()
             });
             for hold in &mut holds {
-                shard.refresh(hold.counter);
+                if !planted::is(Bug::SettleByOldRule) {
+                    shard.refresh(hold.counter);
+                }
                 // What somebody rides on stays until that one has ended.
                 let lent = lent.iter().find(|(counter, _)| *counter == hold.counter).map_or(0, |(_, cost)| *cost);
                 let wanted = cost.saturating_sub(hold.lent_cost).max(lent);
+                hold.lent_cost = hold.lent_cost.min(cost);
                 let changed = shard.settle_hold(hold, wanted, timed, &mut rest, now);
                 settled.refunded = settled.refunded.max(changed.refunded);
                 settled.overrun = settled.overrun.max(changed.overrun);
@@ -263,17 +269,11 @@ impl Counter {
             let rule = self.rule.take();
             let own = rest.iter().flat_map(|rest| &rest.inline).find(|(counter, _)| *counter == hold.counter);
             let own = own.map(|(_, inline)| Arc::clone(inline));
-            if self.kind == CounterKind::Inline {
-                let limits = Self::limits(rule.as_ref(), own.as_ref()).cloned().unwrap_or_default();
-                let mut starts = Vec::new();
-                self.histories.start_beside(&limits, now, 0, overrun, &mut starts);
-                rest.get_or_insert_default().starts.extend(starts.into_iter().map(|start| (hold.counter, start)));
-            }
-            let rates = Self::limits(rule.as_ref(), own.as_ref()).into_iter().flat_map(|limits| &limits.rates);
-            for rate in rates.filter(|rate| rate.counts == Counts::Cost) {
-                let start = self.histories.start(rate, now, overrun);
-                rest.get_or_insert_default().starts.extend(start.map(|start| (hold.counter, start)));
-            }
+            let none = Limits::default();
+            let limits = Self::limits(rule.as_ref(), own.as_ref()).unwrap_or(&none);
+            self.histories.start_all(limits, self.kind == CounterKind::Inline, now, (0, overrun), |start| {
+                rest.get_or_insert_default().starts.push((hold.counter, start));
+            });
             self.rule = rule;
             if let Some(rest) = rest {
                 forget_first_starts(&mut rest.starts, hold.counter);
@@ -294,14 +294,22 @@ fn forget_first_starts(starts: &mut Vec<(u32, Start)>, counter: u32) {
 }
 
 /// Moves what a borrower rode on from the lender that ends to the borrower, which holds it from now on.
-fn hand_over(holds: &mut SmallVec<[Hold; 3]>, borrower: &mut LeasePart) {
+fn hand_over(holds: &mut SmallVec<[Hold; 3]>, borrower: &mut LeasePart, counters: &mut Pages<Counter>) {
     borrower.set_lender(None);
     for borrowed in &mut borrower.holds {
         if let Some(own) = holds.iter_mut().find(|own| own.counter == borrowed.counter) {
-            own.calls -= borrowed.lent_calls;
-            own.cost -= borrowed.lent_cost;
-            borrowed.calls += std::mem::take(&mut borrowed.lent_calls);
-            borrowed.cost += std::mem::take(&mut borrowed.lent_cost);
+            let (calls, cost) = (std::mem::take(&mut borrowed.lent_calls), std::mem::take(&mut borrowed.lent_cost));
+            // The shadow goes on with what it has said of each; who held nothing comes into what it said of the lender.
+            if !borrowed.takes_any() {
+                borrowed.shadowed = own.shadowed;
+            }
+            if let Some(rare) = counters[own.counter].rare.as_mut().filter(|_| own.shadowed != borrowed.shadowed) {
+                rare.shadow.hand_over((calls, cost), borrowed.shadowed);
+            }
+            own.calls -= calls;
+            own.cost -= cost;
+            borrowed.calls += calls;
+            borrowed.cost += cost;
         }
     }
 }

@@ -8,13 +8,13 @@
 //! - Of timed leases: grant, extension, settling, end. Held leases die with the process, and are not.
 //! - Of rates: every start. Starts of timed leases are recorded one by one, to the nanosecond. Those of held leases are
 //!   booked ahead, in *blocks* of a sixteenth of the limit, so that one start in so many waits for the disk. A block that
-//!   was open counts as used after a restart, at the instant of the restart: never over, at most one block under. The
-//!   starts of a block that is used up are charged to its last instant.
+//!   was open counts as used after a restart, at the instant of the restart, and the starts of a block that is used up count as
+//!   made at the last of them: never over, and under by less than two blocks.
 //! - What an operator or a pushback has said of a counter.
 //!
 //! Worked example, 160 a minute, held leases: the first start books ten units, and is written down. The next nine are
-//! not. The eleventh writes that ten were started by now, and books the next ten. A process that is killed then and comes
-//! back one second later has 10 units at the instant of the eleventh, and 10 at the instant of its return.
+//! not. The eleventh writes that nine more were started when the tenth was, and one now, and books the next nine. A process that
+//! is killed then and comes back one second later has 9 units more at its return.
 //!
 //! [`Grant::recorded`]: crate::Grant::recorded
 
@@ -35,7 +35,7 @@ use std::sync::Arc;
 /// A held start books this fraction of a limit ahead.
 const BLOCKS: u32 = 16;
 
-/// Which history of a counter: one for each mode, period and counting.
+/// Which history of a counter: one for each mode, period and counting, and at an inline key for each pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RateKind {
     /// Window or smooth.
@@ -44,15 +44,19 @@ pub struct RateKind {
     pub period: u64,
     /// Calls or cost.
     pub counts: Counts,
+    /// Nanoseconds between units of a smooth rate at an inline key. 0 everywhere else: it goes at one pace at a time.
+    pub pace: u64,
 }
 
 /// How a smooth rate stands: when its next unit would be on time, at so many nanoseconds a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SmoothState {
     /// In the engine's nanoseconds; 0: never used.
     pub arrival: u64,
     /// Nanoseconds between units, not 0.
     pub interval: u64,
+    /// Units that come later still: an arrival is at most two hundred years ahead.
+    pub beyond: u64,
 }
 
 /// Something that must survive.
@@ -148,6 +152,8 @@ pub struct GrantedLease {
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
     unsaved: u32,
+    /// When the last of them was started.
+    last: u64,
     open: u32,
 }
 
@@ -169,17 +175,17 @@ impl Journal {
         units: u32,
         ahead_of: Option<NonZeroU32>,
     ) {
-        let mut started = |units: u64, booked| {
+        let mut started = |at: u64, units: u32, booked| {
             self.records.push(Record::Started {
                 counter: counter.to_owned(),
                 kind: touched.kind,
-                at: now,
-                units,
+                at,
+                units: u64::from(units),
                 smooth: touched.smooth,
                 booked,
             });
         };
-        let Some(limit) = ahead_of else { return started(u64::from(units), None) };
+        let Some(limit) = ahead_of else { return started(now, units, None) };
         let blocks = self.blocks.entry(slot).or_default();
         let index = blocks.iter().position(|(history, _)| *history == touched.id).unwrap_or_else(|| {
             blocks.push((touched.id, Block::default()));
@@ -189,11 +195,17 @@ impl Journal {
         if units <= block.open {
             block.open -= units;
             block.unsaved += units;
+            block.last = now;
             return;
         }
         let size = (limit.get() / BLOCKS).max(1).max(units);
-        started(u64::from(block.unsaved) + u64::from(units), Some(size - units));
-        *block = Block { unsaved: 0, open: size - units };
+        // How a smooth rate stands says it all; what has left the window says nothing.
+        let counts = touched.kind.mode == Mode::Window && block.last.saturating_add(touched.kind.period) > now;
+        if counts && block.unsaved > 0 {
+            started(block.last, block.unsaved, None);
+        }
+        started(now, units, Some(size - units));
+        *block = Block { open: size - units, ..Block::default() };
         if block.open == 0 {
             blocks.swap_remove(index);
         }
@@ -203,8 +215,8 @@ impl Journal {
     }
 
     /// Counts what was booked ahead when the process ended as started, and to be written down with the next block.
-    pub(crate) fn reopened(&mut self, slot: u32, history: u32, booked: u32) {
-        self.blocks.entry(slot).or_default().push((history, Block { unsaved: booked, open: 0 }));
+    pub(crate) fn reopened(&mut self, slot: u32, history: u32, booked: u32, now: u64) {
+        self.blocks.entry(slot).or_default().push((history, Block { unsaved: booked, last: now, open: 0 }));
     }
 }
 
@@ -247,7 +259,7 @@ impl Shard {
         let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
         let none = Limits::default();
         let limits = Counter::limits(counter.rule.as_ref(), own).unwrap_or(&none);
-        for touched in counter.histories.touched(limits) {
+        for touched in counter.touched(limits) {
             let units = units(touched.kind.counts, calls, cost);
             if units > 0 && (touched.limit.is_some() || counter.kind == CounterKind::Inline) {
                 let ahead_of = touched.limit.filter(|_| !timed);
@@ -261,7 +273,7 @@ impl Shard {
         let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
         for (history, at, units) in taken.iter().filter(|(.., units)| *units > 0) {
             let none = Limits::default();
-            let Some(touched) = counter.histories.touched(&none).find(|touched| touched.id == *history) else {
+            let Some(touched) = counter.touched(&none).find(|touched| touched.id == *history) else {
                 continue;
             };
             journal.records.push(Record::Refunded {
@@ -278,7 +290,7 @@ impl Shard {
     #[cold]
     pub(crate) fn record_paces(&mut self, slot: u32) {
         let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
-        for touched in counter.histories.touched(&Limits::default()).filter(|touched| touched.smooth.is_some()) {
+        for touched in counter.touched(&Limits::default()).filter(|touched| touched.smooth.is_some()) {
             let (counter, Touched { kind, smooth, .. }) = (counter.name.to_string(), touched);
             journal.records.push(Record::Refunded { counter, kind, at: 0, units: 0, smooth });
         }

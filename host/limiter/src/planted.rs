@@ -49,6 +49,9 @@ pub enum Bug {
     PauseForgotten,
     RestartRepeatsFence,
     KeyForgotten,
+    SettleByOldRule,
+    PacesShareHistory,
+    ForeignLeaseFound,
 }
 
 /// Whether a bug is switched on.

@@ -65,13 +65,12 @@ impl ShardSet<'_, '_> {
                 let booked = if planted::is(Bug::BookedForgotten) { 0 } else { *booked };
                 let history = shard.counters[slot].histories.restore(*kind, starts, *smooth, booked, now);
                 if let (Some(journal), Some(history), 1..) = (&mut shard.journal, history, booked) {
-                    journal.reopened(slot, history, booked);
+                    journal.reopened(slot, history, booked, now);
                 }
                 let counter = &mut shard.counters[slot];
                 counter.last_used = now;
                 // It was written down at the pace of a rule that may have changed since.
-                let rule = counter.rule.clone();
-                if rule.is_some_and(|rule| counter.histories.at_pace_of(&rule.spec.limits, now)) {
+                if counter.at_pace_in_force(now) {
                     shard.record_paces(slot);
                 }
                 shard.book_log(slot);

@@ -28,8 +28,8 @@ pub(crate) struct Shadow {
 }
 
 impl Shadow {
-    /// Puts another rule in the place of the present one. Other limits are counted anew; another rule starts afresh.
-    pub(crate) fn set_rule(&mut self, rule: Option<Arc<Rule>>) {
+    /// Puts another rule in the place of the present one at `now`. Other limits are counted anew; another rule starts afresh.
+    pub(crate) fn set_rule(&mut self, rule: Option<Arc<Rule>>, now: u64) {
         let (old, new) = (self.rule.as_ref(), rule.as_ref());
         if old.map(|rule| &rule.spec.shadow_limits) != new.map(|rule| &rule.spec.shadow_limits) {
             self.refused = 0;
@@ -38,6 +38,9 @@ impl Shadow {
             self.histories.clear();
         }
         self.rule = rule;
+        if let Some(limits) = self.rule.as_ref().and_then(|rule| rule.spec.shadow_limits.as_ref()) {
+            self.histories.at_pace_of(limits, now);
+        }
     }
 
     /// Whether nothing is left of it.
@@ -84,6 +87,16 @@ impl Shadow {
     pub(crate) fn give_back(&mut self, hold: &Hold) {
         self.calls = self.calls.saturating_sub(u64::from(hold.calls));
         self.cost = self.cost.saturating_sub(u64::from(hold.cost));
+    }
+
+    /// What it would have admitted goes into a hold that it would not have, or the other way round.
+    pub(crate) fn hand_over(&mut self, (calls, cost): (u32, u32), into_refused: bool) {
+        let (calls, cost) = (u64::from(calls), u64::from(cost));
+        if into_refused {
+            (self.calls, self.cost) = (self.calls + calls, self.cost + cost);
+        } else {
+            (self.calls, self.cost) = (self.calls.saturating_sub(calls), self.cost.saturating_sub(cost));
+        }
     }
 
     /// A hold that it would not have admitted has another cost.

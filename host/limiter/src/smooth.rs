@@ -9,7 +9,8 @@
 //! between units is rounded up to a whole nanosecond: never over, and under by at most 0.1 %, else the rate is refused.
 //! `governor` takes one unit as the least burst, and n units at once when n - 1 intervals fit the tolerance.
 
-use crate::limits::Rate;
+use crate::journal::SmoothState;
+use crate::limits::{MAX_PERIOD, Rate};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -55,6 +56,27 @@ impl Arrival {
         Self { at: 0, interval, started: 0, beyond: 0 }
     }
 
+    /// As it was written down. `None`: no rate goes at that pace.
+    pub(crate) fn restored(state: SmoothState, now: u64) -> Option<Self> {
+        let interval =
+            NonZeroU64::new(state.interval).filter(|interval| u128::from(interval.get()) <= MAX_PERIOD.as_nanos())?;
+        let mut arrival = Self { at: state.arrival, interval, started: 0, beyond: state.beyond };
+        arrival.set_ahead(arrival.ahead(now), now);
+        Some(arrival)
+    }
+
+    /// To be written down.
+    pub(crate) fn state(&self) -> SmoothState {
+        SmoothState { arrival: self.at, interval: self.interval.get(), beyond: self.beyond }
+    }
+
+    /// Takes over what another had still to drain at `from`, at its own pace since.
+    pub(crate) fn take_over(&mut self, other: &Self, from: u64) {
+        let other = other.at_pace(self.interval, from);
+        (self.at, self.beyond) = (other.at, other.beyond);
+        self.started = self.started.saturating_add(other.used(from));
+    }
+
     /// Adds units that start now, asked about or not: the next ones come later.
     pub(crate) fn push(&mut self, units: u64, now: u64) {
         self.started = self.started.saturating_add(units);
@@ -62,11 +84,11 @@ impl Arrival {
     }
 
     /// Takes up to `units` back, the last of a start that ended at unit `number`, as far as they have not drained yet;
-    /// answers how many.
+    /// answers how many. Of the last start of all the number becomes less by as much.
     ///
-    /// Units drain in the order of their starts, so those of the backlog are the last ones started. Earlier refunds make
-    /// the backlog reach further back than that says: a refund is never too much, and at most that much too little.
-    pub(crate) fn refund(&mut self, number: u64, units: u64, now: u64) -> u64 {
+    /// Units drain in the order of their starts, so those of the backlog are the last ones started. Earlier refunds out of the
+    /// middle make the backlog reach further back than that says: a refund is never too much, and at most that much too little.
+    pub(crate) fn refund(&mut self, number: &mut u64, units: u64, now: u64) -> u64 {
         let (ahead, interval) = (self.ahead(now), u128::from(self.interval.get()));
         // Whole units that have not begun to drain.
         let backlog = u64::try_from(ahead / interval).unwrap_or(u64::MAX);
@@ -74,6 +96,9 @@ impl Arrival {
         let refunded = units.min(undrained);
         if refunded > 0 {
             self.set_ahead(ahead - u128::from(refunded) * interval, now);
+        }
+        if *number == self.started {
+            (*number, self.started) = (*number - refunded, self.started - refunded);
         }
         refunded
     }
@@ -220,7 +245,7 @@ mod tests {
         );
         // What it gives back is never more than is left to drain.
         let mut given_back = arrival;
-        given_back.refund(given_back.started, u64::MAX, now);
+        given_back.refund(&mut given_back.started.clone(), u64::MAX, now);
         assert_eq!(given_back.at, now);
     }
 
@@ -230,13 +255,13 @@ mod tests {
         let mut arrival = Arrival::new(NonZeroU64::new(YEAR).unwrap());
         arrival.push(1, now);
         arrival.push(2_341_178_250, now);
-        assert_eq!(arrival.refund(arrival.started, 2_341_178_244, now), 2_341_178_244);
+        let mut number = arrival.started;
+        assert_eq!(arrival.refund(&mut number, 2_341_178_244, now), 2_341_178_244);
+        assert_eq!(number, 7, "the last start ends there now");
         assert_eq!((arrival.at, arrival.used(now)), (now + 7 * YEAR, 7));
-        assert_eq!(
-            arrival.refund(1, 1, now),
-            0,
-            "the backlog is what was started last: too little is given back, never too much"
-        );
+        // A refund out of the middle is not what the last start took, so the next one is less than could be.
+        assert_eq!((arrival.refund(&mut 1, 1, now), arrival.used(now)), (1, 6));
+        assert_eq!((arrival.refund(&mut number, 6, now), arrival.used(now)), (6, 0));
     }
 
     proptest! {

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use weir_engine::{Counts, Limits, Mode, Rate, RuleSpec};
 
-/// What a limit is counted under: two rates of one kind share their history.
-pub(crate) type Kind = (Mode, u64, Counts);
+/// What a limit is counted under: two rates of one kind share their history. The last is the interval of a smooth rate at an
+/// inline key; under a rule there is one at a time, and it is 0.
+pub(crate) type Kind = (Mode, u64, Counts, u64);
 
 /// What a request needs at one counter.
 #[derive(Debug, Clone)]
@@ -48,12 +49,15 @@ struct Start {
     id: u64,
 }
 
-/// The history of one kind at one counter: its starts, and from when on which limit spread them.
+/// The history of one kind at one counter.
 #[derive(Debug, Clone, Default)]
 struct History {
     starts: Vec<Start>,
-    paces: Vec<(u64, u64)>,
-    /// A smooth history that had another pace, or a refund, is not replayed to the nanosecond.
+    /// Nanoseconds between units of a smooth one; what had started at another pace, and when that would have drained at this.
+    interval: u64,
+    before: Vec<Start>,
+    free_at: u64,
+    /// A smooth history that had a refund is not replayed to the nanosecond.
     vague: bool,
 }
 
@@ -63,6 +67,7 @@ pub(crate) struct Naive {
     pub(crate) rules: BTreeMap<String, RuleSpec>,
     pub(crate) held: Vec<Held>,
     histories: HashMap<String, BTreeMap<Kind, History>>,
+    last_start: HashMap<String, u64>,
     pub(crate) paused: BTreeSet<String>,
     pub(crate) draining: BTreeSet<String>,
     pub(crate) pinned: BTreeMap<String, Limits>,
@@ -74,8 +79,9 @@ pub(crate) fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn kind_of(rate: &Rate) -> Kind {
-    (rate.mode, nanos(rate.period), rate.counts)
+fn kind_of(counter: &str, rate: &Rate) -> Kind {
+    let paced = rate.mode == Mode::Smooth && counter.contains('#');
+    (rate.mode, nanos(rate.period), rate.counts, if paced { interval(rate) } else { 0 })
 }
 
 fn interval(rate: &Rate) -> u64 {
@@ -143,8 +149,9 @@ impl Naive {
         let counters: Vec<String> = self.histories.keys().cloned().collect();
         for counter in counters {
             let Some(limits) = self.limits(&counter, None) else { continue };
-            for rate in &limits.rates {
-                if let Some(history) = self.histories.get_mut(&counter).and_then(|all| all.get_mut(&kind_of(rate))) {
+            for rate in limits.rates.iter().filter(|rate| rate.mode == Mode::Smooth) {
+                let kind = kind_of(&counter, rate);
+                if let Some(history) = self.histories.get_mut(&counter).and_then(|all| all.get_mut(&kind)) {
                     history.pace(interval(rate), now);
                 }
             }
@@ -159,7 +166,7 @@ impl Naive {
 
     /// Units of a window kind that still count at `now`.
     pub(crate) fn started(&self, counter: &str, rate: &Rate, now: u64) -> u64 {
-        self.histories.get(counter).and_then(|all| all.get(&kind_of(rate))).map_or(0, |history| {
+        self.histories.get(counter).and_then(|all| all.get(&kind_of(counter, rate))).map_or(0, |history| {
             let period = nanos(rate.period);
             history.starts.iter().filter(|start| start.at + period > now).map(|start| start.units).sum()
         })
@@ -214,14 +221,10 @@ impl Naive {
                     if need_here > burst {
                         return Ok(Verdict::Never);
                     }
-                    let Some(history) = self.histories.get(&need.counter).and_then(|all| all.get(&kind_of(rate)))
-                    else {
-                        continue;
-                    };
+                    let history = self.smooth(&need.counter, rate);
+                    vague |= history.vague;
                     let interval = interval(rate);
-                    vague |= history.vague || history.paces.last().is_some_and(|(_, pace)| *pace != interval);
-                    let backlog = history.backlog(interval, now);
-                    if backlog + need_here * interval > burst * interval {
+                    if history.backlog(now) + need_here * interval > burst * interval {
                         verdict = Verdict::Blocked;
                     }
                 }
@@ -230,12 +233,31 @@ impl Naive {
         if need.own.is_some() && !self.pinned.contains_key(&need.counter) {
             vague |= self.histories.get(&need.counter).is_some_and(|all| all.values().any(|history| history.vague));
             let living = self.living(&need.counter, now);
-            let new = limits.rates.iter().filter(|rate| !living.contains(&kind_of(rate))).count();
+            let new = limits.rates.iter().filter(|rate| !living.contains(&kind_of(&need.counter, rate))).count();
             if new > 0 && living.len() + new > weir_limiter::MAX_KINDS {
                 verdict = Verdict::Blocked;
             }
         }
         if vague { Err(verdict) } else { Ok(verdict) }
+    }
+
+    /// How a smooth rate stands. One whose history does not know of all that has started begins with what the next slower pace of its
+    /// like had still to drain at the last start.
+    fn smooth(&self, counter: &str, rate: &Rate) -> History {
+        let kind = kind_of(counter, rate);
+        let last_start = self.last_start.get(counter).copied().unwrap_or(0);
+        let all = self.histories.get(counter).into_iter().flatten();
+        let mut known = all.filter(|(_, history)| history.vague || history.backlog(last_start) > 0);
+        if let Some((_, own)) = known.clone().find(|(other, _)| **other == kind) {
+            return own.clone();
+        }
+        let like = |other: &Kind| (other.0, other.1, other.2) == (kind.0, kind.1, kind.2) && other.3 > kind.3;
+        // By interval, in ascending order.
+        let mut begun = known.find(|(other, _)| like(other)).map(|(_, slower)| slower.clone()).unwrap_or_default();
+        begun.pace(interval(rate), last_start);
+        // A refund is taken from histories that the lease has started in.
+        begun.before.clear();
+        begun
     }
 
     fn living(&self, counter: &str, now: u64) -> Vec<Kind> {
@@ -276,24 +298,38 @@ impl Naive {
     pub(crate) fn grant(&mut self, id: u64, needs: Vec<Need>, ends_at: Option<u64>, lender: Option<u64>, now: u64) {
         for need in &needs {
             let Some(limits) = self.limits(&need.counter, need.own.as_ref()) else { continue };
+            let mut started = false;
+            let living = self.living(&need.counter, now);
+            let begun: Vec<(Kind, History)> = (limits.rates.iter())
+                .filter(|rate| rate.mode == Mode::Smooth)
+                .map(|rate| (kind_of(&need.counter, rate), self.smooth(&need.counter, rate)))
+                .collect();
             if need.counter.contains('#') {
-                let living = self.living(&need.counter, now);
-                for kind in living.into_iter().filter(|kind| limits.rates.iter().all(|rate| kind_of(rate) != *kind)) {
+                let other = |kind: &Kind| limits.rates.iter().all(|rate| kind_of(&need.counter, rate) != *kind);
+                for kind in living.into_iter().filter(other) {
                     let units = if kind.2 == Counts::Calls { need.calls } else { need.cost };
                     if let Some(history) = self.histories.get_mut(&need.counter).and_then(|all| all.get_mut(&kind)) {
                         history.start(units, id, now);
+                        started |= units > 0;
                     }
                 }
             }
             for rate in &limits.rates {
                 let units = if rate.counts == Counts::Calls { need.calls } else { need.cost };
-                let all = self.histories.entry(need.counter.clone()).or_default();
-                let history = all.entry(kind_of(rate)).or_default();
-                if !history.lives(kind_of(rate), now) {
-                    *history = History::default();
+                if units == 0 {
+                    continue;
                 }
-                history.pace(interval(rate), now);
+                let (kind, all) =
+                    (kind_of(&need.counter, rate), self.histories.entry(need.counter.clone()).or_default());
+                let history = all.entry(kind).or_default();
+                if let Some((_, begun)) = begun.iter().find(|(of, _)| *of == kind) {
+                    *history = begun.clone();
+                }
                 history.start(units, id, now);
+                started = true;
+            }
+            if started {
+                self.last_start.insert(need.counter.clone(), now);
             }
         }
         let lender = lender.filter(|_| needs.iter().any(|need| need.lent != (0, 0)));
@@ -331,7 +367,9 @@ impl Naive {
         let mut needs = std::mem::take(&mut self.held[index].needs);
         for need in &mut needs {
             let lent = lent.iter().find(|lent| lent.counter == need.counter).map_or(0, |lent| lent.lent.1);
-            let cost = cost.saturating_sub(need.lent.1).max(lent);
+            let total = cost;
+            let cost = total.saturating_sub(need.lent.1).max(lent);
+            need.lent.1 = need.lent.1.min(total);
             let before = std::mem::replace(&mut need.cost, cost);
             if cost < before {
                 for (kind, history) in self.histories.get_mut(&need.counter).into_iter().flatten() {
@@ -342,7 +380,8 @@ impl Naive {
             } else if cost > before {
                 let over = cost - before;
                 let limits = self.limits(&need.counter, need.own.as_ref());
-                let mut kinds: Vec<Kind> = limits.iter().flat_map(|limits| &limits.rates).map(kind_of).collect();
+                let rates = || limits.iter().flat_map(|limits| &limits.rates);
+                let mut kinds: Vec<Kind> = rates().map(|rate| kind_of(&need.counter, rate)).collect();
                 if need.counter.contains('#') {
                     kinds.extend(
                         self.living(&need.counter, now)
@@ -351,19 +390,18 @@ impl Naive {
                             .collect::<Vec<_>>(),
                     );
                 }
-                for rate in limits.iter().flat_map(|limits| &limits.rates) {
-                    let all = self.histories.entry(need.counter.clone()).or_default();
-                    let history = all.entry(kind_of(rate)).or_default();
-                    if !history.lives(kind_of(rate), now) && rate.counts == Counts::Cost {
-                        *history = History::default();
-                    }
-                    if rate.counts == Counts::Cost {
-                        history.pace(interval(rate), now);
+                for rate in rates().filter(|rate| rate.counts == Counts::Cost) {
+                    let kind = kind_of(&need.counter, rate);
+                    let begun = (rate.mode == Mode::Smooth).then(|| self.smooth(&need.counter, rate));
+                    let history = self.histories.entry(need.counter.clone()).or_default().entry(kind).or_default();
+                    if let Some(begun) = begun {
+                        *history = begun;
                     }
                 }
                 for kind in kinds.into_iter().filter(|kind| kind.2 == Counts::Cost) {
                     if let Some(history) = self.histories.get_mut(&need.counter).and_then(|all| all.get_mut(&kind)) {
                         history.start(over, id, now);
+                        self.last_start.insert(need.counter.clone(), now);
                     }
                 }
             }
@@ -378,8 +416,9 @@ impl Naive {
 
     /// Drops what can no longer matter, so that a long run stays quick.
     pub(crate) fn forget(&mut self, now: u64) {
-        for all in self.histories.values_mut() {
-            all.retain(|kind, history| history.lives(*kind, now));
+        for (counter, all) in &mut self.histories {
+            let last_start = self.last_start.get(counter).copied().unwrap_or(now).min(now);
+            all.retain(|kind, history| history.lives(*kind, last_start));
             for (kind, history) in all {
                 if kind.0 == Mode::Window {
                     history.starts.retain(|start| start.at + kind.1 > now);
@@ -397,17 +436,23 @@ impl History {
         }
     }
 
+    /// What is still to drain does so at another pace from `now` on.
     fn pace(&mut self, interval: u64, now: u64) {
-        if self.paces.last().is_none_or(|(_, last)| *last != interval) {
-            self.vague |= !self.paces.is_empty() && !self.starts.is_empty();
-            self.paces.push((now, interval));
+        if self.interval != interval {
+            if self.interval > 0 {
+                let left = u128::from(self.backlog(now)) * u128::from(interval);
+                let left = left.div_ceil(u128::from(self.interval));
+                self.free_at = now + u64::try_from(left).expect("a simulation is short");
+                self.before.append(&mut self.starts);
+            }
+            self.interval = interval;
         }
     }
 
     fn refund(&mut self, kind: Kind, id: u64, mut units: u64, now: u64) {
         if kind.0 == Mode::Smooth {
             // How much of a smooth start still counts is the engine's to say; it may never be too much.
-            self.vague |= self.starts.iter().any(|start| start.id == id);
+            self.vague |= self.starts.iter().chain(&self.before).any(|start| start.id == id);
             return;
         }
         for start in self.starts.iter_mut().rev().filter(|start| start.id == id && start.at + kind.1 > now) {
@@ -419,10 +464,10 @@ impl History {
     }
 
     /// Nanoseconds until all that has started has drained, one unit an interval: replayed from the first start.
-    fn backlog(&self, interval: u64, now: u64) -> u64 {
-        let mut free_at = 0;
+    fn backlog(&self, now: u64) -> u64 {
+        let mut free_at = self.free_at;
         for start in &self.starts {
-            free_at = free_at.max(start.at) + start.units * interval;
+            free_at = free_at.max(start.at) + start.units * self.interval;
         }
         free_at.saturating_sub(now)
     }
@@ -430,10 +475,7 @@ impl History {
     fn lives(&self, kind: Kind, now: u64) -> bool {
         match kind.0 {
             Mode::Window => self.starts.iter().any(|start| start.at + kind.1 > now),
-            Mode::Smooth => {
-                let interval = self.paces.last().map_or(0, |(_, interval)| *interval);
-                self.vague || self.backlog(interval, now) > 0
-            }
+            Mode::Smooth => self.vague || self.backlog(now) > 0,
         }
     }
 }

@@ -39,6 +39,9 @@ pub(crate) struct Mix {
     pub(crate) crowd: bool,
     /// Every request brings other numbers to the same inline key.
     kinds: bool,
+    /// All counters are compared after each operation, which puts them under the rules in force. Else only where somebody waits,
+    /// which few do, and now and then.
+    pub(crate) looks: bool,
 }
 
 impl Mix {
@@ -74,7 +77,9 @@ impl Mix {
             small_caps,
             crowd: false,
             kinds: false,
+            looks: true,
         };
+        let mix = if rng.u8(..3) == 0 { Self { looks: false, wait: rng.u8(0..=5), ..mix } } else { mix };
         match rng.u8(..12) {
             0 | 1 => {
                 let (rates, inline, timed, book, verbs, crash) = (0, 0, 0, 0, 0, 0);

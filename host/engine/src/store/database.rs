@@ -25,9 +25,9 @@ const TABLES: &str = "
         pinned TEXT, pushed_back_until INTEGER NOT NULL) STRICT;
     CREATE TABLE history (
         id INTEGER PRIMARY KEY, counter TEXT NOT NULL,
-        mode INTEGER NOT NULL, period INTEGER NOT NULL, counts INTEGER NOT NULL,
-        arrival INTEGER NOT NULL, pace INTEGER NOT NULL, booked INTEGER NOT NULL,
-        UNIQUE (counter, mode, period, counts)) STRICT;
+        mode INTEGER NOT NULL, period INTEGER NOT NULL, counts INTEGER NOT NULL, pace INTEGER NOT NULL,
+        arrival INTEGER NOT NULL, interval INTEGER NOT NULL, beyond INTEGER NOT NULL, booked INTEGER NOT NULL,
+        UNIQUE (counter, mode, period, counts, pace)) STRICT;
     CREATE TABLE start (
         history INTEGER NOT NULL, slot INTEGER NOT NULL,
         bucket INTEGER NOT NULL, at INTEGER NOT NULL, units INTEGER NOT NULL,

@@ -22,12 +22,12 @@ enum Form<'a> {
     /// Secret, how, when.
     #[serde(rename = "e")]
     Ended(u128, Cow<'a, str>, u64),
-    /// Counter, rate, when, units, arrival and interval, booked.
+    /// Counter, rate, when, units, how it stands if it is smooth, booked.
     #[serde(rename = "s")]
-    Started(Cow<'a, str>, KindForm, u64, u64, Option<(u64, u64)>, Option<u32>),
-    /// Counter, rate, when, units, arrival and interval.
+    Started(Cow<'a, str>, KindForm, u64, u64, Option<SmoothForm>, Option<u32>),
+    /// Counter, rate, when, units, how it stands if it is smooth.
     #[serde(rename = "r")]
-    Refunded(Cow<'a, str>, KindForm, u64, u64, Option<(u64, u64)>),
+    Refunded(Cow<'a, str>, KindForm, u64, u64, Option<SmoothForm>),
     /// Counter, paused, draining, pinned, pushed back until.
     #[serde(rename = "h")]
     Hand(Cow<'a, str>, bool, bool, Option<LimitsForm>, u64),
@@ -40,8 +40,11 @@ enum Form<'a> {
     FileRules(Vec<(String, RuleForm)>),
 }
 
-/// Smooth, period, counts cost.
-type KindForm = (bool, u64, bool);
+/// Smooth, period, counts cost, pace.
+type KindForm = (bool, u64, bool, u64);
+
+/// Arrival, interval, beyond.
+type SmoothForm = (u64, u64, u64);
 
 #[derive(Serialize, Deserialize)]
 struct GrantedForm<'a> {
@@ -56,23 +59,24 @@ struct GrantedForm<'a> {
 }
 
 fn kind_form(kind: RateKind) -> KindForm {
-    (kind.mode == Mode::Smooth, kind.period, kind.counts == Counts::Cost)
+    (kind.mode == Mode::Smooth, kind.period, kind.counts == Counts::Cost, kind.pace)
 }
 
-fn kind((smooth, period, cost): KindForm) -> RateKind {
+fn kind((smooth, period, cost, pace): KindForm) -> RateKind {
     RateKind {
         mode: if smooth { Mode::Smooth } else { Mode::Window },
         period,
         counts: if cost { Counts::Cost } else { Counts::Calls },
+        pace,
     }
 }
 
-fn smooth_form(smooth: Option<SmoothState>) -> Option<(u64, u64)> {
-    smooth.map(|smooth| (smooth.arrival, smooth.interval))
+fn smooth_form(smooth: Option<SmoothState>) -> Option<SmoothForm> {
+    smooth.map(|smooth| (smooth.arrival, smooth.interval, smooth.beyond))
 }
 
-fn smooth(form: Option<(u64, u64)>) -> Option<SmoothState> {
-    form.map(|(arrival, interval)| SmoothState { arrival, interval })
+fn smooth(form: Option<SmoothForm>) -> Option<SmoothState> {
+    form.map(|(arrival, interval, beyond)| SmoothState { arrival, interval, beyond })
 }
 
 /// The row of a batch.
@@ -217,8 +221,8 @@ mod tests {
         let request = Request::new("s/a/b".parse().unwrap()).caller(callers.caller("client \"1\""));
         let request = request.cost(NonZeroU32::MAX).lease_time(Duration::from_secs(3_600)).priority(255);
         let request = request.inline("s", "k", limits.clone()).unwrap().idempotency_key("key").unwrap();
-        let kind = RateKind { mode: Mode::Smooth, period: u64::MAX, counts: Counts::Cost };
-        let state = SmoothState { arrival: u64::MAX, interval: 1 };
+        let kind = RateKind { mode: Mode::Smooth, period: u64::MAX, counts: Counts::Cost, pace: 1 };
+        let state = SmoothState { arrival: u64::MAX, interval: 1, beyond: u64::MAX };
         let lease = GrantedLease {
             secret: u128::MAX,
             shard: u16::MAX,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The form of all tables, as SQLite's `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// How long another process may hold the file before it counts as in use.
 const BUSY: Duration = Duration::from_millis(500);
 

@@ -145,7 +145,7 @@ fn fold_record<'a>(
             let bucket = bucket(*kind, *at);
             let mut refund = connection.prepare_cached(
                 "UPDATE start SET units = max(0, units - ?5) WHERE slot = ?4 AND bucket = ?6 AND history = (SELECT id
-                    FROM history WHERE counter = ?1 AND mode = 0 AND period = ?2 AND counts = ?3)",
+                    FROM history WHERE counter = ?1 AND mode = 0 AND period = ?2 AND counts = ?3 AND pace = 0)",
             )?;
             let values = params![
                 counter,
@@ -210,19 +210,21 @@ fn history(
     smooth: Option<SmoothState>,
     booked: Option<u32>,
 ) -> rusqlite::Result<i64> {
-    let smooth = smooth.unwrap_or(SmoothState { arrival: 0, interval: 0 });
+    let smooth = smooth.unwrap_or_default();
     let mut upsert = connection.prepare_cached(
-        "INSERT INTO history (counter, mode, period, counts, arrival, pace, booked)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ifnull(?7, 0)) ON CONFLICT DO UPDATE SET
-            arrival = excluded.arrival, pace = excluded.pace, booked = ifnull(?7, booked) RETURNING id",
+        "INSERT INTO history (counter, mode, period, counts, pace, arrival, interval, beyond, booked)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ifnull(?9, 0)) ON CONFLICT DO UPDATE SET arrival = excluded.arrival,
+            interval = excluded.interval, beyond = excluded.beyond, booked = ifnull(?9, booked) RETURNING id",
     )?;
     let values = params![
         counter,
         code_of_mode(kind.mode),
         sql(kind.period),
         code_of_counts(kind.counts),
+        sql(kind.pace),
         sql(smooth.arrival),
         sql(smooth.interval),
+        sql(smooth.beyond),
         booked
     ];
     upsert.query_row(values, |row| row.get(0))

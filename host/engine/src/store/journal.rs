@@ -201,6 +201,7 @@ mod tests {
             mode: weir_limiter::Mode::Window,
             period: 60_000_000_000,
             counts: weir_limiter::Counts::Calls,
+            pace: 0,
         };
         let started = || {
             let counter = "s".to_owned();

@@ -123,7 +123,8 @@ impl Loader<'_> {
             starts.entry(row.get(0)?).or_default().push((number(row, 1)?, number(row, 2)?));
             Ok(())
         })?;
-        let all = self.all("SELECT id, counter, mode, period, counts, arrival, pace, booked FROM history", |row| {
+        let query = "SELECT id, counter, mode, period, counts, pace, arrival, interval, beyond, booked FROM history";
+        let all = self.all(query, |row| {
             let id: i64 = row.get(0)?;
             let mode = match row.get::<_, i64>(2)? {
                 0 => Mode::Window,
@@ -138,13 +139,13 @@ impl Loader<'_> {
             let period = number(row, 3)?;
             let mut starts = starts.remove(&id).unwrap_or_default();
             starts.retain(|(at, units)| *units > 0 && at.saturating_add(period) > now);
-            let smooth = SmoothState { arrival: number(row, 5)?, interval: number(row, 6)? };
+            let smooth = SmoothState { arrival: number(row, 6)?, interval: number(row, 7)?, beyond: number(row, 8)? };
             let history = SavedHistory {
                 counter: text(row, 1)?.parse()?,
-                kind: RateKind { mode, period, counts },
+                kind: RateKind { mode, period, counts, pace: number(row, 5)? },
                 starts,
                 smooth: (mode == Mode::Smooth).then_some(smooth),
-                booked: row.get(7)?,
+                booked: row.get(9)?,
             };
             let lives = history.booked > 0
                 || !history.starts.is_empty()

@@ -1,0 +1,239 @@
+//! What a journal says of starts, put back: never less than has started, and less than two blocks more.
+
+mod bench;
+
+use bench::{S, costing, request, rule};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use weir_limiter::{
+    Change, CounterName, Grant, Input, Outcome, Output, Placement, Precondition, Rate, RateKind, Record, Refusal,
+    Request, Restored, RuleBook, Shard, ShardLimits, ShardSet, SmoothState,
+};
+
+fn kind(rate: &str) -> RateKind {
+    let rate: Rate = rate.parse().unwrap();
+    RateKind { mode: rate.mode, period: rate.period.as_nanos() as u64, counts: rate.counts, pace: 0 }
+}
+
+/// One shard that keeps a journal.
+struct Process {
+    shard: Shard,
+    now: u64,
+    book: RuleBook,
+}
+
+impl Process {
+    fn new(now: u64, rate: &str) -> Self {
+        let mut shard = Shard::new(0, Placement::fixed(1), ShardLimits::default());
+        shard.keep_journal();
+        let mut process = Self { shard, now, book: RuleBook::default() };
+        process.set(rate);
+        process
+    }
+
+    fn step(&mut self, input: Input<'_>) -> Output {
+        ShardSet::new(&mut [&mut self.shard]).step(self.now, input, &mut Vec::new())
+    }
+
+    fn set(&mut self, rate: &str) {
+        let put = Change::Put { pattern: "s".parse().unwrap(), spec: rule("", &[rate]), when: Precondition::None };
+        self.book = self.book.apply(&[put], 0).unwrap();
+        let book = Arc::new(self.book.clone());
+        self.step(Input::SetBook { book });
+    }
+
+    fn acquire(&mut self, request: &Request, secrets: &[u128]) -> Result<Grant, Refusal> {
+        match self.step(Input::Acquire { request, wait: false, secrets }) {
+            Output::Granted(grant) => Ok(grant),
+            Output::Refused(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn used(&mut self) -> u64 {
+        let Output::Counters(counters) = self.step(Input::Counters { prefix: "s" }) else { panic!() };
+        counters.into_iter().find(|found| found.counter == "s").map_or(0, |found| found.rates[0].used)
+    }
+}
+
+/// What a store keeps of the history of one kind: of a window its starts in 1,024 sub-periods.
+#[derive(Default)]
+struct Store {
+    starts: BTreeMap<u64, (u64, u64)>,
+    smooth: Option<SmoothState>,
+    booked: u32,
+}
+
+impl Store {
+    fn fold(&mut self, records: &[Record], of: RateKind) {
+        let width = (of.period / 1_024).max(1);
+        for record in records {
+            match record {
+                Record::Started { kind, at, units, smooth, booked, .. } if *kind == of => {
+                    let entry = self.starts.entry(at / width).or_default();
+                    *entry = (*at, entry.1 + units);
+                    self.booked = booked.unwrap_or(self.booked);
+                    self.smooth = smooth.or(self.smooth);
+                }
+                Record::Refunded { kind, at, units, smooth, .. } if *kind == of => {
+                    self.smooth = *smooth;
+                    if let Some(entry) = self.starts.get_mut(&(at / width)) {
+                        entry.1 = entry.1.saturating_sub(*units);
+                    }
+                }
+                Record::Forgotten { .. } => *self = Self::default(),
+                _ => {}
+            }
+        }
+    }
+
+    /// A process that begins at `now` with what is kept.
+    fn restart(&mut self, before: &mut Process, rate: &str) -> Process {
+        let of = kind(rate);
+        self.fold(&before.shard.take_records(), of);
+        let mut after = Process::new(before.now, rate);
+        let living = self.starts.values().copied().filter(|(at, units)| *units > 0 && at + of.period > after.now);
+        let starts: Vec<(u64, u64)> = living.collect();
+        let counter: CounterName = "s".parse().unwrap();
+        let what =
+            Restored::Starts { counter: &counter, kind: of, starts: &starts, smooth: self.smooth, booked: self.booked };
+        after.step(Input::Restore { what: &what });
+        after
+    }
+}
+
+#[test]
+fn a_change_of_pace_survives() {
+    let (fast, slow) = ("60/1h:smooth:burst=10:cost", "1/1h:smooth:burst=10:cost");
+    let mut one = Process::new(1_000 * S, fast);
+    one.acquire(&costing("s", 10).lease_time(Duration::from_secs(3_000)), &[1]).unwrap();
+    one.now += S;
+    one.set(slow);
+    one.now += 700 * S;
+    assert_eq!(one.used(), 10);
+    let mut other = Store::default().restart(&mut one, slow);
+    assert_eq!(other.used(), 10);
+    assert!(other.acquire(&costing("s", 10), &[]).is_err());
+}
+
+#[test]
+fn a_debt_of_centuries_survives() {
+    let (slow, fast) = ("5/366d:smooth:burst=5:cost", "5000000/366d:smooth:burst=5:cost");
+    let mut one = Process::new(1_000 * S, slow);
+    let lease = one.acquire(&costing("s", 1).lease_time(Duration::from_secs(3_000)), &[1]).unwrap();
+    one.step(Input::Settle { lease: lease.parts[0], cost: 2_341_178_251 });
+    let mut other = Store::default().restart(&mut one, slow);
+    for process in [&mut one, &mut other] {
+        process.set(fast);
+        assert_eq!(process.used(), 2_341_178_251);
+    }
+}
+
+#[test]
+fn a_block_that_has_left_the_window_is_not_charged_again() {
+    let rate = "160/1m";
+    let mut one = Process::new(1_000 * S, rate);
+    for _ in 0..10 {
+        one.acquire(&request("s"), &[]).unwrap();
+    }
+    one.now += 600 * S;
+    one.acquire(&request("s"), &[]).unwrap();
+    let mut other = Store::default().restart(&mut one, rate);
+    assert_eq!((one.used(), other.used()), (1, 10), "what is booked ahead counts as used, and no more");
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Acquire { cost: u32, timed: bool },
+    Settle { which: usize, cost: u32 },
+    Release { which: usize },
+    Advance { nanos: u64 },
+    Restart { nanos: u64 },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let few = prop_oneof![0..1_000_000u64, 0..S / 20, 0..S / 3, 0..3 * S, 0..30 * S];
+    prop_oneof![
+        8 => (1..10u32, any::<bool>()).prop_map(|(cost, timed)| Act::Acquire { cost, timed }),
+        5 => (any::<usize>(), 0..14u32).prop_map(|(which, cost)| Act::Settle { which, cost }),
+        1 => any::<usize>().prop_map(|which| Act::Release { which }),
+        5 => few.prop_map(|nanos| Act::Advance { nanos }),
+        1 => (0..S / 4).prop_map(|nanos| Act::Restart { nanos }),
+    ]
+}
+
+/// A lease, its cost, and what it has started that was not taken back.
+type Lease = (Grant, u32, Vec<(u64, u32)>);
+
+/// By its definition: what goes back is taken from the latest starts.
+fn settle((_, cost, starts): &mut Lease, to: u32, now: u64) {
+    starts.extend((to > *cost).then(|| (now, to - *cost)));
+    let mut back = cost.saturating_sub(to);
+    for (_, left) in starts.iter_mut().rev() {
+        let take = back.min(*left);
+        (*left, back) = (*left - take, back - take);
+    }
+    *cost = to;
+}
+
+proptest! {
+    #[test]
+    fn no_restart_forgives(smooth in any::<bool>(), acts in prop::collection::vec(act(), 1..200), looks in any::<bool>()) {
+        let rate = if smooth { "200/1s:smooth:burst=100:cost" } else { "200/1s:cost" };
+        let of = kind(rate);
+        let (mut one, mut store, mut secret) = (Process::new(1_000 * S, rate), Store::default(), 0);
+        let (mut held, mut gone): (Vec<Lease>, Vec<(u64, u32)>) = Default::default();
+        let count = acts.len();
+        for (index, act) in acts.into_iter().enumerate() {
+            match act {
+                Act::Acquire { cost, timed } => {
+                    secret += 1;
+                    let request = costing("s", cost);
+                    let lease = if timed {
+                        one.acquire(&request.lease_time(Duration::from_secs(3_000)), &[secret])
+                    } else {
+                        one.acquire(&request, &[])
+                    };
+                    held.extend(lease.map(|lease| (lease, cost, vec![(one.now, cost)])));
+                }
+                Act::Settle { which, cost } if !held.is_empty() => {
+                    let which = which % held.len();
+                    one.step(Input::Settle { lease: held[which].0.parts[0], cost });
+                    settle(&mut held[which], cost, one.now);
+                }
+                Act::Release { which } if !held.is_empty() => {
+                    let (lease, _, starts) = held.swap_remove(which % held.len());
+                    one.step(Input::Release { lease: lease.parts[0], outcome: Outcome::Ok });
+                    gone.extend(starts);
+                }
+                Act::Settle { .. } | Act::Release { .. } => {}
+                Act::Advance { nanos } => one.now += nanos,
+                Act::Restart { nanos } => {
+                    one.now += nanos;
+                    one = store.restart(&mut one, rate);
+                    gone.extend(held.drain(..).flat_map(|(_, _, starts)| starts));
+                }
+            }
+            if !looks && index + 1 < count {
+                continue;
+            }
+            let mut all: Vec<(u64, u32)> = held.iter().flat_map(|(_, _, starts)| starts).chain(&gone).copied().collect();
+            all.sort_unstable();
+            let real = if smooth {
+                let interval = of.period / 200;
+                let (mut debt, mut at) = (0u64, 0u64);
+                for (then, left) in all.into_iter().chain([(one.now, 0)]) {
+                    debt = debt.saturating_sub(then - at) + u64::from(left) * interval;
+                    at = then;
+                }
+                debt.div_ceil(interval)
+            } else {
+                all.iter().filter(|(at, _)| at + of.period > one.now).map(|(_, left)| u64::from(*left)).sum()
+            };
+            let used = one.used();
+            prop_assert!(used >= real, "{rate}: {used} of {real}");
+        }
+    }
+}
