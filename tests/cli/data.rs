@@ -257,6 +257,22 @@ fn a_full_disk_refuses_what_must_survive_and_loses_nothing() {
     assert_eq!(held(&serving, "s"), granted.len() as u64, "what was refused is given back");
     let last = granted.pop().unwrap();
     assert_eq!(http.release(&serving.ingress, &last), Some(200));
+    // What else must survive is refused, and nothing is changed.
+    let changed = |answer: Option<(u16, serde_json::Value)>| {
+        let (status, problem) = answer.expect("an answer");
+        assert_eq!((status, &problem["reason"]), (503, &json!("unavailable")), "{problem}");
+        assert_eq!(problem["detail"], "the data directory cannot be written, so nothing was changed");
+    };
+    let rules = serving.run(&["rules", "list", "--json"]).json();
+    serving
+        .run(&["rules", "set", "slots", "--concurrency", "9"])
+        .fails(4, &["cannot be written, so nothing was changed"]);
+    assert_eq!(serving.run(&["rules", "list", "--json"]).json(), rules);
+    // But for an operator's word, which holds until the server ends.
+    serving.run(&["counters", "pause", "s"]).fails(4, &["cannot be written: it is in force"]);
+    serving.run(&["counters", "resume", "s"]).fails(4, &["cannot be written: it is in force"]);
+    changed(http.post(&serving.ingress, &format!("leases/{}/extend", granted[0]), &json!({"lease-time": "2h"})));
+    changed(http.post(&serving.ingress, &format!("leases/{}/settle", granted[0]), &json!({"cost": 5})));
     assert_eq!(held(&serving, "s"), granted.len() as u64);
     signal(serving.child.id(), Signal::KILL);
     serving.child.wait().unwrap();

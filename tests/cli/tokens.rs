@@ -247,7 +247,7 @@ fn where_others_reach_it_a_server_wants_tokens() {
     let calls_alone = start(&[&ports(anywhere, here)[..], &["--no-lease-api"]].concat());
     assert_eq!(calls_alone.get("/work?ms=1").0, 200);
     let off = run(&["lease", "acquire", "s", "--url", &calls_alone.ingress]);
-    off.fails(1, &["does not answer like the lease API"]);
+    off.fails(1, &["does not answer like the lease API", "404", "the lease API is switched off on this server"]);
     drop(calls_alone);
 
     let token = tokens.create(&["all", "--right", "lease", "--right", "read", "--all-scopes"]);

@@ -193,7 +193,8 @@ impl Http {
             Ok(problem) if !(status == StatusCode::NOT_FOUND && problem.reason.as_deref() != Some("not-found")) => {
                 Err(ClientError::Problem(Box::new(problem)))
             }
-            _ => Err(stranger(format!("it says {status}"))),
+            Ok(problem) => Err(stranger(format!("it says {status}: {}", problem.detail))),
+            Err(_) => Err(stranger(format!("it says {status}"))),
         }
     }
 }

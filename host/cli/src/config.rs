@@ -72,7 +72,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use weir_engine::{Change, Durability, ScopedKey};
 use weir_http::api::{DurationText, RuleBody};
-use weir_http::{MAX_WORKERS, Route, ServerConfig};
+use weir_http::{MAX_WORKERS, Route, ServerConfig, plainly};
 use weir_wasm::ComponentConfig;
 
 use crate::error::Failure;
@@ -210,7 +210,7 @@ pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
 pub(crate) fn tokens(file: &Path) -> Result<Option<PathBuf>, Failure> {
     let text = read_text(file, "configuration").map_err(|refused| refused.hint("name another with -c FILE"))?;
     let table: FileTable = toml::from_str(&text).map_err(|error| {
-        let problem = error.message().to_owned();
+        let problem = plainly(error.message());
         Failure::usage(ConfigError { file: file.to_owned(), text: text.clone(), span: error.span(), problem })
     })?;
     let folder = file.parent().unwrap_or(Path::new(""));
@@ -247,7 +247,7 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         span,
         problem,
     };
-    let table: FileTable = toml::from_str(text).map_err(|error| refuse(error.span(), error.message().to_owned()))?;
+    let table: FileTable = toml::from_str(text).map_err(|error| refuse(error.span(), plainly(error.message())))?;
     let at = |(span, problem)| refuse(Some(span), problem);
 
     let mut server = ServerConfig::default();
@@ -301,7 +301,7 @@ mod tests {
             ("[server]\nlisen = \"127.0.0.1:1\"\n", "weir.toml:2:1: ", "unknown field `lisen`"),
             ("[server]\nlisten = \"localhost\"\n", "weir.toml:2:10: ", "socket address"),
             ("[server]\nshutdown-timeout = \"soon\"\n", "weir.toml:2:20: ", "`soon` is not a duration"),
-            ("[server]\nworkers = 0\n", "weir.toml:2:11: ", "nonzero"),
+            ("[server]\nworkers = 0\n", "weir.toml:2:11: ", "from 1 "),
             ("[server\n", "weir.toml:1:", ""),
             ("[sever]\n", "weir.toml:1:2: ", "unknown field `sever`"),
             ("", "weir.toml: ", "no component"),

@@ -489,7 +489,20 @@ impl Engine {
         Saving::new(self.core.store.as_ref())
     }
 
-    /// The same on this thread, if anything was recorded.
+    /// Whether what must survive can be written down, as far as is known. At once; always where there is no data directory.
+    ///
+    /// Acquires look by themselves. Whoever changes something else asks first, so that nothing is changed that could not be kept.
+    ///
+    /// # Errors
+    /// [`Unsaved`] since the data directory could not be written, until it is written again.
+    pub fn can_save(&self) -> Result<(), Unsaved> {
+        match &self.core.store {
+            Some(store) if store.is_failing() => Err(Unsaved),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same as [`Self::saved`] on this thread, if anything was recorded.
     fn wait_saved(&self, recorded: bool) -> Result<(), Refusal> {
         match self.core.store.as_ref().filter(|_| recorded) {
             Some(store) => store.wait_saved().map_err(|Unsaved| Refusal::new(Reason::Unavailable)),

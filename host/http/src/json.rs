@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
+use crate::words::plainly;
 
 /// Reads a body, which must be an object: of a list serde would take the values for its fields. What lies further inside sees
 /// to that itself, in [`crate::api`].
@@ -31,7 +32,8 @@ fn wrong(field: String, error: &serde_json::Error) -> Problem {
     let place = format!("line {}, column {}", error.line(), error.column());
     // serde_json puts the place behind its message; here it has a field of its own.
     let detail = error.to_string();
-    let detail = detail.split(" at line ").next().unwrap_or(&detail).to_owned();
-    let field = if field == "." { "body".to_owned() } else { field };
+    let detail = plainly(detail.split(" at line ").next().unwrap_or(&detail));
+    // A body that ends too early has no field that is at fault.
+    let field = if field == "." || error.is_eof() { "body".to_owned() } else { field };
     Problem::bad_request(field, detail).at(place)
 }

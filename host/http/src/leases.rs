@@ -138,12 +138,12 @@ impl Leases {
         if request.method().as_str() != resource.method() {
             return Err(Problem::allows(resource.method()).into());
         }
-        if resource == Resource::Document {
-            return Ok(response(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())));
-        }
         if !self.open {
             let detail = "the lease API is switched off on this server";
             return Err(Problem::new(StatusCode::NOT_FOUND, detail).because("unknown-resource").into());
+        }
+        if resource == Resource::Document {
+            return Ok(response(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())));
         }
         let (parts, body) = request.into_parts();
         let now = Timestamp::of_unix_millis(self.engine.unix_millis());
@@ -201,6 +201,7 @@ impl Leases {
     async fn extend(&self, caller: Caller, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: ExtendBody = json::read(body)?;
         let DurationText(lease_time) = body.lease_time;
+        self.engine.can_save().map_err(Problem::cannot_save)?;
         let remaining: Duration = match lease(id).and_then(|id| self.engine.leases_of(caller).extend(id, lease_time)) {
             Ok(remaining) => remaining,
             Err(LeaseError::LeaseTime(error)) => return Err(bad_field(FieldError::new("lease-time", error))),
@@ -212,6 +213,7 @@ impl Leases {
 
     async fn settle(&self, caller: Caller, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: SettleBody = json::read(body)?;
+        self.engine.can_save().map_err(Problem::cannot_save)?;
         let settled = lease(id)
             .and_then(|id| self.engine.leases_of(caller).settle(id, body.cost))
             .map_err(|_| Problem::lost())?;

@@ -47,6 +47,7 @@ mod route;
 mod serve;
 pub mod tokens;
 mod watch;
+mod words;
 mod worker;
 
 pub use access::is_this_machine;
@@ -55,3 +56,4 @@ pub use route::{Route, RouteError};
 pub use serve::{
     DEFAULT_ADMIN, DEFAULT_INGRESS, MAX_CONNECTIONS, MAX_WORKERS, ServeError, Server, ServerConfig, Service, Stop,
 };
+pub use words::plainly;

@@ -208,8 +208,16 @@ impl Problem {
 
     /// It has happened, and cannot be written down: a kill of the server would undo it.
     #[must_use]
-    pub fn unsaved(_: Unsaved) -> Self {
-        Self::refused(&Refusal::new(Reason::Unavailable))
+    pub fn unsaved(error: Unsaved) -> Self {
+        let detail = format!("{error}: it is in force, and a restart of the server would undo it");
+        Self { detail, ..Self::refused(&Refusal::new(Reason::Unavailable)) }
+    }
+
+    /// It has not happened, since it could not be written down.
+    #[must_use]
+    pub fn cannot_save(error: Unsaved) -> Self {
+        let detail = format!("{error}, so nothing was changed");
+        Self { detail, ..Self::refused(&Refusal::new(Reason::Unavailable)) }
     }
 
     /// The resource does not take that method, but these.

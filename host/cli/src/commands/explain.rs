@@ -6,9 +6,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
-use weir_engine::{NameError, ScopedKey};
+use weir_engine::ScopedKey;
 use weir_http::api::DurationText;
 
+use super::lease::{key, units};
 use crate::client::{AdminArgs, Client};
 use crate::error::Failure;
 use crate::output;
@@ -30,7 +31,7 @@ pub(crate) struct ExplainArgs {
     key: ScopedKey,
 
     /// Its cost
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units)]
     cost: NonZeroU32,
 
     /// Its priority: 255 is served first, 0 last
@@ -51,10 +52,6 @@ pub(crate) struct ExplainArgs {
 
     #[command(flatten)]
     admin: AdminArgs,
-}
-
-fn key(text: &str) -> Result<ScopedKey, NameError> {
-    text.parse()
 }
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ mod wanted;
 
 use clap::{Args, Subcommand};
 
-pub(crate) use wanted::TakeArgs;
+pub(crate) use wanted::{TakeArgs, key, units};
 
 use crate::error::Failure;
 

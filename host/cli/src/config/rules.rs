@@ -8,6 +8,7 @@ use std::path::Path;
 use toml::Spanned;
 use weir_engine::{Change, Precondition, RuleError, RuleSpec};
 use weir_http::api::RuleBody;
+use weir_http::plainly;
 
 use super::{ConfigError, FileTable, egress, read_text};
 use crate::error::Failure;
@@ -39,7 +40,7 @@ pub(crate) fn written_rules(file: &Path) -> Result<Vec<RuleBody>, Failure> {
 fn parse(file: &Path, text: &str) -> Result<Vec<Checked>, Failure> {
     let refuse =
         |span, problem| Failure::usage(ConfigError { file: file.to_owned(), text: text.to_owned(), span, problem });
-    let table: FileTable = toml::from_str(text).map_err(|error| refuse(error.span(), error.message().to_owned()))?;
+    let table: FileTable = toml::from_str(text).map_err(|error| refuse(error.span(), plainly(error.message())))?;
     let rules = egress::check(table.egress).and_then(|(_, limits)| check([table.rule, limits].concat()));
     rules.map_err(|(span, problem)| refuse(Some(span), problem))
 }

@@ -7,8 +7,10 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// What WebAssembly of 32 bits can address.
 const MAX_BYTES: u64 = 4 << 30;
+/// A page of it: with less no component has any memory.
+const MIN_BYTES: u64 = 64 << 10;
 
-/// Bytes of a memory: 1 to 4 GiB.
+/// Bytes of a memory: 64 KiB to 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemorySize(pub(super) usize);
 
@@ -23,15 +25,15 @@ impl<'de> Deserialize<'de> for MemorySize {
             }
 
             fn visit_u64<E: Error>(self, bytes: u64) -> Result<MemorySize, E> {
-                let within = usize::try_from(bytes).ok().filter(|_| (1..=MAX_BYTES).contains(&bytes));
+                let within = usize::try_from(bytes).ok().filter(|_| (MIN_BYTES..=MAX_BYTES).contains(&bytes));
                 within.map(MemorySize).ok_or_else(|| {
-                    E::custom(format_args!("a memory of {bytes} bytes is out of bounds: 1 byte to 4GiB"))
+                    E::custom(format_args!("a memory of {bytes} bytes is out of bounds: 64KiB to 4GiB (write MiB or GiB behind a number that is none of bytes)"))
                 })
             }
 
             fn visit_i64<E: Error>(self, bytes: i64) -> Result<MemorySize, E> {
                 let bytes = u64::try_from(bytes).map_err(|_| {
-                    E::custom(format_args!("a memory of {bytes} bytes is out of bounds: 1 byte to 4GiB"))
+                    E::custom(format_args!("a memory of {bytes} bytes is out of bounds: 64KiB to 4GiB (write MiB or GiB behind a number that is none of bytes)"))
                 })?;
                 self.visit_u64(bytes)
             }

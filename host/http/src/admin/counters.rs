@@ -74,6 +74,7 @@ pub(super) async fn operate(
     let body: VerbBody = input::body(body)?;
     let verb = body.verb().map_err(|error| bad_verb(&error))?;
     exists(&admin.engine, &name, &verb)?;
+    // Where it cannot be written down too: whoever pauses something in an emergency must not need a disk.
     let counter = admin.engine.operate(&name, &verb).map_err(refused)?;
     tracing::info!(counter = name.as_str(), verb = ?body.verb, by = access.caller(), "counter operated");
     admin.engine.saved().await.map_err(Problem::unsaved)?;

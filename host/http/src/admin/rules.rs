@@ -145,6 +145,7 @@ async fn applied(
         // The date of the change is not shown.
         (before.version(), before.apply(changes, 0)?.diff(&before))
     } else {
+        admin.engine.can_save().map_err(Problem::cannot_save)?;
         let after = match expected {
             Some(version) => admin.engine.apply_to(version, changes)?,
             None => admin.engine.apply(changes)?,

@@ -6,7 +6,7 @@ use clap::Args;
 use weir_engine::ScopedKey;
 use weir_http::api::AcquireBody;
 
-use super::wanted::{TakeArgs, key};
+use super::wanted::{TakeArgs, key, units};
 use crate::client::LeaseClient;
 use crate::error::Failure;
 use crate::output;
@@ -30,11 +30,11 @@ pub(crate) struct AcquireArgs {
     take: TakeArgs,
 
     /// How many leases, each of its own
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units)]
     count: NonZeroU32,
 
     /// With how many of them it is content [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units)]
     least: Option<NonZeroU32>,
 
     /// The same request under the same key gets the same leases [default: one nobody else has]

@@ -13,7 +13,7 @@ use crate::client::IngressArgs;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WantedArgs {
     /// Its cost, where a limit counts cost
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units)]
     pub(crate) cost: NonZeroU32,
 
     /// Another key in the same step: all are granted, or none; repeat it for up to 15
@@ -66,6 +66,11 @@ impl TakeArgs {
 /// A key on the command line.
 pub(crate) fn key(text: &str) -> Result<ScopedKey, NameError> {
     text.parse()
+}
+
+/// A cost, or a number of leases.
+pub(crate) fn units(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("it is a number from 1 to {}", u32::MAX))
 }
 
 fn weight(text: &str) -> Result<NonZeroU16, String> {
