@@ -34,6 +34,14 @@ fn a_script_takes_extends_settles_and_releases() {
     let id = at(&serving, &["lease", "acquire", "s", "--cost", "4000"]).ok().trim().to_owned();
     assert_eq!((id.len(), held(&serving, "s")), (36, 1));
     at(&serving, &["lease", "acquire", "s", "--max-wait", "0s"]).fails(4, &["limited", "concurrency at `s` (1/1)"]);
+    let refused = at(&serving, &["lease", "acquire", "s", "--max-wait", "0s", "--json"]);
+    refused.fails(4, &["limited"]);
+    let problem: serde_json::Value = serde_json::from_str(&refused.out).expect("JSON");
+    assert_eq!(
+        (&problem["reason"], &problem["constraints"][0]["counter"]),
+        (&"limited".into(), &"s".into()),
+        "{problem}"
+    );
     let checked = at(&serving, &["lease", "check", "s"]);
     assert_eq!(checked.code, Some(4), "{checked:?}");
     assert!(checked.out.contains("concurrency"), "{checked:?}");
@@ -168,7 +176,7 @@ fn what_is_said_wrongly_is_named() {
     run(&["run", "--scope", "s"]).fails(2, &["COMMAND"]);
     run(&["run", "--scope", "a b", "--", "true"]).fails(2, &["byte 0x20"]);
     run(&["lease", "acquire", "a//b"]).fails(2, &["a//b"]);
-    run(&["lease", "acquire", "s", "--cost", "0"]).fails(2, &["--cost"]);
+    run(&["lease", "acquire", "s", "--cost", "0"]).fails(2, &["--cost", "it is a number from 1 to 4294967295"]);
     run(&["lease", "acquire", "s", "--weight", "1001"]).fails(2, &["1 to 1000"]);
     run(&["lease", "acquire", "s", "--url", "ftp://x"]).fails(2, &["is not an http URL", "http://127.0.0.1:8080"]);
     let serving = Serving::demo();

@@ -7,7 +7,7 @@ use weir_engine::ScopedKey;
 use weir_http::api::AcquireBody;
 
 use super::wanted::{TakeArgs, key, units};
-use crate::client::LeaseClient;
+use crate::client::{ClientError, LeaseClient};
 use crate::error::Failure;
 use crate::output;
 
@@ -41,7 +41,7 @@ pub(crate) struct AcquireArgs {
     #[arg(long, value_name = "NAME")]
     idempotency_key: Option<String>,
 
-    /// Print JSON
+    /// Print JSON, of a refusal too
     #[arg(long)]
     json: bool,
 }
@@ -53,7 +53,16 @@ pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
         idempotency_key: args.idempotency_key.clone(),
         ..args.take.body(&args.key)
     };
-    let granted = LeaseClient::new(&args.take.ingress)?.acquire(body)?;
+    let granted = match LeaseClient::new(&args.take.ingress)?.acquire(body) {
+        Ok(granted) => granted,
+        Err(error) => {
+            // The exit code tells the one from the other.
+            if let (true, ClientError::Problem(problem)) = (args.json, &error) {
+                output::json(problem)?;
+            }
+            return Err(error.into());
+        }
+    };
     if args.json {
         return output::json(&granted);
     }
