@@ -223,7 +223,7 @@ impl ShardSet<'_, '_> {
                 && let Some(rule) = counter.rule.clone()
             {
                 for rate in &rule.spec.limits.rates {
-                    counter.histories.start(rate, now, hold.calls);
+                    counter.histories.start(rate, false, now, hold.calls);
                 }
             }
             let waiter = line.map(|line| (u64::MAX, line.parking));

@@ -176,9 +176,8 @@ pub(crate) fn charge(
         rest.get_or_insert_default().inline.push((hold.counter, Arc::clone(inline)));
     }
     if let Some(limits) = Counter::limits(rule.as_ref(), own) {
-        logs |= !limits.rates.is_empty();
         let beside = counter.kind == CounterKind::Inline;
-        counter.histories.start_all(limits, beside, now, (hold.calls, hold.cost), |start| {
+        logs |= counter.histories.start_all(limits, beside, now, (hold.calls, hold.cost), |start| {
             rest.get_or_insert_default().starts.push((hold.counter, start));
         });
     }

@@ -4,24 +4,22 @@
 //! they age out. A rate asks the history of its kind; where there is none, nothing was started under it yet.
 //!
 //! Where callers bring their own numbers, requests of several kinds meet at one counter: each start is then written into
-//! every history that lives, so that each kind sees all starts, and there are at most [`MAX_KINDS`] of them. A kind counts
-//! from its first start on. A smooth rate of a new pace, or of one whose history had drained before the last start, takes
-//! over what was still to drain at that start by the next slower pace of its mode, period and counting, which is never too
-//! little; where none is slower, it begins with nothing.
+//! every history that is there, so that a kind sees all that has started since it first did. There are at most [`MAX_KINDS`]
+//! of them. One that nobody has brought since what had started by then has aged out gives its place to another kind, though
+//! what others start is still written into it: limits that callers change all the time must not close the key.
 //!
 //! Under a rule there is one pace at a time: when that changes, what is still to drain goes on at the new one.
 
 use crate::acquire::units;
 use crate::journal::{RateKind, SmoothState};
-use crate::limits::{Counts, Limits, MAX_RATES, Mode, Rate};
+use crate::limits::{Counts, Limits, Mode, Rate};
 use crate::planted::{self, Bug};
 use crate::smooth::{self, Arrival};
 use crate::window::Window;
 use smallvec::SmallVec;
 use std::num::NonZeroU32;
 
-/// The most kinds (mode, period, counting, and pace of a smooth one) of rates that callers may bring to one inline key at a
-/// time.
+/// The most kinds (mode, period, counting, and pace of a smooth one) of rates that have their places at one inline key.
 pub const MAX_KINDS: usize = 8;
 
 /// What one rate remembers.
@@ -38,6 +36,8 @@ struct History {
     id: u32,
     counts: Counts,
     period: u64,
+    /// When what had started by its own last start ages out.
+    needed_until: u64,
     starts: Starts,
 }
 
@@ -59,6 +59,11 @@ impl History {
             Starts::Smooth(_) => Mode::Smooth,
         };
         (mode, self.period, self.counts) == (rate.mode, rate.period_nanos(), rate.counts)
+    }
+
+    /// Whether its place at an inline key is taken.
+    fn is_needed(&self, now: u64) -> bool {
+        self.needed_until > now
     }
 
     /// Writes units down; answers how many a smooth one has had with them.
@@ -129,8 +134,6 @@ pub(crate) struct Touched {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Histories {
     all: SmallVec<[History; 1]>,
-    /// When the last units were started.
-    last_start: u64,
     next_id: u32,
     /// The log entries that the shard has booked for them.
     logged: u32,
@@ -156,7 +159,7 @@ impl Histories {
                 }
                 window.fits_at(now, period, need, limit).map_or(RateVerdict::Never, RateVerdict::NotUntil)
             }
-            Mode::Smooth => match smooth::ask(rate, self.arrival(rate).at, now, units) {
+            Mode::Smooth => match smooth::ask(rate, self.arrival(rate).map_or(0, |arrival| arrival.at), now, units) {
                 smooth::Verdict::Fits => RateVerdict::Fits,
                 smooth::Verdict::NotUntil(at) => RateVerdict::NotUntil(at),
                 smooth::Verdict::Never => RateVerdict::Never,
@@ -164,36 +167,16 @@ impl Histories {
         }
     }
 
-    /// How a smooth rate stands.
-    fn arrival(&self, rate: &Rate) -> Arrival {
-        let own = self.all.iter().find(|history| history.is_of(rate));
-        let mut arrival = match own.map(|history| &history.starts) {
-            Some(Starts::Smooth(arrival)) => *arrival,
-            _ => Arrival::new(rate.interval_nanos()),
-        };
-        // What has lived at the last start knows of all that has started.
-        if arrival.at <= self.last_start
-            && self.all.len() > usize::from(own.is_some())
-            && let Some(slower) = self.next_slower(rate)
-        {
-            arrival.take_over(&slower, self.last_start);
-        }
-        arrival
-    }
-
-    /// Of a smooth rate's histories at slower paces that know of all that has started, the next.
-    fn next_slower(&self, rate: &Rate) -> Option<Arrival> {
-        let like = self.all.iter().filter(|history| history.is_like(rate) && history.ends_at() > self.last_start);
-        let arrivals = like.filter_map(|history| match &history.starts {
-            Starts::Smooth(arrival) => Some(*arrival),
+    /// How a smooth rate stands, if any was started.
+    fn arrival(&self, rate: &Rate) -> Option<&Arrival> {
+        self.all.iter().find(|history| history.is_of(rate)).and_then(|history| match &history.starts {
+            Starts::Smooth(arrival) => Some(arrival),
             Starts::Window(_) => None,
-        });
-        let slower = arrivals.filter(|arrival| arrival.interval > rate.interval_nanos());
-        slower.min_by_key(|arrival| arrival.interval)
+        })
     }
 
-    /// Writes down that so much starts now under `limits`, whatever they allow, and `beside`: in every living history that their
-    /// rates have not written it into. What counts cost is given to `note`.
+    /// Writes down that so much starts now under `limits`, whatever they allow, and `beside`: in every other history that is
+    /// there. What counts cost is given to `note`. Answers whether anything was written down.
     pub(crate) fn start_all(
         &mut self,
         limits: &Limits,
@@ -201,74 +184,59 @@ impl Histories {
         now: u64,
         (calls, cost): (u32, u32),
         mut note: impl FnMut(Start),
-    ) {
+    ) -> bool {
         let mut any = false;
+        if beside {
+            for history in &mut self.all {
+                let need = units(history.counts, calls, cost);
+                if need == 0 {
+                    continue;
+                }
+                if limits.rates.iter().any(|rate| history.is_of(rate)) {
+                    // Or it would make room for another rate of the same request.
+                    history.needed_until = history.needed_until.max(now + 1);
+                    continue;
+                }
+                any = true;
+                let number = history.push(u64::from(need), now);
+                if history.counts == Counts::Cost {
+                    note(Start { history: history.id, left: need, number, at: now });
+                }
+            }
+        }
         for rate in &limits.rates {
-            let start = self.start(rate, now, units(rate.counts, calls, cost));
+            let start = self.start(rate, beside, now, units(rate.counts, calls, cost));
             any |= start.is_some();
             start.filter(|_| rate.counts == Counts::Cost).map(&mut note);
         }
-        // Afterwards: what begins takes over what others had started, and that is not this.
-        if beside {
-            any |= self.start_beside(limits, now, (calls, cost), note);
-        }
-        if any {
-            self.last_start = now;
-        }
+        any
     }
 
     /// Writes down that `need` units of `rate` start now, whatever it allows, and answers where.
-    pub(crate) fn start(&mut self, rate: &Rate, now: u64, need: u32) -> Option<Start> {
+    ///
+    /// `beside`: where callers bring their own numbers.
+    pub(crate) fn start(&mut self, rate: &Rate, beside: bool, now: u64, need: u32) -> Option<Start> {
         let need = NonZeroU32::new(need)?;
-        let starts = match rate.mode {
-            Mode::Window => None,
-            Mode::Smooth => Some(Starts::Smooth(self.arrival(rate))),
-        };
         let index = match self.all.iter().position(|history| history.is_of(rate)) {
-            Some(index) => {
-                if let Some(starts) = starts {
-                    self.all[index].starts = starts;
-                }
-                index
-            }
+            Some(index) => index,
             None => {
-                // A history that has aged out makes room: rules that change every minute must not pile them up.
-                self.all.retain(|history| history.ends_at() > now);
-                let starts = starts.unwrap_or_else(|| Starts::Window(Box::default()));
+                if self.all.len() >= MAX_KINDS {
+                    self.all.retain(|history| if beside { history.is_needed(now) } else { history.ends_at() > now });
+                }
+                let starts = match rate.mode {
+                    Mode::Window => Starts::Window(Box::default()),
+                    Mode::Smooth => Starts::Smooth(Arrival::new(rate.interval_nanos())),
+                };
                 self.next_id = self.next_id.wrapping_add(1);
-                self.all.push(History { id: self.next_id, period: rate.period_nanos(), counts: rate.counts, starts });
+                let (period, counts) = (rate.period_nanos(), rate.counts);
+                self.all.push(History { id: self.next_id, period, counts, needed_until: 0, starts });
                 self.all.len() - 1
             }
         };
         let history = &mut self.all[index];
         let number = history.push(u64::from(need.get()), now);
+        history.needed_until = history.ends_at();
         Some(Start { history: history.id, left: need.get(), number, at: now })
-    }
-
-    /// Writes a start down in every living history that the rates of `limits` have not written it into; whether there is any.
-    fn start_beside(
-        &mut self,
-        limits: &Limits,
-        now: u64,
-        (calls, cost): (u32, u32),
-        mut note: impl FnMut(Start),
-    ) -> bool {
-        let mut any = false;
-        for history in &mut self.all {
-            if history.ends_at() <= now || limits.rates.iter().any(|rate| history.is_of(rate)) {
-                continue;
-            }
-            let need = units(history.counts, calls, cost);
-            if need == 0 {
-                continue;
-            }
-            any = true;
-            let number = history.push(u64::from(need), now);
-            if history.counts == Counts::Cost {
-                note(Start { history: history.id, left: need, number, at: now });
-            }
-        }
-        any
     }
 
     /// All of them, with those rates of `limits` that they are of. `paces`: there may be several of a kind but for their pace.
@@ -298,6 +266,7 @@ impl Histories {
         booked: u32,
         now: u64,
     ) -> Option<u32> {
+        let started = !starts.is_empty() || smooth.is_some_and(|smooth| smooth.arrival > now);
         let starts = match kind.mode {
             Mode::Window => {
                 let mut window = Window::default();
@@ -313,9 +282,13 @@ impl Histories {
                 Starts::Smooth(arrival)
             }
         };
-        self.last_start = now;
         self.next_id = self.next_id.wrapping_add(1);
-        let history = History { id: self.next_id, counts: kind.counts, period: kind.period, starts };
+        let mut history =
+            History { id: self.next_id, counts: kind.counts, period: kind.period, needed_until: 0, starts };
+        // What is only booked takes no place.
+        if started {
+            history.needed_until = history.ends_at();
+        }
         (history.ends_at() > now).then(|| {
             self.all.push(history);
             self.next_id
@@ -327,24 +300,25 @@ impl Histories {
         self.all.is_empty()
     }
 
-    /// When there is room for the kinds of these rates beside those that live. `None`: now.
+    /// When there is room for the kinds of these rates beside those whose place is taken. `None`: now.
     pub(crate) fn has_room_at(&self, limits: &Limits, now: u64) -> Option<u64> {
-        let lives = |rate: &Rate| self.all.iter().any(|history| history.ends_at() > now && history.is_of(rate));
-        let new = limits.rates.iter().filter(|rate| !lives(rate)).count();
+        let has_place = |rate: &Rate| self.all.iter().any(|history| history.is_needed(now) && history.is_of(rate));
+        let new = limits.rates.iter().filter(|rate| !has_place(rate)).count();
         let over = (self.living(now) + new).saturating_sub(MAX_KINDS);
         if new == 0 || over == 0 {
             return None;
         }
         // Those of the request itself make no room: one that ends is a new one then.
         let others = self.all.iter().filter(|history| !limits.rates.iter().any(|rate| history.is_of(rate)));
-        let mut ends: SmallVec<[u64; MAX_KINDS]> = others.map(History::ends_at).filter(|end| *end > now).collect();
+        let ends = others.map(|history| history.needed_until).filter(|end| *end > now);
+        let mut ends: SmallVec<[u64; MAX_KINDS]> = ends.collect();
         ends.sort_unstable();
         ends.get(over - 1).copied()
     }
 
-    /// How many live.
+    /// How many places are taken.
     pub(crate) fn living(&self, now: u64) -> usize {
-        self.all.iter().filter(|history| history.ends_at() > now).count()
+        self.all.iter().filter(|history| history.is_needed(now)).count()
     }
 
     /// Takes `units` back from each history that the starts of a lease here were written into, the latest starts first,
@@ -383,7 +357,7 @@ impl Histories {
     /// Units of `rate` in use now, for show.
     pub(crate) fn used(&mut self, rate: &Rate, now: u64) -> u64 {
         if rate.mode == Mode::Smooth {
-            return self.arrival(rate).used(now);
+            return self.arrival(rate).map_or(0, |arrival| arrival.used(now));
         }
         match self.all.iter_mut().find(|history| history.is_of(rate)) {
             Some(History { starts: Starts::Window(window), period, .. }) => window.used(now, *period),
@@ -445,10 +419,6 @@ impl Histories {
             if let Starts::Window(window) = &mut history.starts {
                 window.used(now, history.period);
             }
-        }
-        if self.all.len() > MAX_RATES {
-            let last_start = self.last_start;
-            self.all.retain(|history| history.ends_at() > now.min(last_start));
         }
     }
 

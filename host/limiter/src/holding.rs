@@ -168,7 +168,7 @@ impl ShardSet<'_, '_> {
     /// are not refunded.
     pub(crate) fn settle(&mut self, lease: LeaseRef, cost: u32, now: u64, effects: &mut Vec<Effect>) -> Output {
         let Some(parts) = self.parts_of(lease) else { return Output::Gone };
-        let mut settled = Settled::default();
+        let (mut settled, mut rides_on_less) = (Settled::default(), false);
         let mut freed: SmallVec<[(u16, u32); 4]> = SmallVec::new();
         for part in parts {
             let at = self.position(part.shard);
@@ -190,6 +190,7 @@ impl ShardSet<'_, '_> {
                 // What somebody rides on stays until that one has ended.
                 let lent = lent.iter().find(|(counter, _)| *counter == hold.counter).map_or(0, |(_, cost)| *cost);
                 let wanted = cost.saturating_sub(hold.lent_cost).max(lent);
+                rides_on_less |= hold.lent_cost > cost;
                 hold.lent_cost = hold.lent_cost.min(cost);
                 let changed = shard.settle_hold(hold, wanted, timed, &mut rest, now);
                 settled.refunded = settled.refunded.max(changed.refunded);
@@ -200,7 +201,7 @@ impl ShardSet<'_, '_> {
             let part = &mut shard.leases[slot];
             (part.holds, part.rest) = (holds, rest);
         }
-        if settled != Settled::default()
+        if (settled != Settled::default() || rides_on_less)
             && let Some(secret) = self.part(lease).and_then(LeasePart::secret)
         {
             let at = self.position(lease.shard);

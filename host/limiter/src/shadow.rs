@@ -72,7 +72,7 @@ impl Shadow {
         });
         if fits {
             for rate in limits.iter().flat_map(|limits| &limits.rates) {
-                self.histories.start(rate, now, need(rate.counts));
+                self.histories.start(rate, false, now, need(rate.counts));
             }
         } else {
             self.refused += 1;

@@ -317,7 +317,7 @@ impl Shard {
     fn catch_up(&mut self, slot: u32) {
         let counter = &mut self.counters[slot];
         let seen = counter.book_version;
-        if counter.histories.has_smooth() {
+        if counter.kind != CounterKind::Inline && counter.histories.has_smooth() {
             if seen < self.forgotten
                 && let Some((_, known_from)) = self.changes.front()
             {

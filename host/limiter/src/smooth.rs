@@ -70,13 +70,6 @@ impl Arrival {
         SmoothState { arrival: self.at, interval: self.interval.get(), beyond: self.beyond }
     }
 
-    /// Takes over what another had still to drain at `from`, at its own pace since.
-    pub(crate) fn take_over(&mut self, other: &Self, from: u64) {
-        let other = other.at_pace(self.interval, from);
-        (self.at, self.beyond) = (other.at, other.beyond);
-        self.started = self.started.saturating_add(other.used(from));
-    }
-
     /// Adds units that start now, asked about or not: the next ones come later.
     pub(crate) fn push(&mut self, units: u64, now: u64) {
         self.started = self.started.saturating_add(units);

@@ -2,9 +2,10 @@
 
 mod bench;
 
-use bench::{S, costing, request, rule};
+use bench::{S, costing, limits, request, rule};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
@@ -73,7 +74,7 @@ impl Store {
             match record {
                 Record::Started { kind, at, units, smooth, booked, .. } if *kind == of => {
                     let entry = self.starts.entry(at / width).or_default();
-                    *entry = (*at, entry.1 + units);
+                    *entry = (entry.0.max(*at), entry.1 + units);
                     self.booked = booked.unwrap_or(self.booked);
                     self.smooth = smooth.or(self.smooth);
                 }
@@ -142,6 +143,46 @@ fn a_block_that_has_left_the_window_is_not_charged_again() {
     one.acquire(&request("s"), &[]).unwrap();
     let mut other = Store::default().restart(&mut one, rate);
     assert_eq!((one.used(), other.used()), (1, 10), "what is booked ahead counts as used, and no more");
+}
+
+#[test]
+fn what_is_started_beside_others_numbers_is_written_down() {
+    let mut one = Process::new(1_000 * S, "1000/1m");
+    let bring = |rates: &[&str], concurrency: &str| {
+        let request = Request::unscoped().inline("s", "k", limits(concurrency, rates)).unwrap();
+        request.cost(NonZeroU32::new(5).unwrap()).lease_time(Duration::from_secs(60))
+    };
+    one.acquire(&bring(&["10/1h:cost"], ""), &[1]).unwrap();
+    one.shard.take_records();
+    one.acquire(&bring(&[], "100"), &[2]).unwrap();
+    let started: Vec<u64> = (one.shard.take_records().iter())
+        .filter_map(|record| match record {
+            Record::Started { counter, units, .. } if counter == "s#k" => Some(*units),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(started, [5], "it counts under the rate that the other has brought");
+}
+
+/// A pace that only books something ahead takes no place.
+#[test]
+fn paces_that_are_over_leave_the_key_open_after_a_restart() {
+    let counter: CounterName = "s#k".parse().unwrap();
+    let mut one = Process::new(1_000 * S, "1000/1m");
+    for limit in 100..120 {
+        let of = kind(&format!("{limit}/1d:smooth:burst=10:cost"));
+        let smooth = Some(SmoothState { arrival: 900 * S, interval: of.period / limit, beyond: 0 });
+        let what = Restored::Starts {
+            counter: &counter,
+            kind: RateKind { pace: of.period / limit, ..of },
+            starts: &[],
+            smooth,
+            booked: 5,
+        };
+        one.step(Input::Restore { what: &what });
+    }
+    let own = limits("", &["7/1d:smooth:burst=10:cost"]);
+    one.acquire(&Request::unscoped().inline("s", "k", own).unwrap(), &[]).unwrap();
 }
 
 #[derive(Debug, Clone)]

@@ -47,6 +47,8 @@ struct Start {
     at: u64,
     units: u64,
     id: u64,
+    /// Whether the engine has surely written it down: a kind that nobody has brought for long may have lost its place.
+    sure: bool,
 }
 
 /// The history of one kind at one counter.
@@ -59,6 +61,8 @@ struct History {
     free_at: u64,
     /// A smooth history that had a refund is not replayed to the nanosecond.
     vague: bool,
+    /// Until when its place at an inline key is taken: at least, and at most.
+    needed: (u64, u64),
 }
 
 /// See the module.
@@ -67,7 +71,6 @@ pub(crate) struct Naive {
     pub(crate) rules: BTreeMap<String, RuleSpec>,
     pub(crate) held: Vec<Held>,
     histories: HashMap<String, BTreeMap<Kind, History>>,
-    last_start: HashMap<String, u64>,
     pub(crate) paused: BTreeSet<String>,
     pub(crate) draining: BTreeSet<String>,
     pub(crate) pinned: BTreeMap<String, Limits>,
@@ -164,12 +167,10 @@ impl Naive {
         needs.fold((0, 0), |(calls, cost), need| (calls + need.calls, cost + need.cost))
     }
 
-    /// Units of a window kind that still count at `now`.
-    pub(crate) fn started(&self, counter: &str, rate: &Rate, now: u64) -> u64 {
-        self.histories.get(counter).and_then(|all| all.get(&kind_of(counter, rate))).map_or(0, |history| {
-            let period = nanos(rate.period);
-            history.starts.iter().filter(|start| start.at + period > now).map(|start| start.units).sum()
-        })
+    /// Units of a window kind that still count at `now`: at least, and at most.
+    pub(crate) fn started(&self, counter: &str, rate: &Rate, now: u64) -> (u64, u64) {
+        let kind = kind_of(counter, rate);
+        self.histories.get(counter).and_then(|all| all.get(&kind)).map_or((0, 0), |history| history.used(kind, now))
     }
 
     /// Asks one counter. `newcomer` has not been let in yet. `Err`: it cannot say to the nanosecond.
@@ -200,69 +201,50 @@ impl Naive {
                 verdict = Verdict::Blocked;
             }
         }
-        let mut vague = false;
+        let mut unsure = false;
         for rate in &limits.rates {
             let need_here = units(rate.counts);
             if need_here == 0 {
                 continue;
             }
-            match rate.mode {
-                Mode::Window => {
-                    let limit = u64::from(rate.limit.get());
-                    if need_here > limit {
-                        return Ok(Verdict::Never);
-                    }
-                    if self.started(&need.counter, rate, now) + need_here > limit {
-                        verdict = Verdict::Blocked;
-                    }
-                }
+            let kind = kind_of(&need.counter, rate);
+            let history = self.histories.get(&need.counter).and_then(|all| all.get(&kind));
+            let (least, most) = history.map_or((0, 0), |history| history.used(kind, now));
+            // Of a smooth rate in nanoseconds.
+            let (need_here, limit) = match rate.mode {
+                Mode::Window => (need_here, u64::from(rate.limit.get())),
                 Mode::Smooth => {
                     let burst = rate.burst.map_or(1, |burst| u64::from(burst.get()));
-                    if need_here > burst {
-                        return Ok(Verdict::Never);
-                    }
-                    let history = self.smooth(&need.counter, rate);
-                    vague |= history.vague;
-                    let interval = interval(rate);
-                    if history.backlog(now) + need_here * interval > burst * interval {
-                        verdict = Verdict::Blocked;
-                    }
+                    (need_here * interval(rate), burst * interval(rate))
                 }
+            };
+            if need_here > limit {
+                return Ok(Verdict::Never);
             }
-        }
-        if need.own.is_some() && !self.pinned.contains_key(&need.counter) {
-            vague |= self.histories.get(&need.counter).is_some_and(|all| all.values().any(|history| history.vague));
-            let living = self.living(&need.counter, now);
-            let new = limits.rates.iter().filter(|rate| !living.contains(&kind_of(&need.counter, rate))).count();
-            if new > 0 && living.len() + new > weir_limiter::MAX_KINDS {
+            if least + need_here > limit {
                 verdict = Verdict::Blocked;
             }
+            unsure |= most + need_here > limit;
         }
-        if vague { Err(verdict) } else { Ok(verdict) }
+        if need.own.is_some() && !self.pinned.contains_key(&need.counter) {
+            let own: BTreeSet<Kind> = limits.rates.iter().map(|rate| kind_of(&need.counter, rate)).collect();
+            let full = |places: BTreeSet<Kind>, fewer: &BTreeSet<Kind>| {
+                own.iter().any(|kind| !fewer.contains(kind)) && places.union(&own).count() > weir_limiter::MAX_KINDS
+            };
+            let (least, most) = self.places(&need.counter, now);
+            if full(least.clone(), &most) {
+                verdict = Verdict::Blocked;
+            }
+            unsure |= full(most, &least);
+        }
+        if unsure && verdict == Verdict::Fits { Err(verdict) } else { Ok(verdict) }
     }
 
-    /// How a smooth rate stands. One whose history does not know of all that has started begins with what the next slower pace of its
-    /// like had still to drain at the last start.
-    fn smooth(&self, counter: &str, rate: &Rate) -> History {
-        let kind = kind_of(counter, rate);
-        let last_start = self.last_start.get(counter).copied().unwrap_or(0);
-        let all = self.histories.get(counter).into_iter().flatten();
-        let mut known = all.filter(|(_, history)| history.vague || history.backlog(last_start) > 0);
-        if let Some((_, own)) = known.clone().find(|(other, _)| **other == kind) {
-            return own.clone();
-        }
-        let like = |other: &Kind| (other.0, other.1, other.2) == (kind.0, kind.1, kind.2) && other.3 > kind.3;
-        // By interval, in ascending order.
-        let mut begun = known.find(|(other, _)| like(other)).map(|(_, slower)| slower.clone()).unwrap_or_default();
-        begun.pace(interval(rate), last_start);
-        // A refund is taken from histories that the lease has started in.
-        begun.before.clear();
-        begun
-    }
-
-    fn living(&self, counter: &str, now: u64) -> Vec<Kind> {
-        let all = self.histories.get(counter);
-        all.into_iter().flatten().filter(|(kind, history)| history.lives(**kind, now)).map(|(kind, _)| *kind).collect()
+    /// The kinds whose places are taken at a counter: at least, and at most.
+    fn places(&self, counter: &str, now: u64) -> (BTreeSet<Kind>, BTreeSet<Kind>) {
+        let all = || self.histories.get(counter).into_iter().flatten();
+        let least = all().filter(|(_, history)| history.needed.0 > now).map(|(kind, _)| *kind).collect();
+        (least, all().filter(|(_, history)| history.needed.1 > now).map(|(kind, _)| *kind).collect())
     }
 
     /// Asks every counter. `None`: it cannot say to the nanosecond.
@@ -298,42 +280,38 @@ impl Naive {
     pub(crate) fn grant(&mut self, id: u64, needs: Vec<Need>, ends_at: Option<u64>, lender: Option<u64>, now: u64) {
         for need in &needs {
             let Some(limits) = self.limits(&need.counter, need.own.as_ref()) else { continue };
-            let mut started = false;
-            let living = self.living(&need.counter, now);
-            let begun: Vec<(Kind, History)> = (limits.rates.iter())
-                .filter(|rate| rate.mode == Mode::Smooth)
-                .map(|rate| (kind_of(&need.counter, rate), self.smooth(&need.counter, rate)))
-                .collect();
-            if need.counter.contains('#') {
-                let other = |kind: &Kind| limits.rates.iter().all(|rate| kind_of(&need.counter, rate) != *kind);
-                for kind in living.into_iter().filter(other) {
-                    let units = if kind.2 == Counts::Calls { need.calls } else { need.cost };
-                    if let Some(history) = self.histories.get_mut(&need.counter).and_then(|all| all.get_mut(&kind)) {
-                        history.start(units, id, now);
-                        started |= units > 0;
-                    }
-                }
-            }
-            for rate in &limits.rates {
-                let units = if rate.counts == Counts::Calls { need.calls } else { need.cost };
-                if units == 0 {
-                    continue;
-                }
-                let (kind, all) =
-                    (kind_of(&need.counter, rate), self.histories.entry(need.counter.clone()).or_default());
-                let history = all.entry(kind).or_default();
-                if let Some((_, begun)) = begun.iter().find(|(of, _)| *of == kind) {
-                    *history = begun.clone();
-                }
-                history.start(units, id, now);
-                started = true;
-            }
-            if started {
-                self.last_start.insert(need.counter.clone(), now);
-            }
+            self.start(&need.counter, &limits, (need.calls, need.cost), id, now);
         }
         let lender = lender.filter(|_| needs.iter().any(|need| need.lent != (0, 0)));
         self.held.push(Held { id, needs, ends_at, lender });
+    }
+
+    /// Writes a start down under these limits, and at an inline key in every other history that is there.
+    fn start(&mut self, counter: &str, limits: &Limits, (calls, cost): (u64, u64), id: u64, now: u64) {
+        let all = self.histories.entry(counter.to_owned()).or_default();
+        let inline = counter.contains('#');
+        let own: Vec<(Kind, u64)> = limits.rates.iter().map(|rate| (kind_of(counter, rate), interval(rate))).collect();
+        let units = |kind: &Kind| if kind.2 == Counts::Calls { calls } else { cost };
+        for (kind, history) in all.iter_mut().filter(|(kind, _)| inline && own.iter().all(|(own, _)| own != *kind)) {
+            let sure = history.needed.0 > now;
+            history.start(units(kind), id, now, sure);
+        }
+        for (kind, interval) in own.iter().filter(|(kind, _)| units(kind) > 0) {
+            let history = all.entry(*kind).or_default();
+            if history.needed.0 <= now {
+                history.starts.iter_mut().for_each(|start| start.sure = false);
+            }
+            if kind.0 == Mode::Smooth {
+                history.pace(*interval, now);
+            }
+            history.start(units(kind), id, now, true);
+            history.needed = match (inline, kind.0) {
+                (false, _) => (u64::MAX, u64::MAX),
+                (true, Mode::Window) => (now + kind.1, now + kind.1),
+                (true, Mode::Smooth) if history.vague => (now, history.free_at(false)),
+                (true, Mode::Smooth) => (history.free_at(true), history.free_at(false)),
+            };
+        }
     }
 
     /// A lease ends.
@@ -378,32 +356,8 @@ impl Naive {
                     }
                 }
             } else if cost > before {
-                let over = cost - before;
-                let limits = self.limits(&need.counter, need.own.as_ref());
-                let rates = || limits.iter().flat_map(|limits| &limits.rates);
-                let mut kinds: Vec<Kind> = rates().map(|rate| kind_of(&need.counter, rate)).collect();
-                if need.counter.contains('#') {
-                    kinds.extend(
-                        self.living(&need.counter, now)
-                            .into_iter()
-                            .filter(|kind| !kinds.contains(kind))
-                            .collect::<Vec<_>>(),
-                    );
-                }
-                for rate in rates().filter(|rate| rate.counts == Counts::Cost) {
-                    let kind = kind_of(&need.counter, rate);
-                    let begun = (rate.mode == Mode::Smooth).then(|| self.smooth(&need.counter, rate));
-                    let history = self.histories.entry(need.counter.clone()).or_default().entry(kind).or_default();
-                    if let Some(begun) = begun {
-                        *history = begun;
-                    }
-                }
-                for kind in kinds.into_iter().filter(|kind| kind.2 == Counts::Cost) {
-                    if let Some(history) = self.histories.get_mut(&need.counter).and_then(|all| all.get_mut(&kind)) {
-                        history.start(over, id, now);
-                        self.last_start.insert(need.counter.clone(), now);
-                    }
-                }
+                let limits = self.limits(&need.counter, need.own.as_ref()).unwrap_or_default();
+                self.start(&need.counter, &limits, (0, cost - before), id, now);
             }
         }
         self.held[index].needs = needs;
@@ -416,13 +370,13 @@ impl Naive {
 
     /// Drops what can no longer matter, so that a long run stays quick.
     pub(crate) fn forget(&mut self, now: u64) {
-        for (counter, all) in &mut self.histories {
-            let last_start = self.last_start.get(counter).copied().unwrap_or(now).min(now);
-            all.retain(|kind, history| history.lives(*kind, last_start));
-            for (kind, history) in all {
-                if kind.0 == Mode::Window {
-                    history.starts.retain(|start| start.at + kind.1 > now);
+        for (kind, history) in self.histories.values_mut().flatten() {
+            match kind.0 {
+                Mode::Window => history.starts.retain(|start| start.at + kind.1 > now),
+                Mode::Smooth if history.free_at(false) <= now => {
+                    *history = History { interval: history.interval, needed: history.needed, ..History::default() };
                 }
+                Mode::Smooth => {}
             }
         }
         self.pushed.retain(|_, until| *until > now);
@@ -430,17 +384,17 @@ impl Naive {
 }
 
 impl History {
-    fn start(&mut self, units: u64, id: u64, now: u64) {
+    fn start(&mut self, units: u64, id: u64, now: u64, sure: bool) {
         if units > 0 {
-            self.starts.push(Start { at: now, units, id });
+            self.starts.push(Start { at: now, units, id, sure });
         }
     }
 
-    /// What is still to drain does so at another pace from `now` on.
+    /// What is still to drain does so at another pace from `now` on: under a rule, where all is sure.
     fn pace(&mut self, interval: u64, now: u64) {
         if self.interval != interval {
             if self.interval > 0 {
-                let left = u128::from(self.backlog(now)) * u128::from(interval);
+                let left = u128::from(self.free_at(false).saturating_sub(now)) * u128::from(interval);
                 let left = left.div_ceil(u128::from(self.interval));
                 self.free_at = now + u64::try_from(left).expect("a simulation is short");
                 self.before.append(&mut self.starts);
@@ -452,7 +406,10 @@ impl History {
     fn refund(&mut self, kind: Kind, id: u64, mut units: u64, now: u64) {
         if kind.0 == Mode::Smooth {
             // How much of a smooth start still counts is the engine's to say; it may never be too much.
-            self.vague |= self.starts.iter().chain(&self.before).any(|start| start.id == id);
+            if self.starts.iter().chain(&self.before).any(|start| start.id == id) {
+                self.vague = true;
+                self.surely_needed_until(now);
+            }
             return;
         }
         for start in self.starts.iter_mut().rev().filter(|start| start.id == id && start.at + kind.1 > now) {
@@ -461,21 +418,34 @@ impl History {
             units -= taken;
         }
         self.starts.retain(|start| start.units > 0);
+        let end = self.starts.iter().map(|start| start.at + kind.1).max();
+        self.surely_needed_until(end.unwrap_or(now));
     }
 
-    /// Nanoseconds until all that has started has drained, one unit an interval: replayed from the first start.
-    fn backlog(&self, now: u64) -> u64 {
-        let mut free_at = self.free_at;
-        for start in &self.starts {
-            free_at = free_at.max(start.at) + start.units * self.interval;
+    /// Where nothing is left of any kind, the counter may have been dropped.
+    fn surely_needed_until(&mut self, end: u64) {
+        if self.needed.1 != u64::MAX {
+            self.needed.0 = self.needed.0.min(end);
         }
-        free_at.saturating_sub(now)
     }
 
-    fn lives(&self, kind: Kind, now: u64) -> bool {
-        match kind.0 {
-            Mode::Window => self.starts.iter().any(|start| start.at + kind.1 > now),
-            Mode::Smooth => self.vague || self.backlog(now) > 0,
-        }
+    /// When all that has started has drained, one unit an interval, replayed from the first start; or what surely has.
+    fn free_at(&self, sure: bool) -> u64 {
+        let starts = self.starts.iter().filter(|start| start.sure || !sure);
+        starts.fold(self.free_at, |free_at, start| free_at.max(start.at) + start.units * self.interval)
+    }
+
+    /// What counts at `now`, of a window in units and of a smooth rate in nanoseconds: at least, and at most.
+    fn used(&self, kind: Kind, now: u64) -> (u64, u64) {
+        let used = |sure: bool| match kind.0 {
+            Mode::Window => {
+                let starts = self.starts.iter().filter(|start| start.at + kind.1 > now && (start.sure || !sure));
+                starts.map(|start| start.units).sum()
+            }
+            Mode::Smooth => self.free_at(sure).saturating_sub(now),
+        };
+        // A place that is not taken may have been given to another kind.
+        let least = if self.vague || self.needed.0 <= now { 0 } else { used(true) };
+        (least, used(false))
     }
 }

@@ -129,7 +129,7 @@ fn fold_record<'a>(
             change.booked = booked.or(change.booked);
             if kind.mode == Mode::Window {
                 let (last, sum) = change.starts.entry(bucket(*kind, *at)).or_default();
-                (*last, *sum) = (*at, *sum + units);
+                (*last, *sum) = ((*last).max(*at), *sum + units);
             }
             Ok(())
         }
@@ -175,7 +175,8 @@ fn write_changes(connection: &Connection, counter: &str, changes: &BTreeMap<Rate
             let mut upsert = connection.prepare_cached(
                 "INSERT INTO start VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
                     units = CASE WHEN bucket = excluded.bucket THEN units + excluded.units ELSE excluded.units END,
-                    bucket = excluded.bucket, at = excluded.at",
+                    at = CASE WHEN bucket = excluded.bucket THEN max(at, excluded.at) ELSE excluded.at END,
+                    bucket = excluded.bucket",
             )?;
             upsert.execute([history, sql(bucket % RING), sql(*bucket), sql(*at), sql(*units)])?;
         }

@@ -187,6 +187,41 @@ mod tests {
         assert_eq!((rows(&journal), journal.last()), (vec![33], 33));
     }
 
+    /// Starts that were booked ahead are written down after later ones: a sub-period keeps its last instant.
+    #[test]
+    fn a_start_that_is_written_late_does_not_make_later_ones_older() {
+        let kind = weir_limiter::RateKind {
+            mode: weir_limiter::Mode::Window,
+            period: 86_400_000_000_000,
+            counts: weir_limiter::Counts::Calls,
+            pace: 0,
+        };
+        let started = |at, units| {
+            let counter = "s".to_owned();
+            Entry::Record(Record::Started { counter, kind, at, units, smooth: None, booked: None })
+        };
+        for apart in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let callers = Callers::default();
+            let mut journal = Journal::open(directory.path(), Durability::Process, true).unwrap();
+            journal.begin(7).unwrap();
+            let mut tables = Database::open(directory.path()).unwrap();
+            tables.begin(1, 7).unwrap();
+            tables.load(&mut journal, &callers, 0).unwrap();
+            let batches = if apart {
+                vec![vec![started(80_000_000_000, 5)], vec![started(1_000_000_000, 3)]]
+            } else {
+                vec![vec![started(80_000_000_000, 5), started(1_000_000_000, 3)]]
+            };
+            for batch in batches {
+                journal.write(&batch, &callers, 80_000_000_000, 0).unwrap();
+                tables.fold(&batch, journal.last(), &callers, 80_000_000_000).unwrap();
+            }
+            let saved = tables.load(&mut journal, &callers, 80_000_000_000).unwrap();
+            assert_eq!(saved.histories[0].starts, [(80_000_000_000, 8)], "apart {apart}");
+        }
+    }
+
     /// A kill may come after a fold and before any of its rows is deleted: they are not folded twice.
     #[test]
     fn rows_that_are_folded_and_still_there_do_not_count_again() {

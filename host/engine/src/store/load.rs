@@ -46,6 +46,9 @@ pub(crate) struct SavedLease {
     pub(crate) ended: Option<(Ended, u64)>,
 }
 
+/// More units than all starts of a sub-period can be: 1,028 of these are within 64 bits.
+const MAX_UNITS: u64 = 1 << 53;
+
 /// Reads the tables within a transaction.
 pub(super) struct Loader<'a> {
     pub(super) transaction: &'a Transaction<'a>,
@@ -120,7 +123,11 @@ impl Loader<'_> {
     fn histories(&self, now: u64) -> Result<Vec<SavedHistory>, Problem> {
         let mut starts: HashMap<i64, Vec<(u64, u64)>> = HashMap::new();
         self.all("SELECT history, at, units FROM start ORDER BY history, at", |row| {
-            starts.entry(row.get(0)?).or_default().push((number(row, 1)?, number(row, 2)?));
+            let units = number(row, 2)?;
+            if units > MAX_UNITS {
+                return Err(format!("a start of {units} units").into());
+            }
+            starts.entry(row.get(0)?).or_default().push((number(row, 1)?, units));
             Ok(())
         })?;
         let query = "SELECT id, counter, mode, period, counts, pace, arrival, interval, beyond, booked FROM history";
