@@ -70,6 +70,8 @@ impl History {
     fn push(&mut self, units: u64, now: u64) -> u64 {
         match &mut self.starts {
             Starts::Window(window) => {
+                // Nobody may ask it for long, and what has left it must not pile up.
+                window.used(now, self.period);
                 window.record(now, self.period, units);
                 0
             }
@@ -350,6 +352,8 @@ impl Histories {
                 Starts::Window(window) => window.refund(start.at, u64::from(take), now, history.period),
                 Starts::Smooth(arrival) => arrival.refund(&mut start.number, u64::from(take), now),
             };
+            // Its place goes with what is no longer there.
+            history.needed_until = history.needed_until.min(history.ends_at());
             noted.push((history.id, start.at, back));
         }
     }

@@ -4,7 +4,7 @@ mod bench;
 
 use bench::{Bench, S, limits};
 use std::num::NonZeroU32;
-use weir_limiter::{Request, Verb};
+use weir_limiter::{Limiter, Request, ShardLimits, Verb};
 
 const H: u64 = 3_600 * S;
 
@@ -107,6 +107,34 @@ fn a_key_whose_numbers_change_all_the_time_stays_open() {
         bench.try_acquire(&inline("1000/1h:cost", 1)).unwrap();
         bench.at(bench.now + 30 * S);
     }
+}
+
+#[test]
+fn a_log_that_nobody_asks_does_not_grow() {
+    let caps = ShardLimits { max_log_entries: 64, ..ShardLimits::default() };
+    let mut bench = Bench::new(&[]);
+    bench.limiter = Limiter::new(1, caps);
+    bench.set(&[("t", "", &["3/1m"])]);
+    bench.try_acquire(&inline("5/1s:cost", 1)).unwrap();
+    // All of them are held, so that nothing is swept.
+    for _ in 0..1_000 {
+        bench.at(bench.now + S / 10);
+        bench.try_acquire(&inline("100000/1h:smooth:burst=100:cost", 1)).unwrap();
+    }
+    bench.take("t");
+}
+
+#[test]
+fn what_is_settled_down_gives_its_place_back() {
+    let mut bench = Bench::new(&[]);
+    let leases: Vec<_> =
+        (1..=8).map(|hours| bench.try_acquire(&inline(&format!("100/{hours}h:cost"), 10)).unwrap()).collect();
+    let ninth = inline("100/9h:cost", 1);
+    for lease in &leases {
+        assert!(bench.try_acquire(&ninth).is_err(), "what others have started counts");
+        bench.settle(lease, 0);
+    }
+    bench.try_acquire(&ninth).unwrap();
 }
 
 #[test]

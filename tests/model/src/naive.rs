@@ -418,7 +418,7 @@ impl History {
             units -= taken;
         }
         self.starts.retain(|start| start.units > 0);
-        let end = self.starts.iter().map(|start| start.at + kind.1).max();
+        let end = self.starts.iter().filter(|start| start.sure).map(|start| start.at + kind.1).max();
         self.surely_needed_until(end.unwrap_or(now));
     }
 
