@@ -209,7 +209,7 @@ impl Problem {
     /// It has happened, and cannot be written down: a kill of the server would undo it.
     #[must_use]
     pub fn unsaved(error: Unsaved) -> Self {
-        let detail = format!("{error}: it is in force, and a restart of the server would undo it");
+        let detail = format!("{error}: it is in force, and a restart of the server before it is would undo it");
         Self { detail, ..Self::refused(&Refusal::new(Reason::Unavailable)) }
     }
 

@@ -4,8 +4,8 @@
 //! they age out. A rate asks the history of its kind; where there is none, nothing was started under it yet.
 //!
 //! Where callers bring their own numbers, requests of several kinds meet at one counter: each start is then written into
-//! every history that is there, so that a kind sees all that has started since it first did. There are at most [`MAX_KINDS`]
-//! of them. One that nobody has brought since what had started by then has aged out gives its place to another kind, though
+//! every history that is there, so that a kind sees all that has started since it first did. Who brings another is admitted
+//! where there is room among [`MAX_KINDS`]. One that nobody has brought since what had started by then has aged out gives its place to another kind, though
 //! what others start is still written into it: limits that callers change all the time must not close the key.
 //!
 //! Under a rule there is one pace at a time: when that changes, what is still to drain goes on at the new one.
@@ -66,12 +66,17 @@ impl History {
         self.needed_until > now
     }
 
+    /// Forgets what has left its window.
+    fn forget(&mut self, now: u64) {
+        if let Starts::Window(window) = &mut self.starts {
+            window.used(now, self.period);
+        }
+    }
+
     /// Writes units down; answers how many a smooth one has had with them.
     fn push(&mut self, units: u64, now: u64) -> u64 {
         match &mut self.starts {
             Starts::Window(window) => {
-                // Nobody may ask it for long, and what has left it must not pile up.
-                window.used(now, self.period);
                 window.record(now, self.period, units);
                 0
             }
@@ -200,6 +205,8 @@ impl Histories {
                     continue;
                 }
                 any = true;
+                // Nobody may ask it for long, and that must not pile up.
+                history.forget(now);
                 let number = history.push(u64::from(need), now);
                 if history.counts == Counts::Cost {
                     note(Start { history: history.id, left: need, number, at: now });
@@ -419,11 +426,7 @@ impl Histories {
 
     /// Forgets what has left its windows.
     pub(crate) fn forget(&mut self, now: u64) {
-        for history in &mut self.all {
-            if let Starts::Window(window) = &mut history.starts {
-                window.used(now, history.period);
-            }
-        }
+        self.all.iter_mut().for_each(|history| history.forget(now));
     }
 
     /// Forgets everything.

@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(arrival.refund(&mut number, 2_341_178_244, now), 2_341_178_244);
         assert_eq!(number, 7, "the last start ends there now");
         assert_eq!((arrival.at, arrival.used(now)), (now + 7 * YEAR, 7));
-        // A refund out of the middle is not what the last start took, so the next one is less than could be.
+        // Nothing has drained: the first start goes back whole, and then the rest of the last.
         assert_eq!((arrival.refund(&mut 1, 1, now), arrival.used(now)), (1, 6));
         assert_eq!((arrival.refund(&mut number, 6, now), arrival.used(now)), (6, 0));
     }

@@ -110,6 +110,18 @@ fn a_key_whose_numbers_change_all_the_time_stays_open() {
 }
 
 #[test]
+fn changes_of_the_book_do_not_concern_it() {
+    let mut bench = Bench::new(&[]);
+    bench.try_acquire(&inline("1/1h:smooth:burst=1:cost", 1)).unwrap();
+    for n in 1..60u32 {
+        bench.at(bench.now + 60 * S);
+        bench.set(&[("t", &n.to_string(), &[])]);
+    }
+    bench.at(bench.now + 60 * S);
+    bench.try_acquire(&inline("1/1h:smooth:burst=1:cost", 1)).unwrap();
+}
+
+#[test]
 fn a_log_that_nobody_asks_does_not_grow() {
     let caps = ShardLimits { max_log_entries: 64, ..ShardLimits::default() };
     let mut bench = Bench::new(&[]);

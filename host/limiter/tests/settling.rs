@@ -187,6 +187,16 @@ fn what_is_lent_stays_when_the_lender_settles_for_less() {
 }
 
 #[test]
+fn what_a_borrower_has_settled_stays_settled_when_its_lender_ends() {
+    let mut bench = Bench::new(&[("s", "9:cost", &["9/1m:cost"])]);
+    let lender = bench.try_acquire(&costing("s", 5)).unwrap();
+    let borrower = bench.try_acquire(&costing("s", 5).lend_from(lender.parts[0])).unwrap();
+    bench.settle(&borrower, 1);
+    bench.release(&lender);
+    assert_eq!(bench.held("s"), (1, 1));
+}
+
+#[test]
 fn a_lease_that_is_gone_is_settled_no_more() {
     let mut bench = Bench::new(&[("s", "5:cost", &[])]);
     let lease = bench.try_acquire(&costing("s", 5)).unwrap();

@@ -3,7 +3,7 @@
 
 mod bench;
 
-use bench::{Bench, S, costing, limits, rule};
+use bench::{Bench, S, costing, limits, request, rule};
 use proptest::prelude::*;
 use weir_limiter::{Grant, Limits, RuleSpec};
 
@@ -105,6 +105,22 @@ fn what_is_held_beyond_it_goes_with_its_cost() {
     bench.release(&fits);
     bench.try_acquire(&costing("s", 3)).unwrap();
     assert_eq!(would_refuse(&mut bench), 2);
+}
+
+#[test]
+fn a_loan_that_is_handed_over_leaves_it_as_it_was() {
+    let mut bench = Bench::new(&[]);
+    bench.put(&[("s", shadowed(limits("1", &[])))]);
+    let first = bench.take("s");
+    let lender = bench.take("s");
+    assert_eq!(would_refuse(&mut bench), 1);
+    let borrower = bench.try_acquire(&request("s").lend_from(lender.parts[0])).unwrap();
+    for lease in [&lender, &borrower, &first] {
+        bench.release(lease);
+    }
+    bench.take("s");
+    bench.take("s");
+    assert_eq!(would_refuse(&mut bench), 2, "one of two overlaps");
 }
 
 #[test]

@@ -187,15 +187,37 @@ mod tests {
         assert_eq!((rows(&journal), journal.last()), (vec![33], 33));
     }
 
+    fn calls_in(period: u64) -> weir_limiter::RateKind {
+        let (mode, counts) = (weir_limiter::Mode::Window, weir_limiter::Counts::Calls);
+        weir_limiter::RateKind { mode, period, counts, pace: 0 }
+    }
+
+    /// A new journal and its tables.
+    fn begun(directory: &Path, callers: &Callers) -> (Journal, Database) {
+        let mut journal = Journal::open(directory, Durability::Process, true).unwrap();
+        journal.begin(7).unwrap();
+        let mut tables = Database::open(directory).unwrap();
+        tables.begin(1, 7).unwrap();
+        tables.load(&mut journal, callers, 0).unwrap();
+        (journal, tables)
+    }
+
+    #[test]
+    fn starts_of_more_units_than_there_can_be_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let callers = Callers::default();
+        let (mut journal, mut tables) = begun(directory.path(), &callers);
+        let (counter, kind) = ("s".to_owned(), calls_in(60_000_000_000));
+        let record = Record::Started { counter, kind, at: 1, units: u64::MAX, smooth: None, booked: None };
+        journal.write(&[Entry::Record(record)], &callers, 1, 0).unwrap();
+        let error = tables.load(&mut journal, &callers, 1).unwrap_err().to_string();
+        assert!(error.contains("weir.db cannot be read: a start of 18446744073709551615 units"), "{error}");
+    }
+
     /// Starts that were booked ahead are written down after later ones: a sub-period keeps its last instant.
     #[test]
     fn a_start_that_is_written_late_does_not_make_later_ones_older() {
-        let kind = weir_limiter::RateKind {
-            mode: weir_limiter::Mode::Window,
-            period: 86_400_000_000_000,
-            counts: weir_limiter::Counts::Calls,
-            pace: 0,
-        };
+        let kind = calls_in(86_400_000_000_000);
         let started = |at, units| {
             let counter = "s".to_owned();
             Entry::Record(Record::Started { counter, kind, at, units, smooth: None, booked: None })
@@ -203,11 +225,7 @@ mod tests {
         for apart in [false, true] {
             let directory = tempfile::tempdir().unwrap();
             let callers = Callers::default();
-            let mut journal = Journal::open(directory.path(), Durability::Process, true).unwrap();
-            journal.begin(7).unwrap();
-            let mut tables = Database::open(directory.path()).unwrap();
-            tables.begin(1, 7).unwrap();
-            tables.load(&mut journal, &callers, 0).unwrap();
+            let (mut journal, mut tables) = begun(directory.path(), &callers);
             let batches = if apart {
                 vec![vec![started(80_000_000_000, 5)], vec![started(1_000_000_000, 3)]]
             } else {
@@ -227,17 +245,8 @@ mod tests {
     fn rows_that_are_folded_and_still_there_do_not_count_again() {
         let directory = tempfile::tempdir().unwrap();
         let callers = Callers::default();
-        let mut journal = Journal::open(directory.path(), Durability::Process, true).unwrap();
-        journal.begin(7).unwrap();
-        let mut tables = Database::open(directory.path()).unwrap();
-        tables.begin(1, 7).unwrap();
-        tables.load(&mut journal, &callers, 0).unwrap();
-        let kind = weir_limiter::RateKind {
-            mode: weir_limiter::Mode::Window,
-            period: 60_000_000_000,
-            counts: weir_limiter::Counts::Calls,
-            pace: 0,
-        };
+        let (mut journal, mut tables) = begun(directory.path(), &callers);
+        let kind = calls_in(60_000_000_000);
         let started = || {
             let counter = "s".to_owned();
             Entry::Record(Record::Started { counter, kind, at: 1, units: 3, smooth: None, booked: None })
