@@ -417,7 +417,7 @@ impl ShardSet<'_, '_> {
         if let Some((home, slot)) = lender
             && home == at
             && request.count.get() == 1
-            && let Some(lent) = shard.leases[slot as usize].holds.iter().find(|lent| lent.counter == counter)
+            && let Some(lent) = shard.leases[slot].holds.iter().find(|lent| lent.counter == counter)
         {
             hold.lent_calls = lent.calls.min(hold.calls);
             hold.lent_cost = lent.cost.min(hold.cost);
@@ -482,7 +482,7 @@ impl ShardSet<'_, '_> {
     /// The lease that may lend, if it lives in this set and lends to nobody yet.
     pub(crate) fn lender(&self, lease: LeaseRef) -> Option<(usize, u32)> {
         let at = self.shards.iter().position(|shard| shard.index == lease.shard)?;
-        let part = self.shards[at].leases.get(lease.slot as usize).filter(|part| part.fence == lease.fence)?;
+        let part = self.shards[at].leases.get(lease.slot).filter(|part| part.fence == lease.fence)?;
         part.loan().is_none().then_some((at, lease.slot))
     }
 

@@ -92,13 +92,13 @@ impl ShardSet<'_, '_> {
             }
             let rides = part.holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0);
             let lender = lender.filter(|(home, _)| *home == at && rides);
-            let lender = lender.map(|(_, slot)| (slot, shard.leases[slot as usize].fence));
+            let lender = lender.map(|(_, slot)| (slot, shard.leases[slot].fence));
             part.set_lender(lender);
             part.ends_at = ends_at.unwrap_or(0);
             shard.count_lease(request.caller.0);
-            let slot = shard.leases.insert(part) as u32;
+            let slot = shard.leases.insert(part);
             if let Some((lender, _)) = lender {
-                shard.leases[lender as usize].set_loan(Some((slot, fence)));
+                shard.leases[lender].set_loan(Some((slot, fence)));
             }
             if let Some(end) = ends_at {
                 shard.set_timer(end, Timer::Expiry { slot, fence });
@@ -110,7 +110,7 @@ impl ShardSet<'_, '_> {
         {
             let at = self.position(first.shard);
             let shard = &mut *self.shards[at];
-            let rest = shard.leases[first.slot as usize].rest.get_or_insert_default();
+            let rest = shard.leases[first.slot].rest.get_or_insert_default();
             rest.secret = secret;
             if parts.len() > 1 {
                 rest.parts = parts.clone();

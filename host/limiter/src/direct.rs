@@ -7,7 +7,7 @@
 
 use crate::acquire::{Standing, stand};
 use crate::commit::charge;
-use crate::lease::{Hold, LeasePart};
+use crate::lease::Hold;
 use crate::name::{MAX_DEPTH, ScopedKey};
 use crate::request::{Caller, Grant, LeaseRef, MAX_WEIGHT, Request};
 use crate::shard::{Shard, hold_is_measured};
@@ -100,8 +100,7 @@ impl Shard {
         self.metrics.granted += 1;
         self.count_lease(caller.0);
         let book_version = self.book.version();
-        // Filled where it lies: a lease is large, and moving what was just written makes the processor wait for it.
-        let slot = self.leases.insert(LeasePart::held(fence, SmallVec::new(), now, caller.0));
+        let slot = self.leases.open(fence, now, caller.0);
         let mut rest = None;
         for (at, counter) in counters[..depth].iter().enumerate() {
             let hold = charge(self, &hold(*counter, at + 1 == depth), None, (now, 0), false, &mut rest);
@@ -110,7 +109,6 @@ impl Shard {
         if rest.is_some() {
             self.leases[slot].rest = rest;
         }
-        let slot = slot as u32;
         Some(Taken { lease: LeaseRef { shard: self.index, slot, fence }, fence, book_version })
     }
 
@@ -122,17 +120,18 @@ impl Shard {
         if self.parked > 0 || hold_is_measured(lease.fence) {
             return false;
         }
-        match self.leases.get(lease.slot as usize) {
-            Some(part) if part.fence == lease.fence && part.is_plain() => {}
+        let (caller, holds) = match self.leases.get(lease.slot) {
+            Some(part) if part.fence == lease.fence && part.is_plain() => (part.caller, part.holds.len()),
             _ => return false,
-        }
-        let part = self.leases.remove(lease.slot as usize);
-        self.uncount_lease(part.caller);
+        };
         let now = self.now;
-        for hold in &part.holds {
-            self.counters[hold.counter].give_back(hold, now);
+        for at in 0..holds {
+            let hold = self.leases[lease.slot].holds[at];
+            self.counters[hold.counter].give_back(&hold, now);
             self.sweep_later(hold.counter, now);
         }
+        self.uncount_lease(caller);
+        self.leases.close(lease.slot);
         true
     }
 }

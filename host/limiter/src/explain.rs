@@ -183,8 +183,8 @@ impl ShardSet<'_, '_> {
     fn expected_ends(&self, now: u64) -> BinaryHeap<Reverse<(u64, u16, u32, u64)>> {
         let mut ends = BinaryHeap::new();
         for shard in self.shards.iter() {
-            for (slot, part) in &shard.leases {
-                let lease = LeaseRef { shard: shard.index, slot: slot as u32, fence: part.fence };
+            for (slot, part) in shard.leases.iter() {
+                let lease = LeaseRef { shard: shard.index, slot, fence: part.fence };
                 ends.push(self.expected_end(lease, now));
             }
         }
@@ -193,7 +193,7 @@ impl ShardSet<'_, '_> {
 
     fn expected_end(&self, lease: LeaseRef, now: u64) -> Reverse<(u64, u16, u32, u64)> {
         let shard = self.at(lease.shard).map(|at| &*self.shards[at]);
-        let part = shard.and_then(|shard| Some((shard, shard.leases.get(lease.slot as usize)?)));
+        let part = shard.and_then(|shard| Some((shard, shard.leases.get(lease.slot)?)));
         let at = part.map_or(now, |(shard, part)| now.max(expected_end(shard, part, now)));
         Reverse((at, lease.shard, lease.slot, lease.fence))
     }

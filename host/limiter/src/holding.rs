@@ -6,7 +6,7 @@ use crate::history::{Start, Taken};
 use crate::journal::Record;
 use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::Limits;
-use crate::name::CounterKind;
+use crate::name::{CounterKind, ScopedKey};
 use crate::operator::Outcome;
 use crate::pages::Pages;
 use crate::planted::{self, Bug};
@@ -34,7 +34,7 @@ impl ShardSet<'_, '_> {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let lease = LeaseRef { shard: self.shards[at].index, slot, fence };
-        let stale = |shard: &Shard| shard.leases.contains(slot as usize) && planted::is(Bug::StaleReleaseEndsAnother);
+        let stale = |shard: &Shard| shard.leases.contains(slot) && planted::is(Bug::StaleReleaseEndsAnother);
         if self.part(lease).is_none() && !stale(self.shards[at]) {
             return false;
         }
@@ -42,7 +42,7 @@ impl ShardSet<'_, '_> {
             self.note_outcome(lease, outcome, now);
         }
         let shard = &mut *self.shards[at];
-        let part = shard.leases.remove(slot as usize);
+        let part = shard.leases.remove(slot);
         shard.uncount_lease(part.caller);
         if part.ends_at != 0 {
             shard.clear_timer(part.ends_at, Timer::Expiry { slot, fence });
@@ -55,7 +55,7 @@ impl ShardSet<'_, '_> {
         }
         let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
         if let Some((lender, fence)) = part.lender()
-            && let Some(lender) = shard.leases.get_mut(lender as usize).filter(|lender| lender.fence == fence)
+            && let Some(lender) = shard.leases.get_mut(lender).filter(|lender| lender.fence == fence)
         {
             lender.set_loan(None);
             // Who waits to ride on the lender may do so at any of its counters now.
@@ -64,7 +64,7 @@ impl ShardSet<'_, '_> {
         let loan = part.loan();
         let mut holds = part.holds;
         if let Some((borrower, fence)) = loan
-            && let Some(borrower) = shard.leases.get_mut(borrower as usize).filter(|borrower| borrower.fence == fence)
+            && let Some(borrower) = shard.leases.get_mut(borrower).filter(|borrower| borrower.fence == fence)
         {
             hand_over(&mut holds, borrower, &mut shard.counters);
         }
@@ -77,9 +77,7 @@ impl ShardSet<'_, '_> {
             }
             shard.sweep_later(hold.counter, now);
         }
-        if shard.leases.is_empty() && shard.leases.capacity() > 64 {
-            shard.leases.shrink_to_fit();
-        }
+        shard.leases.shrink();
         // Serving one counter can move waiters to another, never drop it: it was held a moment ago, so a sweep is due.
         if self.shards[at].parked > 0 && !planted::is(Bug::ReleaseWakesNobody) {
             for counter in freed {
@@ -92,7 +90,7 @@ impl ShardSet<'_, '_> {
     /// One answer for every id that names no lease of the caller's.
     pub(crate) fn find(&self, id: LeaseId, caller: Option<Caller>) -> Output {
         let Some(shard) = self.shards.iter().find(|shard| shard.index == id.shard) else { return Output::Gone };
-        let found = shard.ids.get(&id.secret).and_then(|slot| Some((*slot, shard.leases.get(*slot as usize)?)));
+        let found = shard.ids.get(&id.secret).and_then(|slot| Some((*slot, shard.leases.get(*slot)?)));
         let found = found.filter(|(_, part)| {
             caller.is_none_or(|caller| part.caller == caller.0 || planted::is(Bug::ForeignLeaseFound))
         });
@@ -113,7 +111,7 @@ impl ShardSet<'_, '_> {
                 continue;
             }
             let shard = &mut *self.shards[at];
-            let found = shard.leases.get(part.slot as usize).filter(|found| found.fence == part.fence);
+            let found = shard.leases.get(part.slot).filter(|found| found.fence == part.fence);
             let Some(holds) = found.map(|found| found.holds.clone()) else { continue };
             for hold in &holds {
                 let counter = &mut shard.counters[hold.counter];
@@ -132,7 +130,7 @@ impl ShardSet<'_, '_> {
     }
 
     fn part(&self, lease: LeaseRef) -> Option<&LeasePart> {
-        let found = self.shards[self.position(lease.shard)].leases.get(lease.slot as usize);
+        let found = self.shards[self.position(lease.shard)].leases.get(lease.slot);
         found.filter(|part| part.fence == lease.fence)
     }
 
@@ -146,14 +144,14 @@ impl ShardSet<'_, '_> {
         for lease in parts {
             let at = self.position(lease.shard);
             let shard = &mut *self.shards[at];
-            let before = std::mem::replace(&mut shard.leases[lease.slot as usize].ends_at, end);
+            let before = std::mem::replace(&mut shard.leases[lease.slot].ends_at, end);
             let timer = Timer::Expiry { slot: lease.slot, fence: lease.fence };
             shard.clear_timer(before, timer);
             shard.set_timer(end, timer);
             // Every look at what remains is an extension by nothing.
             if end != before
                 && !planted::is(Bug::ExtensionForgotten)
-                && let Some(secret) = shard.leases[lease.slot as usize].secret()
+                && let Some(secret) = shard.leases[lease.slot].secret()
             {
                 shard.record(|| Record::Extended { secret, ends_at: end });
             }
@@ -173,13 +171,13 @@ impl ShardSet<'_, '_> {
         for part in parts {
             let at = self.position(part.shard);
             let shard = &mut *self.shards[at];
-            let slot = part.slot as usize;
+            let slot = part.slot;
             // Taken out while its counters change.
             let part = &mut shard.leases[slot];
             let (loan, mut holds) = (part.loan(), std::mem::take(&mut part.holds));
             let mut rest = part.rest.take();
             let timed = part.ends_at != 0;
-            let borrower = loan.and_then(|(slot, _)| shard.leases.get(slot as usize));
+            let borrower = loan.and_then(|(slot, _)| shard.leases.get(slot));
             let lent: SmallVec<[(u32, u32); 3]> = borrower.map_or_else(SmallVec::new, |borrower| {
                 borrower.holds.iter().map(|hold| (hold.counter, hold.lent_cost)).collect()
             });
@@ -238,6 +236,20 @@ impl Shard {
             }
         }
         settled
+    }
+}
+
+impl Shard {
+    /// How many of the counters of `key` a request could ride on with this lease, from the scope on; 0: none, or it has lent
+    /// already.
+    #[must_use]
+    pub fn could_lend(&self, lease: LeaseRef, key: &ScopedKey) -> usize {
+        let part = self.leases.get(lease.slot).filter(|part| part.fence == lease.fence && part.loan().is_none());
+        let holds = |part: &LeasePart, name: &str| {
+            let mut taken = part.holds.iter().filter(|hold| hold.takes_any());
+            taken.any(|hold| self.counters[hold.counter].name == name)
+        };
+        part.map_or(0, |part| (1..=key.depth()).rev().find(|depth| holds(part, key.prefix(*depth))).unwrap_or(0))
     }
 }
 

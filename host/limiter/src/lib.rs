@@ -39,6 +39,7 @@ mod history;
 mod holding;
 mod journal;
 mod lease;
+mod leases;
 mod limits;
 mod line;
 mod name;

@@ -136,14 +136,14 @@ impl ShardSet<'_, '_> {
                 }
             }
             shard.count_lease(request.caller.0);
-            let slot = shard.leases.insert(part) as u32;
+            let slot = shard.leases.insert(part);
             shard.set_timer(lease.ends_at, Timer::Expiry { slot, fence: lease.fence });
             parts.push(LeaseRef { shard: shard.index, slot, fence: lease.fence });
         }
         let shard = &mut *self.shards[first];
         let slot = parts[0].slot;
         shard.ids.insert(lease.secret, slot);
-        let rest = shard.leases[slot as usize].rest.get_or_insert_default();
+        let rest = shard.leases[slot].rest.get_or_insert_default();
         rest.secret = Some(lease.secret);
         if parts.len() > 1 {
             rest.parts = parts;

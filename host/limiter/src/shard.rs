@@ -17,7 +17,7 @@ use crate::book::RuleBook;
 use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::journal::Journal;
-use crate::lease::LeasePart;
+use crate::leases::Leases;
 use crate::line::{LineState, Place};
 use crate::name::CounterKind;
 use crate::pages::Pages;
@@ -27,7 +27,6 @@ use crate::refusal::Reason;
 use crate::request::{Caller, LeaseRef};
 use crate::sweeps::Sweeps;
 use hashbrown::{HashMap, HashTable};
-use slab::Slab;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -144,7 +143,7 @@ pub struct Shard {
     pub(crate) closed: bool,
     table: HashTable<u32>,
     pub(crate) counters: Pages<Counter>,
-    pub(crate) leases: Slab<LeasePart>,
+    pub(crate) leases: Leases,
     /// Timed leases by their secret.
     pub(crate) ids: HashMap<u128, u32>,
     /// Who waits, and the lines that they stand in; see `line`.
@@ -181,7 +180,7 @@ impl Shard {
             closed: false,
             table: HashTable::new(),
             counters: Pages::new(),
-            leases: Slab::new(),
+            leases: Leases::new(),
             ids: HashMap::new(),
             places: Pages::new(),
             lines: Pages::new(),
