@@ -5,14 +5,17 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use weir_engine::{
     Change, CounterQuery, CounterSnapshot, Engine, EngineConfig, Lease, Limits, Pattern, Precondition, Request,
     RuleSpec, ScopedKey,
 };
-use weir_wasm::{Call, Component, ComponentConfig, HandleError, LoadError, Runner, Runtime, RuntimeConfig, WasiBody};
+use weir_wasm::{
+    Call, Compiled, Component, ComponentConfig, HandleError, LoadError, Runner, Runtime, RuntimeConfig, WasiBody,
+};
 
 /// Texts that are a name, and texts that are none.
 pub mod texts;
@@ -27,8 +30,8 @@ pub mod clients {
     include!(concat!(env!("OUT_DIR"), "/clients.rs"));
 }
 
-/// Only a hang takes so long.
-pub const HANG: Duration = Duration::from_secs(60);
+/// Only a hang takes so long. Where bugs are planted, a hang is what is looked for.
+pub const HANG: Duration = Duration::from_secs(if cfg!(feature = "planted") { 20 } else { 60 });
 
 /// A limiter and the components under it.
 #[derive(Debug)]
@@ -49,6 +52,24 @@ fn runtime() -> &'static Runtime {
         Runtime::new(&RuntimeConfig { pool_instances: 200, ..RuntimeConfig::default() })
             .expect("this machine runs wasmtime")
     })
+}
+
+/// A guest is compiled once for all tests of a process.
+fn compiled(guest: &str) -> Result<Compiled, LoadError> {
+    static COMPILED: Mutex<BTreeMap<String, Compiled>> = Mutex::new(BTreeMap::new());
+    if let Some(compiled) = COMPILED.lock().expect("no test fails in here").get(guest) {
+        return Ok(compiled.clone());
+    }
+    let compiled = runtime().compile(&std::fs::read(guest).expect("a compiled guest"))?;
+    COMPILED.lock().expect("no test fails in here").insert(guest.to_owned(), compiled.clone());
+    Ok(compiled)
+}
+
+/// The component `app`, as a test wants it.
+fn configured(change: impl FnOnce(&mut ComponentConfig)) -> ComponentConfig {
+    let mut config = ComponentConfig::new("app");
+    change(&mut config);
+    config
 }
 
 impl Host {
@@ -106,7 +127,7 @@ impl Host {
         guest: &str,
         change: impl FnOnce(&mut ComponentConfig),
     ) -> Result<Arc<Component>, LoadError> {
-        self.try_load_bytes(&std::fs::read(guest).expect("a compiled guest"), change)
+        compiled(guest)?.component(&self.flow, configured(change))
     }
 
     /// Loads a component that is no file as `app`.
@@ -118,9 +139,7 @@ impl Host {
         component: &[u8],
         change: impl FnOnce(&mut ComponentConfig),
     ) -> Result<Arc<Component>, LoadError> {
-        let mut config = ComponentConfig::new("app");
-        change(&mut config);
-        runtime().load(&self.flow, component, config)
+        runtime().load(&self.flow, component, configured(change))
     }
 
     /// A runner for a guest, loaded as the component `app`.

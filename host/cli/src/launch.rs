@@ -1,11 +1,13 @@
 //! From a configuration to a server that runs. Everything is checked and loaded before a port is opened.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::time::Instant;
 
 use weir_engine::{Change, Durability, Engine, EngineConfig, StoreConfig, StoreError};
 use weir_http::{ServeError, Server, Service};
-use weir_wasm::{Runtime, RuntimeConfig};
+use weir_wasm::{Compiled, Runtime, RuntimeConfig};
 
 use crate::config::{ComponentEntry, Config, Source};
 use crate::error::Failure;
@@ -72,18 +74,30 @@ fn configure(engine: &Engine, rules: Vec<Change>) -> Result<(), Failure> {
 pub(crate) fn services(engine: &Engine, entries: Vec<ComponentEntry>) -> Result<Vec<Service>, Failure> {
     let runtime = Runtime::new(&RuntimeConfig::default())
         .map_err(|error| Failure::failed(anyhow::anyhow!("cannot start the WebAssembly runtime: {error}")))?;
-    entries.into_iter().map(|entry| service(&runtime, engine, entry)).collect()
+    // Several components may be of one file.
+    let mut compiled = BTreeMap::new();
+    entries.into_iter().map(|entry| service(&runtime, engine, entry, &mut compiled)).collect()
 }
 
-fn service(runtime: &Runtime, engine: &Engine, entry: ComponentEntry) -> Result<Service, Failure> {
-    let bytes = match &entry.source {
-        Source::Embedded(bytes) => bytes.to_vec(),
-        Source::File(path) => read(path)?,
-    };
+fn service(
+    runtime: &Runtime,
+    engine: &Engine,
+    entry: ComponentEntry,
+    compiled: &mut BTreeMap<String, Compiled>,
+) -> Result<Service, Failure> {
     let at = entry.source.to_string();
-    let component = runtime
-        .load(engine, &bytes, entry.config)
-        .map_err(|error| Failure::failed(anyhow::anyhow!("{at}: {error}")))?;
+    let failed = |error| Failure::failed(anyhow::anyhow!("{at}: {error}"));
+    let code = match compiled.entry(at.clone()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => {
+            let code = match &entry.source {
+                Source::Embedded(bytes) => runtime.compile(bytes),
+                Source::File(path) => runtime.compile(&read(path)?),
+            };
+            new.insert(code.map_err(failed)?)
+        }
+    };
+    let component = code.component(engine, entry.config).map_err(failed)?;
     tracing::info!(component = component.name(), route = %entry.route, "loaded {at}");
     Ok(Service { component, route: entry.route, ingress_scope: entry.ingress_scope })
 }

@@ -21,7 +21,7 @@ pub struct Component {
     name: Arc<str>,
     runtime: Runtime,
     flow: weir_engine::Engine,
-    pre: ProxyPre<GuestData>,
+    pre: Arc<ProxyPre<GuestData>>,
     identity: Arc<Identity>,
     gate: Arc<Gate>,
     log: Arc<Log>,
@@ -36,7 +36,7 @@ impl Component {
     pub(crate) fn new(
         runtime: Runtime,
         flow: weir_engine::Engine,
-        pre: ProxyPre<GuestData>,
+        pre: Arc<ProxyPre<GuestData>>,
         config: ComponentConfig,
     ) -> Result<Arc<Self>, LoadError> {
         let ComponentConfig {
@@ -64,7 +64,7 @@ impl Component {
                 return Err(LoadError::Zero { component: name, what });
             }
         }
-        let at_once = if isolate || matches!(pre, ProxyPre::P2(_)) { 1 } else { limits.concurrent_requests };
+        let at_once = if isolate || matches!(*pre, ProxyPre::P2(_)) { 1 } else { limits.concurrent_requests };
         let max_waiting =
             max_waiting_in_guest.unwrap_or_else(|| (max_instances.saturating_mul(at_once) / 4 * 3).max(1));
         let outbound =
@@ -162,7 +162,7 @@ impl Component {
 
     /// Requests at once, and in all, of one instance.
     pub(crate) fn reuse(&self) -> (usize, usize) {
-        match self.pre {
+        match *self.pre {
             ProxyPre::P2(_) => (1, 1),
             ProxyPre::P3(_) if self.isolate => (1, self.limits.requests_per_instance),
             ProxyPre::P3(_) => (self.limits.concurrent_requests, self.limits.requests_per_instance),
@@ -174,7 +174,7 @@ impl Component {
     }
 
     pub(crate) fn flow_ctx(&self, instance: &InstanceState) -> FlowCtx {
-        let may_block = self.isolate || matches!(self.pre, ProxyPre::P2(_));
+        let may_block = self.isolate || matches!(*self.pre, ProxyPre::P2(_));
         FlowCtx::new(self.flow.clone(), self.identity.clone(), may_block, instance.background().clone())
             .with_outgoing(self.outgoing.clone())
     }

@@ -114,7 +114,7 @@ pub use component::Component;
 pub use ctx::{FlowCtx, FlowCtxBuilder};
 pub use egress::{Egress, EgressError, EgressRule, OutboundCounts, OutboundRuleError, check_outbound};
 pub use limits::{ComponentConfig, GuestLimits};
-pub use load::{LoadError, check_component};
+pub use load::{Compiled, LoadError, check_component};
 pub use runner::{Call, HandleError, Runner};
 pub use runtime::{Runtime, RuntimeConfig, RuntimeError};
 pub use view::{Flow, FlowCtxView, FlowView, add_to_linker};

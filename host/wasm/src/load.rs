@@ -7,6 +7,7 @@ use crate::limits::ComponentConfig;
 use crate::runtime::Runtime;
 use crate::store::GuestData;
 use crate::view::add_to_linker;
+use std::fmt;
 use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component as Wasm, InstancePre, Linker};
@@ -86,8 +87,31 @@ fn shown_exports(exports: &[String]) -> String {
     if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
 }
 
+/// The code of a component, compiled and linked: what several components of the same file share.
+#[derive(Clone)]
+pub struct Compiled {
+    runtime: Runtime,
+    pre: Arc<ProxyPre<GuestData>>,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compiled").finish_non_exhaustive()
+    }
+}
+
+impl Compiled {
+    /// A component of this code.
+    ///
+    /// # Errors
+    /// [`LoadError`] when its configuration is not valid.
+    pub fn component(&self, flow: &weir_engine::Engine, config: ComponentConfig) -> Result<Arc<Component>, LoadError> {
+        Component::new(self.runtime.clone(), flow.clone(), self.pre.clone(), config)
+    }
+}
+
 impl Runtime {
-    /// Compiles and links a component. Takes a second or so for a large one.
+    /// Compiles and links a component, and configures it.
     ///
     /// # Errors
     /// [`LoadError`]; its text is for the user.
@@ -97,6 +121,14 @@ impl Runtime {
         bytes: &[u8],
         config: ComponentConfig,
     ) -> Result<Arc<Component>, LoadError> {
+        self.compile(bytes)?.component(flow, config)
+    }
+
+    /// Compiles and links a component. Takes a second or so for a large one.
+    ///
+    /// # Errors
+    /// [`LoadError`]; its text is for the user.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Compiled, LoadError> {
         check_component(bytes)?;
         let wasm = Wasm::from_binary(self.engine(), bytes)
             .map_err(|error| LoadError::Compile { message: format!("{error:#}") })?;
@@ -112,8 +144,7 @@ impl Runtime {
                 });
             }
         };
-        let pre = handler(pre, &wasm)?;
-        Component::new(self.clone(), flow.clone(), pre, config)
+        Ok(Compiled { runtime: self.clone(), pre: Arc::new(handler(pre, &wasm)?) })
     }
 
     fn linker(&self) -> wasmtime::Result<Linker<GuestData>> {
