@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::{Serving, run, weir};
+use crate::{Serving, end, run, weir};
 
 #[test]
 fn help_has_examples_and_environment() {
@@ -97,6 +97,31 @@ fn wrong_usage_is_2() {
     ] {
         run(arguments).fails(2, &[part]);
     }
+}
+
+/// Nobody finds a value that is not in the line.
+#[test]
+fn a_wrong_value_from_the_environment_is_blamed_on_its_variable() {
+    for (arguments, name, value) in [
+        (&["serve", "a.wasm"][..], "WEIR_LISTEN", "localhost"),
+        (&["serve", "a.wasm"], "WEIR_WORKERS", "0"),
+        (&["serve", "a.wasm"], "WEIR_SHUTDOWN_TIMEOUT", "soon"),
+        (&["demo"], "WEIR_ADMIN_LISTEN", "x"),
+        (&["rules", "list"], "WEIR_LOG_FORMAT", "xml"),
+        (&["rules", "list"], "WEIR_ADMIN", "nowhere"),
+        (&["lease", "extend", "a"], "WEIR_URL", "nowhere"),
+    ] {
+        let mut command = weir(arguments);
+        command.env(name, value);
+        let said = end(command);
+        said.fails(2, &[name, value]);
+    }
+    // The line goes before, and is blamed for itself.
+    let mut command = weir(&["serve", "a.wasm", "--workers=0"]);
+    command.env("WEIR_WORKERS", "0");
+    let said = end(command);
+    said.fails(2, &["for '--workers"]);
+    assert!(!said.err.contains("WEIR_WORKERS"), "{}", said.err);
 }
 
 #[test]

@@ -144,7 +144,6 @@ impl Http {
             base.parse::<ureq::http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
         let Some(uri) = uri else {
             let (option, usual) = face.option();
-            let option = option.split(' ').next().unwrap_or_default();
             return Err(Failure::usage(anyhow::anyhow!("{option}: `{base}` is not an http URL"))
                 .hint(format!("write it like {usual}")));
         };

@@ -3,6 +3,7 @@
 //! The binary alone owns the terminal, the environment and the exit code: 0 done, 1 failed, 2 said wrongly, 3 differs. Standard
 //! output is data, standard error is talk; a reader that has had enough is no error.
 
+mod arguments;
 mod client;
 mod commands;
 mod config;
@@ -14,11 +15,8 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let weir = commands::Weir::parse();
-    match weir.run() {
+    match arguments::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
