@@ -44,10 +44,11 @@ impl FlowCtxView<'_> {
         if let Poll::Ready(outcome) = Pin::new(&mut acquire).poll(&mut Context::from_waker(Waker::noop())) {
             return Ok(BatchBegun::Answer(self.answer_batch(&home, outcome)?));
         }
-        if stalls && !self.ctx.may_block {
+        let ticket = acquire.ticket();
+        if ticket.is_some() && stalls && !self.ctx.may_block {
             return Ok(BatchBegun::Answer(Err(would_block())));
         }
-        Ok(match Waiting::new(self.ctx, home, acquire) {
+        Ok(match Waiting::new(self.ctx, home, acquire, ticket) {
             Ok(waiting) => BatchBegun::Wait(waiting),
             Err(refusal) => BatchBegun::Answer(Err(refusal)),
         })

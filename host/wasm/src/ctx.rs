@@ -99,14 +99,18 @@ impl Identity {
             }
     }
 
-    /// Takes room for one more waiting acquire, if there is any.
-    pub(crate) fn wait(&self) -> Option<WaitingRoom> {
+    /// Takes room for an acquire that stands in line, as its ticket says. One that is granted, and only being written down, holds up
+    /// nobody and takes none.
+    ///
+    /// # Errors
+    /// So many wait already.
+    pub(crate) fn wait(&self, ticket: Option<u64>) -> Result<Option<WaitingRoom>, usize> {
+        if ticket.is_none() {
+            return Ok(None);
+        }
         let room = WaitingRoom(self.waiting.clone());
-        if self.waiting.fetch_add(1, Ordering::AcqRel) < self.max_waiting { Some(room) } else { None }
-    }
-
-    pub(crate) fn max_waiting(&self) -> usize {
-        self.max_waiting
+        let before = self.waiting.fetch_add(1, Ordering::AcqRel);
+        if before < self.max_waiting { Ok(Some(room)) } else { Err(self.max_waiting) }
     }
 }
 

@@ -40,10 +40,13 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
             };
             match view.ctx.engine.acquire_now(&request) {
                 Ok(Started::Granted(lease)) => Ok(First::Answer(view.answer(home, Ok(lease))?)),
-                Ok(Started::Waiting(acquire)) => match Waiting::new(view.ctx, home, acquire) {
-                    Ok(waiting) => Ok(First::Wait(Box::new(waiting))),
-                    Err(refusal) => Ok(First::Answer(Err(refusal))),
-                },
+                Ok(Started::Waiting(acquire)) => {
+                    let ticket = acquire.ticket();
+                    match Waiting::new(view.ctx, home, acquire, ticket) {
+                        Ok(waiting) => Ok(First::Wait(Box::new(waiting))),
+                        Err(refusal) => Ok(First::Answer(Err(refusal))),
+                    }
+                }
                 Err(refusal) => Ok(First::Answer(view.answer(home, Err(refusal))?)),
             }
         })?;

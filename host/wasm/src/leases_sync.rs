@@ -35,10 +35,12 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
         if let Poll::Ready(outcome) = Pin::new(&mut acquire).poll(&mut Context::from_waker(Waker::noop())) {
             return view.answer(home, outcome);
         }
-        if !view.ctx.may_block {
+        // What is granted, and only being written down, stalls nobody for long.
+        let ticket = acquire.ticket();
+        if ticket.is_some() && !view.ctx.may_block {
             return Ok(Err(would_block()));
         }
-        let waiting = match Waiting::new(view.ctx, home, acquire) {
+        let waiting = match Waiting::new(view.ctx, home, acquire, ticket) {
             Ok(waiting) => waiting,
             Err(refusal) => return Ok(Err(refusal)),
         };

@@ -16,18 +16,18 @@ use weir_engine::{Reason, Refusal};
 pub(crate) struct Waiting<F> {
     home: Home,
     acquire: F,
-    _room: WaitingRoom,
+    _room: Option<WaitingRoom>,
 }
 
 impl<T, F: Future<Output = Result<T, Refusal>> + Unpin> Waiting<F> {
-    /// Takes room for it.
+    /// Takes room for it, if it has this ticket in a line.
     ///
     /// # Errors
     /// `overloaded` when there is none.
-    pub(crate) fn new(ctx: &FlowCtx, home: Home, acquire: F) -> Result<Self, wit::Refusal> {
-        match ctx.identity.wait() {
-            Some(_room) => Ok(Self { home, acquire, _room }),
-            None => Err(too_many_waiting(&home, ctx.identity.max_waiting())),
+    pub(crate) fn new(ctx: &FlowCtx, home: Home, acquire: F, ticket: Option<u64>) -> Result<Self, wit::Refusal> {
+        match ctx.identity.wait(ticket) {
+            Ok(_room) => Ok(Self { home, acquire, _room }),
+            Err(most) => Err(too_many_waiting(&home, most)),
         }
     }
 

@@ -108,9 +108,7 @@ impl Attempts {
             Started::Granted(lease) => Ok(lease),
             Started::Waiting(acquire) => {
                 // Whoever waits holds a slot of the component: not with all of them.
-                let Some(_room) = self.identity.wait() else {
-                    return Err(Failure::NoRoomToWait(self.identity.max_waiting()));
-                };
+                let _room = self.identity.wait(acquire.ticket()).map_err(Failure::NoRoomToWait)?;
                 acquire.await.map_err(Failure::Refused)
             }
         }

@@ -228,13 +228,12 @@ impl Outgoing {
             Started::Granted(lease) => Ok(lease),
             Started::Waiting(acquire) => {
                 // Whoever waits holds a slot of the component: not with all of them.
-                let Some(_room) = self.identity.wait() else {
-                    let most = self.identity.max_waiting();
-                    return Err(Refused::new(
+                let _room = self.identity.wait(acquire.ticket()).map_err(|most| {
+                    Refused::new(
                         Reason::Overloaded,
                         format!("{most} acquires and calls of this component wait already, which is the most allowed"),
-                    ));
-                };
+                    )
+                })?;
                 acquire.await.map_err(|why| Refused::from(&why))
             }
         }
