@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::planted::{self, Bug};
 use weir_limiter::{
-    Caller, Grant, Input, LeaseId, LeaseRef, Outcome, Output, RequestError, ScopedKey, Settled, Taken, check_lease_time,
+    Caller, Grant, Input, LeaseId, LeaseRef, Outcome, Output, RequestError, Settled, Taken, check_lease_time,
 };
 
 /// Why a lease cannot be extended or released.
@@ -94,19 +94,6 @@ impl Lease {
     #[must_use]
     pub fn reference(&self) -> Option<LeaseRef> {
         self.parts.first().copied()
-    }
-
-    /// The same for a request for `key`, and how many of its counters it would ride on, from the scope on. `None`: not on one, or
-    /// another request rides on this lease already.
-    ///
-    /// It tells which of several leases to name. A moment later it may be lent, and the request then pays for itself.
-    #[must_use]
-    pub fn reference_for(&self, key: &ScopedKey) -> Option<(LeaseRef, usize)> {
-        let core = self.home.as_ref()?.core()?;
-        let shard = core.placement.shard_of(key.scope());
-        let part = *self.parts.iter().find(|part| part.shard == shard)?;
-        let counters = core.cells[usize::from(shard)].lock().could_lend(part, key);
-        (counters > 0).then_some((part, counters))
     }
 
     /// The version of the rule book that granted it.

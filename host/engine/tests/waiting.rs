@@ -222,24 +222,6 @@ fn a_nested_acquire_rides_on_the_lease_around_it() {
 }
 
 #[test]
-fn of_several_leases_one_may_fit() {
-    let engine = manual();
-    engine.apply(&[rule("*", Some(1), &[]), rule("*/*", Some(1), &[])]).unwrap();
-    let key = |name: &str| name.parse::<ScopedKey>().unwrap();
-    let both = engine.try_acquire(&request("s").also(key("t/x")).unwrap()).unwrap();
-    let counters = |lease: &Lease, name: &str| lease.reference_for(&key(name)).map_or(0, |(_, counters)| counters);
-    assert_eq!(["s", "s/y", "t/x", "t/x/y", "t", "t/z", "u"].map(|name| counters(&both, name)), [1, 1, 2, 2, 1, 1, 0]);
-    // What another rides on is lent, and what rides holds nothing that it could lend.
-    let (part, _) = both.reference_for(&key("t/x")).unwrap();
-    let inner = engine.try_acquire(&request("t/x").lend_from(part)).unwrap();
-    assert_eq!((counters(&both, "t/x"), counters(&inner, "t/x"), counters(&both, "s")), (0, 0, 1));
-    drop(inner);
-    assert_eq!(counters(&both, "t/x"), 2);
-    drop(both);
-    assert_eq!((calls(&engine, "s"), calls(&engine, "t/x")), (0, 0));
-}
-
-#[test]
 fn bad_requests_are_refused_typed() {
     let engine = manual();
     let refusal = engine.try_acquire(&request("s").lease_time(Duration::from_nanos(1))).unwrap_err();

@@ -6,7 +6,7 @@ use crate::history::{Start, Taken};
 use crate::journal::Record;
 use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::Limits;
-use crate::name::{CounterKind, ScopedKey};
+use crate::name::CounterKind;
 use crate::operator::Outcome;
 use crate::pages::Pages;
 use crate::planted::{self, Bug};
@@ -236,20 +236,6 @@ impl Shard {
             }
         }
         settled
-    }
-}
-
-impl Shard {
-    /// How many of the counters of `key` a request could ride on with this lease, from the scope on; 0: none, or it has lent
-    /// already.
-    #[must_use]
-    pub fn could_lend(&self, lease: LeaseRef, key: &ScopedKey) -> usize {
-        let part = self.leases.get(lease.slot).filter(|part| part.fence == lease.fence && part.loan().is_none());
-        let holds = |part: &LeasePart, name: &str| {
-            let mut taken = part.holds.iter().filter(|hold| hold.takes_any());
-            taken.any(|hold| self.counters[hold.counter].name == name)
-        };
-        part.map_or(0, |part| (1..=key.depth()).rev().find(|depth| holds(part, key.prefix(*depth))).unwrap_or(0))
     }
 }
 

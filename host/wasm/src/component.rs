@@ -170,7 +170,7 @@ impl Component {
     }
 
     pub(crate) fn hooks(&self) -> Hooks {
-        Hooks::new(self.outgoing.clone())
+        Hooks(self.outgoing.clone())
     }
 
     pub(crate) fn flow_ctx(&self, instance: &InstanceState) -> FlowCtx {

@@ -7,11 +7,10 @@
 //! An instance may serve many requests at once. An import call belongs to the request whose root task stands at the end
 //! of the call stack; the runner notes that task when a request starts. Task ids are recycled, so an entry is replaced
 //! by the next request with its id, and the list stays short: entries of requests that have ended go when it is full.
-//! Where one request runs at a time, it is the current one whatever the stack says.
+//! Where one request runs at a time, the stack is not read at all: the current request is it.
 
 use crate::egress::Outgoing;
 use crate::request::RequestState;
-use crate::view::{CallStack, Home};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -158,22 +157,33 @@ impl FlowCtx {
         self.tasks.push((task, request));
     }
 
-    /// Where a call belongs, as far as that is known without its call stack.
-    pub(crate) fn known_home(&self) -> Option<Home> {
-        let none = self.current.is_none() && self.tasks.is_empty();
-        none.then(|| Home { request: self.background.clone(), depth: 1 })
+    /// The request of the caller: the current one, or the one whose root task `root` finds.
+    ///
+    /// `root` is asked only where it matters: reading the call stack costs about as much as the rest of a call.
+    pub(crate) fn known_request(&self) -> Known {
+        if let Some(current) = &self.current {
+            Known::Request(current.clone())
+        } else if self.tasks.is_empty() {
+            Known::Request(self.background.clone())
+        } else {
+            Known::AskTheStack
+        }
     }
 
-    /// Where a call with this stack belongs: to the current request, or the one whose root task that is.
-    pub(crate) fn home(&self, stack: &CallStack) -> Home {
-        let of_task = |root| self.tasks.iter().find(|(id, _)| *id == root).map(|(_, request)| request);
-        let request = self.current.as_ref().or_else(|| stack.root.and_then(of_task)).unwrap_or(&self.background);
-        Home { request: request.clone(), depth: stack.depth.max(1) }
+    pub(crate) fn request_of(&self, root: Option<GuestTaskId>) -> Arc<RequestState> {
+        let found = root.and_then(|root| self.tasks.iter().find(|(id, _)| *id == root));
+        found.map_or_else(|| self.background.clone(), |(_, request)| request.clone())
     }
 
     pub(crate) fn background(&self) -> &Arc<RequestState> {
         &self.background
     }
+}
+
+/// Whether the request of a caller is known without its call stack.
+pub(crate) enum Known {
+    Request(Arc<RequestState>),
+    AskTheStack,
 }
 
 impl Drop for FlowCtx {

@@ -83,15 +83,6 @@ struct Leases {
 }
 
 impl Leases {
-    /// Of those held, the one with most counters of `key`, and of several the last; and its slot.
-    fn best(&self, key: &ScopedKey, may: impl Fn(&Held) -> bool) -> Option<(LeaseRef, usize)> {
-        let fits = self.held.iter().filter(|(_, held)| may(held)).filter_map(|(slot, held)| {
-            let (part, counters) = held.lease.reference_for(key)?;
-            Some(((counters, held.serial), (part, slot)))
-        });
-        fits.max_by_key(|(rank, _)| *rank).map(|(_, found)| found)
-    }
-
     fn end(self, outcome: Outcome) {
         for (_, held) in self.held {
             // What the guest left behind says nothing.
@@ -106,10 +97,6 @@ impl Leases {
 struct Held {
     serial: u64,
     kept: bool,
-    /// How deep the component was that acquired it; see [`crate::view::Home`].
-    depth: usize,
-    /// A call to outside has ridden on it.
-    spent: bool,
     lease: Lease,
 }
 
@@ -157,31 +144,9 @@ impl RequestState {
         self.key.as_ref()
     }
 
-    /// Whether it came with a lease.
-    pub(crate) fn has_lease(&self) -> bool {
-        self.lend.is_some()
-    }
-
-    /// The lease that an acquire of `key` at this depth may ride on: one that a component around it holds for the request, or the
-    /// one that ingress took. A stale one finds nothing, so it needs no guard.
-    #[inline]
-    pub(crate) fn lend(&self, key: &ScopedKey, depth: usize) -> Option<LeaseRef> {
-        let outer = if depth > 1 { self.inner.lock().leases.best(key, |held| held.depth < depth) } else { None };
-        outer.map(|(part, _)| part).or(self.lend).filter(|_| !planted::is(Bug::NeverLent))
-    }
-
-    /// The lease that a call to outside under `key` may ride on each time: the one that ingress took, in the same scope.
-    pub(crate) fn lend_to_calls(&self, key: &ScopedKey) -> Option<LeaseRef> {
-        self.lend.filter(|_| self.key.as_ref().is_some_and(|own| own.scope() == key.scope()))
-    }
-
-    /// The lease that a call to outside under `key` may ride on this once: one that the guest holds and has not called under yet.
-    /// A lease pays for one start, and a second call is another.
-    pub(crate) fn spend_on_call(&self, key: &ScopedKey) -> Option<LeaseRef> {
-        let leases = &mut self.inner.lock().leases;
-        let (part, slot) = leases.best(key, |held| !held.spent)?;
-        leases.held[slot].spent = true;
-        Some(part)
+    /// The lease that a nested acquire may ride on. A stale one finds nothing, so it needs no guard.
+    pub(crate) fn lend(&self) -> Option<LeaseRef> {
+        self.lend.filter(|_| !planted::is(Bug::NeverLent))
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -226,7 +191,7 @@ impl RequestState {
     // Leases.
 
     /// Puts a granted lease with this request.
-    pub(crate) fn hold(&self, lease: Lease, depth: usize) -> Result<Place, NoPlace> {
+    pub(crate) fn hold(&self, lease: Lease) -> Result<Place, NoPlace> {
         let mut inner = self.inner.lock();
         if inner.phase == Phase::Ended {
             return Err(NoPlace::Ended(lease));
@@ -239,7 +204,7 @@ impl RequestState {
         }
         leases.serial += 1;
         let serial = leases.serial;
-        let slot = leases.held.insert(Held { serial, kept: false, depth, spent: false, lease });
+        let slot = leases.held.insert(Held { serial, kept: false, lease });
         Ok(Place { slot, serial })
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct GuestData {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    pub(crate) hooks: Hooks,
+    hooks: Hooks,
     bounds: Bounds,
     pub(crate) flow: FlowCtx,
     pub(crate) cpu: CpuMeter,

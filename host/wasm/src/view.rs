@@ -2,12 +2,11 @@
 //! `Flow` names it to the linker.
 
 use crate::bindings::weir::flow;
-use crate::ctx::FlowCtx;
+use crate::ctx::{FlowCtx, Known};
 use crate::request::RequestState;
-use std::ops::Deref;
 use std::sync::Arc;
-use wasmtime::component::{Access, GuestTaskId, HasData, Linker, ResourceTable};
-use wasmtime::{AsContextMut, StoreContextMut};
+use wasmtime::AsContextMut;
+use wasmtime::component::{Access, HasData, Linker, ResourceTable};
 
 /// A store's data that has flow control.
 pub trait FlowView: Send {
@@ -44,43 +43,13 @@ pub fn add_to_linker<T: FlowView + 'static>(linker: &mut Linker<T>) -> wasmtime:
     flow::leases_sync::add_to_linker::<T, Flow>(linker, T::flow)
 }
 
-/// Where a call belongs: to a request, and to one of the components that have called each other in it.
-#[derive(Clone)]
-pub(crate) struct Home {
-    pub(crate) request: Arc<RequestState>,
-    /// How many components have called each other: 1 is the one that the host has called, such as a middleware.
-    pub(crate) depth: usize,
-}
-
-impl Deref for Home {
-    type Target = RequestState;
-
-    fn deref(&self) -> &RequestState {
-        &self.request
-    }
-}
-
-/// The home of a call. To be asked first thing: after a suspension the call stack is empty.
-pub(crate) fn home_of<T: 'static>(access: &mut Access<'_, T, Flow>) -> wasmtime::Result<Home> {
-    match access.get().ctx.known_home() {
-        Some(home) => Ok(home),
-        None => {
-            let stack = CallStack::of(access.as_context_mut())?;
-            Ok(access.get().ctx.home(&stack))
+/// The request that a call belongs to. To be asked first thing: after a suspension the call stack is empty.
+pub(crate) fn request_of<T: 'static>(access: &mut Access<'_, T, Flow>) -> wasmtime::Result<Arc<RequestState>> {
+    match access.get().ctx.known_request() {
+        Known::Request(request) => Ok(request),
+        Known::AskTheStack => {
+            let root = access.as_context_mut().async_call_stack()?.last();
+            Ok(access.get().ctx.request_of(root))
         }
-    }
-}
-
-/// What is asked of a call stack. Reading it costs about as much as the rest of a call.
-pub(crate) struct CallStack {
-    /// What the host has called.
-    pub(crate) root: Option<GuestTaskId>,
-    pub(crate) depth: usize,
-}
-
-impl CallStack {
-    pub(crate) fn of<T: 'static>(mut store: StoreContextMut<'_, T>) -> wasmtime::Result<Self> {
-        let none = Self { root: None, depth: 0 };
-        Ok(store.async_call_stack()?.fold(none, |stack, task| Self { root: Some(task), depth: stack.depth + 1 }))
     }
 }

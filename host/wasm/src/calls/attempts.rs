@@ -11,15 +11,13 @@ use http::{Request, Response};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpView};
-use weir_engine::{Engine, Lease, LeaseRef, Outcome, Refusal, Started};
+use weir_engine::{Engine, Lease, Outcome, Refusal, Started};
 
 /// Everything that the attempts of a call need, but for what is sent.
 pub(super) struct Attempts {
     pub(super) flow: Engine,
     pub(super) identity: Arc<Identity>,
     pub(super) ask: weir_engine::Request,
-    /// What the first attempt rides on instead.
-    pub(super) once: Option<LeaseRef>,
     pub(super) retry: Retry,
     pub(super) attempt_timeout: Option<Duration>,
 }
@@ -55,7 +53,7 @@ impl Attempts {
     /// # Cancel safety
     /// A wait leaves its waitlist, an attempt gives its lease back and its connection up, and back-off holds nothing.
     pub(super) async fn run<T: FlowView + WasiHttpView + 'static>(
-        mut self,
+        self,
         way: &Way<'_, T>,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
@@ -99,12 +97,8 @@ impl Attempts {
     }
 
     /// Waits until an attempt may run.
-    async fn turn(&mut self) -> Result<Lease, Failure> {
-        let usual = self.ask.lend_from;
-        self.ask.lend_from = self.once.take().or(usual);
-        let started = self.flow.acquire_now(&self.ask);
-        self.ask.lend_from = usual;
-        match started.map_err(Failure::Refused)? {
+    async fn turn(&self) -> Result<Lease, Failure> {
+        match self.flow.acquire_now(&self.ask).map_err(Failure::Refused)? {
             Started::Granted(lease) => Ok(lease),
             Started::Waiting(acquire) => {
                 // Whoever waits holds a slot of the component: not with all of them.

@@ -32,9 +32,7 @@ impl FlowCtxView<'_> {
         }
         let (retry, attempt_timeout) = (options.retry.clone(), options.attempt_timeout);
         let ask = self.ask(home, options, ruled)?;
-        let once = ask.targets.iter().find_map(|key| home.spend_on_call(key));
-        let (flow, identity) = (self.ctx.engine.clone(), self.ctx.identity.clone());
-        Ok(Attempts { flow, identity, ask, once, retry, attempt_timeout })
+        Ok(Attempts { flow: self.ctx.engine.clone(), identity: self.ctx.identity.clone(), ask, retry, attempt_timeout })
     }
 
     fn ask(
@@ -64,7 +62,11 @@ impl FlowCtxView<'_> {
             request.max_wait = request.max_wait.into_iter().chain(ruled.max_wait).min();
         }
         // What rides on a lease waits alone, so only where that can spare it something.
-        request.lend_from = request.targets.iter().find_map(|key| home.lend_to_calls(key));
+        if let Some(lend) = home.lend()
+            && home.key().is_some_and(|held| request.targets.iter().any(|key| key.scope() == held.scope()))
+        {
+            request = request.lend_from(lend);
+        }
         request.validate().map_err(|error| invalid(&error))?;
         Ok(request.caller(self.ctx.identity.caller))
     }

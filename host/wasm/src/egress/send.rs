@@ -15,7 +15,6 @@ use super::client::Client;
 use super::count::Counts;
 use super::rule::{Egress, EgressRule, Sent};
 use crate::ctx::Identity;
-use crate::request::RequestState;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -60,26 +59,11 @@ pub(crate) enum Barred {
 }
 
 /// The outbound side of one instance.
-pub(crate) struct Hooks {
-    outgoing: Arc<Outgoing>,
-    /// Whose call comes next: set just before.
-    caller: Option<Arc<RequestState>>,
-}
-
-impl Hooks {
-    pub(crate) fn new(outgoing: Arc<Outgoing>) -> Self {
-        Self { outgoing, caller: None }
-    }
-
-    /// Says whose the next call is, which must come at once.
-    pub(crate) fn called_by(&mut self, request: Arc<RequestState>) {
-        self.caller = Some(request);
-    }
-}
+pub(crate) struct Hooks(pub(crate) Arc<Outgoing>);
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks").field("component", &self.outgoing.identity.name).finish_non_exhaustive()
+        f.debug_struct("Hooks").field("component", &self.0.identity.name).finish_non_exhaustive()
     }
 }
 
@@ -94,9 +78,9 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Io), Error>> + Send> {
         // What the guest finds wrong with the response concerns nobody here.
         drop(response_result);
-        let (outgoing, caller) = (self.outgoing.clone(), self.caller.take());
+        let outgoing = self.0.clone();
         Box::new(async move {
-            let response = outgoing.send(request, options, caller).await?;
+            let response = outgoing.send(request, options).await?;
             // The connection has a task of its own.
             Ok((response, Box::new(std::future::ready(Ok(()))) as Io))
         })
@@ -113,14 +97,11 @@ impl Outgoing {
         &self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
-        caller: Option<Arc<RequestState>>,
     ) -> Result<Response<WasiBody>, Error> {
         let component = &self.identity.name;
         let to = self.destination(&request)?;
         let Some(rule) = self.egress.rule_for(&to) else { return self.pass(request, &to, options).await };
-        let ask = self.ask(rule, &to, &request, caller.as_deref());
-        // The response may be read long after its request has ended.
-        drop(caller);
+        let ask = self.ask(rule, &to, &request);
         let lease = match self.turn(ask).await {
             Ok(lease) => lease,
             Err(refused) => {
@@ -209,12 +190,9 @@ impl Outgoing {
         rule: &EgressRule,
         to: &Destination,
         request: &Request<WasiBody>,
-        caller: Option<&RequestState>,
     ) -> Result<weir_engine::Request, Refused> {
         let (key, cost) = rule.ask(&self.sent(to, request)).map_err(|unfit| Refused::new(Reason::Invalid, unfit))?;
-        let lend = caller.and_then(|caller| caller.spend_on_call(&key).or_else(|| caller.lend_to_calls(&key)));
         let mut ask = weir_engine::Request::new(key).cost(cost).caller(self.identity.caller);
-        ask.lend_from = lend;
         ask.max_wait = rule.longest_wait();
         Ok(ask)
     }
