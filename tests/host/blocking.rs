@@ -2,6 +2,8 @@
 
 use weir_tests::{Host, get, guests, within};
 
+use crate::keeping;
+
 #[tokio::test]
 async fn what_is_free_is_granted() {
     let host = Host::new(&[("app", "1")]);
@@ -18,6 +20,18 @@ async fn a_wait_would_block_the_instance() {
     assert!(get(&app, "/").await.unwrap().starts_with("Reason::WouldBlock|"));
     host.shows("app", 1, 0).await;
     drop(held);
+    host.settles().await;
+}
+
+/// With a data directory a start may wait for the disk. It is granted then, and waits for nobody.
+#[tokio::test]
+async fn what_is_only_being_written_down_is_granted() {
+    let (_directory, host) = keeping();
+    host.rule("app", None, &["1000/1h"]);
+    let app = host.run(guests::BLOCKING, |_| {});
+    for _ in 0..130 {
+        assert_eq!(get(&app, "/").await.unwrap(), "granted");
+    }
     host.settles().await;
 }
 

@@ -1,9 +1,10 @@
 //! What a guest can say through `weir:flow`, and what it gets.
 
 use std::time::Duration;
-use weir_engine::{Durability, Engine, EngineConfig, StoreConfig};
 use weir_tests::{Host, get, get_as, guests, key, within};
 use weir_wasm::{Call, HandleError};
+
+use crate::keeping;
 
 #[tokio::test]
 async fn it_acquires_and_drops() {
@@ -146,9 +147,7 @@ async fn the_lease_of_its_request_is_lent_once() {
 /// With a data directory a start may wait for the disk. It is granted then, and stands in nobody's way.
 #[tokio::test]
 async fn a_start_that_is_only_being_written_down_needs_no_room_to_wait() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = StoreConfig { directory: directory.path().to_owned(), durability: Durability::default() };
-    let host = Host { flow: Engine::open(EngineConfig::default(), &store).unwrap() };
+    let (_directory, host) = keeping();
     host.limit("full", "1");
     host.rule("app", None, &["1000/1h"]);
     let app = host.run(guests::FLOW, |config| {

@@ -26,6 +26,9 @@ mod stranger;
 mod stream;
 mod sync;
 
+use weir_engine::{Durability, Engine, EngineConfig, StoreConfig};
+use weir_tests::Host;
+
 /// A guest without a module of its name does not compile.
 macro_rules! tested {
     ($guest:ident) => {
@@ -36,4 +39,12 @@ macro_rules! tested {
 #[allow(unused_imports, reason = "only the names matter")]
 mod every_guest_is_tested {
     weir_tests::foreach_guest!(tested);
+}
+
+/// A host that keeps what must survive, in a directory that goes with the test.
+pub(crate) fn keeping() -> (tempfile::TempDir, Host) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = StoreConfig { directory: directory.path().to_owned(), durability: Durability::default() };
+    let flow = Engine::open(EngineConfig::default(), &store).expect("an empty directory");
+    (directory, Host { flow })
 }
