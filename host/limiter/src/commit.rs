@@ -81,7 +81,7 @@ impl ShardSet<'_, '_> {
             if parts.iter().any(|part| part.shard == self.shards[at].index) {
                 continue;
             }
-            let mut part = LeasePart::held(fence, SmallVec::new(), now, request.caller.0);
+            let mut part = LeasePart::held(fence, now, request.caller.0);
             let shard = &mut *self.shards[at];
             for site in sites.iter().filter(|site| site.at == at) {
                 let hold = {

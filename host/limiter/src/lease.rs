@@ -65,10 +65,10 @@ pub(crate) struct LeasePart {
 }
 
 impl LeasePart {
-    /// A part that stands alone: no end, no loan.
+    /// A part that stands alone and holds nothing yet: no end, no loan.
     #[inline]
-    pub(crate) fn held(fence: u64, holds: SmallVec<[Hold; 3]>, granted_at: u64, caller: u32) -> Self {
-        Self { fence, holds, granted_at, ends_at: 0, rest: None, lender: (0, 0), loan: (0, 0), caller }
+    pub(crate) fn held(fence: u64, granted_at: u64, caller: u32) -> Self {
+        Self { fence, holds: SmallVec::new(), granted_at, ends_at: 0, rest: None, lender: (0, 0), loan: (0, 0), caller }
     }
 
     /// Whether its end concerns nothing but its counters.

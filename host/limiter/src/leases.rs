@@ -4,7 +4,6 @@
 //! times while anything else changes, and what was just written in pieces is dear to move.
 
 use crate::lease::LeasePart;
-use smallvec::SmallVec;
 use std::ops::{Index, IndexMut};
 
 /// The end of the chain of free slots.
@@ -50,7 +49,7 @@ impl Leases {
             (part.fence, part.granted_at, part.caller) = (fence, granted_at, caller);
             return slot;
         }
-        self.parts.push(LeasePart::held(fence, SmallVec::new(), granted_at, caller));
+        self.parts.push(LeasePart::held(fence, granted_at, caller));
         (self.parts.len() - 1) as u32
     }
 
@@ -74,7 +73,7 @@ impl Leases {
 
     /// Takes a part out that is there.
     pub(crate) fn remove(&mut self, slot: u32) -> LeasePart {
-        let free = LeasePart::held(0, SmallVec::new(), 0, self.free);
+        let free = LeasePart::held(0, 0, self.free);
         let part = std::mem::replace(&mut self.parts[slot as usize], free);
         self.free = slot;
         self.len -= 1;
@@ -152,7 +151,7 @@ mod tests {
                     }
                     (2, _) => {
                         fence += 1;
-                        let slot = leases.insert(LeasePart::held(fence, SmallVec::new(), at, caller));
+                        let slot = leases.insert(LeasePart::held(fence, at, caller));
                         prop_assert_eq!(map.insert(slot, fence), None, "a slot in use is given out again");
                     }
                     _ => {

@@ -119,7 +119,7 @@ impl ShardSet<'_, '_> {
             if order[..index].contains(&at) {
                 continue;
             }
-            let mut part = LeasePart::held(lease.fence, SmallVec::new(), lease.granted_at, request.caller.0);
+            let mut part = LeasePart::held(lease.fence, lease.granted_at, request.caller.0);
             part.ends_at = lease.ends_at;
             let shard = &mut *self.shards[at];
             for site @ Site { hold, .. } in sites.iter().filter(|site| site.at == at) {
