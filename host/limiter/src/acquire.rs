@@ -110,7 +110,7 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn units(counts: Counts, calls: u32, cost: u32) -> u32 {
+pub(crate) fn units(counts: Counts, (calls, cost): (u32, u32)) -> u32 {
     match counts {
         Counts::Calls => calls,
         Counts::Cost => cost,
@@ -126,11 +126,15 @@ pub(crate) fn stand(
     ticket: Option<u64>,
     now: u64,
 ) -> Standing {
-    if !hold.takes_any() {
+    let starts = hold.starts();
+    if starts == (0, 0) {
         return Standing::Fits;
     }
-    let mut standing = if counter.bars(ticket) { Standing::Blocked(None) } else { Standing::Fits };
-    if let Some((_, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(ticket, now)) {
+    // Who rides whole belongs to what is present: it waits behind nobody, and no drain concerns it.
+    let present = !hold.takes_any();
+    let mut standing = if !present && counter.bars(ticket) { Standing::Blocked(None) } else { Standing::Fits };
+    let known = ticket.or(present.then_some(0));
+    if let Some((_, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(known, now)) {
         standing = Standing::Blocked(until);
     }
     // Taken out and put back, rather than cloned: the count of a rule that binds many counters is written by no one here.
@@ -138,8 +142,8 @@ pub(crate) fn stand(
     let own = own.filter(|_| ticket.is_none() || !planted::is(Bug::OwnNumbersIgnored));
     let Some(limits) = Counter::limits(rule.as_ref(), own) else { return standing };
     if let Some(Concurrency { limit, counts }) = limits.concurrency {
-        let need = units(counts, hold.calls, hold.cost);
-        let whole = units(counts, hold.calls + hold.lent_calls, hold.cost.saturating_add(hold.lent_cost));
+        let need = units(counts, (hold.calls, hold.cost));
+        let whole = units(counts, hold.whole());
         if need > 0 {
             if limit > 0 && whole > limit {
                 standing = Standing::Never;
@@ -156,7 +160,7 @@ pub(crate) fn stand(
         if standing == Standing::Never {
             break;
         }
-        match counter.histories.ask(rate, now, units(rate.counts, hold.calls, hold.cost)) {
+        match counter.histories.ask(rate, now, units(rate.counts, starts)) {
             RateVerdict::Fits => {}
             RateVerdict::Never => standing = Standing::Never,
             RateVerdict::NotUntil(at) => standing = later(standing, at),
@@ -423,6 +427,7 @@ impl ShardSet<'_, '_> {
             hold.lent_cost = lent.cost.min(hold.cost);
             hold.calls -= hold.lent_calls;
             hold.cost -= hold.lent_cost;
+            hold.anew = lent.start_is_lent && hold.rides() && !planted::is(Bug::StartLentAgain);
         }
         sites.push(Site { at, hold, own: RULED });
         Ok(counter)
@@ -464,8 +469,8 @@ impl ShardSet<'_, '_> {
             let logs = counter.starts_a_log()
                 || counter.histories.logged() == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
             let leases = shard.leases.len();
-            // Who rides on a lease starts nothing here.
-            let starts = site.hold.takes_any();
+            // Who rides on a lease and on its start starts nothing here.
+            let starts = site.hold.starts() != (0, 0);
             if starts && logs && shard.log_entries >= shard.limits.max_log_entries {
                 Some(cap(&counter.name, shard.limits.max_log_entries, shard.log_entries))
             } else if !may_have(shard.limits.max_leases, leases, request.caller, shard.use_of(caller).leases, count) {

@@ -90,7 +90,7 @@ impl ShardSet<'_, '_> {
                 };
                 part.holds.push(hold);
             }
-            let rides = part.holds.iter().any(|hold| hold.lent_calls > 0 || hold.lent_cost > 0);
+            let rides = part.holds.iter().any(Hold::rides);
             let lender = lender.filter(|(home, _)| *home == at && rides);
             let lender = lender.map(|(_, slot)| (slot, shard.leases[slot].fence));
             part.set_lender(lender);
@@ -98,7 +98,7 @@ impl ShardSet<'_, '_> {
             shard.count_lease(request.caller.0);
             let slot = shard.leases.insert(part);
             if let Some((lender, _)) = lender {
-                shard.leases[lender].set_loan(Some((slot, fence)));
+                shard.lend(lender, slot);
             }
             if let Some(end) = ends_at {
                 shard.set_timer(end, Timer::Expiry { slot, fence });
@@ -177,7 +177,7 @@ pub(crate) fn charge(
     }
     if let Some(limits) = Counter::limits(rule.as_ref(), own) {
         let beside = counter.kind == CounterKind::Inline;
-        logs |= counter.histories.start_all(limits, beside, now, (hold.calls, hold.cost), |start| {
+        logs |= counter.histories.start_all(limits, beside, now, hold.starts(), |start| {
             rest.get_or_insert_default().starts.push((hold.counter, start));
         });
     }
@@ -185,7 +185,7 @@ pub(crate) fn charge(
     if logs {
         shard.book_log(hold.counter);
         if shard.journal.is_some() {
-            shard.record_starts(hold.counter, own, (hold.calls, hold.cost), now, timed);
+            shard.record_starts(hold.counter, own, hold.starts(), now, timed);
         }
     }
     hold

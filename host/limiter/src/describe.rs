@@ -152,9 +152,10 @@ fn constraints_of(
     let nothing = Limits::default();
     let limits = Counter::limits(rule, own).unwrap_or(&nothing);
     let newcomer = waiter.is_none_or(|(ticket, _)| ticket == u64::MAX);
-    let needs = hold.takes_any();
+    let (takes, starts) = (hold.takes_any(), hold.starts());
+    let needs = starts != (0, 0);
     let mut blocked = false;
-    let ticket = waiter.map(|(ticket, _)| ticket).filter(|_| !newcomer);
+    let ticket = waiter.map(|(ticket, _)| ticket).filter(|_| !newcomer).or((!takes).then_some(0));
     if needs && let Some((kind, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(ticket, now)) {
         blocked = true;
         if wanted(true, false) {
@@ -163,8 +164,8 @@ fn constraints_of(
         }
     }
     if let Some(Concurrency { limit, counts }) = limits.concurrency {
-        let need = units(counts, hold.calls, hold.cost);
-        let whole = units(counts, hold.calls + hold.lent_calls, hold.cost.saturating_add(hold.lent_cost));
+        let need = units(counts, (hold.calls, hold.cost));
+        let whole = units(counts, hold.whole());
         let held = counter.held(counts);
         let blocks = need > 0 && held + u64::from(need) > u64::from(limit);
         let never = need > 0 && limit > 0 && whole > limit;
@@ -179,7 +180,7 @@ fn constraints_of(
     // When the last of the rates in the way has room, and how far apart its starts are.
     let mut last = None;
     for rate in &limits.rates {
-        let need = units(rate.counts, hold.calls, hold.cost);
+        let need = units(rate.counts, starts);
         let verdict = if need == 0 { RateVerdict::Fits } else { counter.histories.ask(rate, now, need) };
         let frees_in = match verdict {
             RateVerdict::NotUntil(at) => Some(Duration::from_nanos(at.saturating_sub(now))),
@@ -204,7 +205,7 @@ fn constraints_of(
         }
     }
     let line = waiter.and_then(|(_, place)| place);
-    let stopped = line.is_some() || counter.bars(waiter.map(|(ticket, _)| ticket));
+    let stopped = line.is_some() || takes && counter.bars(waiter.map(|(ticket, _)| ticket));
     let before = || counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, rank, now));
     // Where a rate blocks, those who wait before it take what it frees first.
     if wanted(true, false) && needs && (stopped && !blocked || newcomer && last.is_some() && before() > 0) {

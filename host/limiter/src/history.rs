@@ -195,7 +195,7 @@ impl Histories {
         let mut any = false;
         if beside {
             for history in &mut self.all {
-                let need = units(history.counts, calls, cost);
+                let need = units(history.counts, (calls, cost));
                 if need == 0 {
                     continue;
                 }
@@ -214,7 +214,7 @@ impl Histories {
             }
         }
         for rate in &limits.rates {
-            let start = self.start(rate, beside, now, units(rate.counts, calls, cost));
+            let start = self.start(rate, beside, now, units(rate.counts, (calls, cost)));
             any |= start.is_some();
             start.filter(|_| rate.counts == Counts::Cost).map(&mut note);
         }

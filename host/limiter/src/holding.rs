@@ -188,9 +188,11 @@ impl ShardSet<'_, '_> {
                 // What somebody rides on stays until that one has ended.
                 let lent = lent.iter().find(|(counter, _)| *counter == hold.counter).map_or(0, |(_, cost)| *cost);
                 let wanted = cost.saturating_sub(hold.lent_cost).max(lent);
-                rides_on_less |= hold.lent_cost > cost;
-                hold.lent_cost = hold.lent_cost.min(cost);
-                let changed = shard.settle_hold(hold, wanted, timed, &mut rest, now);
+                let less_ridden = hold.lent_cost.saturating_sub(cost);
+                rides_on_less |= less_ridden > 0;
+                hold.lent_cost -= less_ridden;
+                let unstarted = if hold.anew { less_ridden } else { 0 };
+                let changed = shard.settle_hold(hold, (wanted, unstarted), timed, &mut rest, now);
                 settled.refunded = settled.refunded.max(changed.refunded);
                 settled.overrun = settled.overrun.max(changed.overrun);
                 shard.book_log(hold.counter);
@@ -216,17 +218,33 @@ impl ShardSet<'_, '_> {
 }
 
 impl Shard {
-    /// Changes what a hold has of cost, at its counter and in its histories, and records that.
+    /// Notes at a lender that a lease rides on it, and on its starts where that is none of its own.
+    #[cold]
+    pub(crate) fn lend(&mut self, lender: u32, borrower: u32) {
+        let fence = self.leases[borrower].fence;
+        self.leases[lender].set_loan(Some((borrower, fence)));
+        for index in 0..self.leases[borrower].holds.len() {
+            let hold = &mut self.leases[borrower].holds[index];
+            if hold.rides() && !hold.anew {
+                hold.start_is_lent = true;
+                let counter = hold.counter;
+                let lent = self.leases[lender].holds.iter_mut().find(|lent| lent.counter == counter);
+                lent.into_iter().for_each(|lent| lent.start_is_lent = true);
+            }
+        }
+    }
+    /// Changes what a hold has of cost, at its counter and in its histories, and records that. `unstarted` is what it had
+    /// started besides, riding, and does not need.
     fn settle_hold(
         &mut self,
         hold: &mut Hold,
-        wanted: u32,
+        (wanted, unstarted): (u32, u32),
         timed: bool,
         rest: &mut Option<Box<Rest>>,
         now: u64,
     ) -> Settled {
         let mut taken = Taken::new();
-        let settled = self.counters[hold.counter].settle(hold, wanted, rest, now, &mut taken);
+        let settled = self.counters[hold.counter].settle(hold, (wanted, unstarted), rest, now, &mut taken);
         if self.journal.is_some() {
             self.record_refunds(hold.counter, &taken);
             if settled.overrun > 0 {
@@ -244,7 +262,7 @@ impl Counter {
     fn settle(
         &mut self,
         hold: &mut Hold,
-        wanted: u32,
+        (wanted, unstarted): (u32, u32),
         rest: &mut Option<Box<Rest>>,
         now: u64,
         taken: &mut Taken,
@@ -259,6 +277,7 @@ impl Counter {
         {
             rare.shadow.settle(before, wanted);
         }
+        let refunded = refunded + unstarted;
         if let Some(rest) = rest.as_mut().filter(|_| refunded > 0) {
             let starts = rest.starts.iter_mut().filter(|(counter, _)| *counter == hold.counter);
             self.histories.refund(starts.map(|(_, start)| start), refunded, now, taken);

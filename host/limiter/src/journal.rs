@@ -252,7 +252,7 @@ impl Shard {
         &mut self,
         slot: u32,
         own: Option<&Arc<Inline>>,
-        (calls, cost): (u32, u32),
+        start: (u32, u32),
         now: u64,
         timed: bool,
     ) {
@@ -260,7 +260,7 @@ impl Shard {
         let none = Limits::default();
         let limits = Counter::limits(counter.rule.as_ref(), own).unwrap_or(&none);
         for touched in counter.touched(limits) {
-            let units = units(touched.kind.counts, calls, cost);
+            let units = units(touched.kind.counts, start);
             if units > 0 && (touched.limit.is_some() || counter.kind == CounterKind::Inline) {
                 let ahead_of = touched.limit.filter(|_| !timed);
                 journal.started(slot, &counter.name, &touched, now, units, ahead_of);

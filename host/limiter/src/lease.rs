@@ -9,9 +9,15 @@
 //! lender's share, and notes what it rides on. A lender has one loan at a time: a second nested acquire pays in full.
 //! When the borrower ends, the loan returns. When the lender ends first, the borrower takes over what it rode on.
 //!
-//! Worked example, concurrency 1: ingress holds 1/1. The guest acquires the same key: it needs 0 more, and is granted.
-//! The guest's lease is kept beyond the request; ingress gives its own back: the counter stays at 1/1, now the guest's,
-//! until that ends too.
+//! What is held is lent as often as borrowers follow each other, but the start that was made for it once: the first
+//! borrower is the work that the lender was let in for. Those after it are starts of their own: rates count them whole, and
+//! a pause or a pushback holds them. They wait behind nobody: those who wait may wait for their lender. So who has a
+//! barrier waits until those who hold have ended, and no longer. A drain lets them in, since they belong to what is present.
+//!
+//! Worked example, concurrency 1 and 2 a minute: ingress holds 1/1, which is the first start. The guest acquires the same
+//! key: it needs 0 more, and is granted; it gives that back and acquires again: 0 more to hold, but the second start. A
+//! third time it waits for the rate. Its second lease is kept beyond the request; ingress gives its own back: the counter
+//! stays at 1/1, now the guest's, until that ends too.
 
 use crate::history::Start;
 use crate::request::{Inline, LeaseRef};
@@ -31,18 +37,50 @@ pub(crate) struct Hold {
     pub(crate) leaf: bool,
     /// The shadow limits of the counter would have refused it.
     pub(crate) shadowed: bool,
+    /// It is a start of its own, though it rides on another lease.
+    pub(crate) anew: bool,
+    /// Its start has paid for somebody else's work, or somebody else's for its own: who rides on it is a start of its own.
+    pub(crate) start_is_lent: bool,
 }
 
 impl Hold {
     /// So much, on nobody's account.
     pub(crate) fn new(counter: u32, calls: u32, cost: u32) -> Self {
-        Self { counter, calls, cost, lent_calls: 0, lent_cost: 0, leaf: false, shadowed: false }
+        Self {
+            counter,
+            calls,
+            cost,
+            lent_calls: 0,
+            lent_cost: 0,
+            leaf: false,
+            shadowed: false,
+            anew: false,
+            start_is_lent: false,
+        }
     }
 
     /// Whether it takes anything for itself; else it rides on another lease whole.
     #[inline]
     pub(crate) fn takes_any(&self) -> bool {
         self.calls > 0 || self.cost > 0
+    }
+
+    /// Whether it rides on another lease, with a part or whole.
+    #[inline]
+    pub(crate) fn rides(&self) -> bool {
+        self.lent_calls > 0 || self.lent_cost > 0
+    }
+
+    /// Calls and cost of the start that its grant is.
+    #[inline]
+    pub(crate) fn starts(&self) -> (u32, u32) {
+        if self.anew { self.whole() } else { (self.calls, self.cost) }
+    }
+
+    /// Calls and cost of what was asked for: what it takes and what it rides on.
+    #[inline]
+    pub(crate) fn whole(&self) -> (u32, u32) {
+        (self.calls + self.lent_calls, self.cost.saturating_add(self.lent_cost))
     }
 }
 

@@ -52,6 +52,7 @@ pub enum Bug {
     SettleByOldRule,
     PacesShareHistory,
     ForeignLeaseFound,
+    StartLentAgain,
 }
 
 /// Whether a bug is switched on.

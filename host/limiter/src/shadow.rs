@@ -57,22 +57,25 @@ impl Shadow {
     pub(crate) fn grant(&mut self, hold: &Hold, held: (u64, u64), now: u64) -> bool {
         let Some(rule) = self.rule.take() else { return false };
         let limits = rule.spec.shadow_limits.as_ref();
-        let need = |counts| units(counts, hold.calls, hold.cost);
+        let starts = |counts| units(counts, hold.starts());
         let fits = limits.is_none_or(|limits| {
             let concurrency = limits.concurrency.is_none_or(|concurrency| {
                 let held = match concurrency.counts {
                     Counts::Calls => held.0.saturating_sub(self.calls),
                     Counts::Cost => held.1.saturating_sub(self.cost),
                 };
-                let need = need(concurrency.counts);
+                let need = units(concurrency.counts, (hold.calls, hold.cost));
                 need == 0 || held + u64::from(need) <= u64::from(concurrency.limit)
             });
             concurrency
-                && limits.rates.iter().all(|rate| self.histories.ask(rate, now, need(rate.counts)) == RateVerdict::Fits)
+                && limits
+                    .rates
+                    .iter()
+                    .all(|rate| self.histories.ask(rate, now, starts(rate.counts)) == RateVerdict::Fits)
         });
         if fits {
             for rate in limits.iter().flat_map(|limits| &limits.rates) {
-                self.histories.start(rate, false, now, need(rate.counts));
+                self.histories.start(rate, false, now, starts(rate.counts));
             }
         } else {
             self.refused += 1;

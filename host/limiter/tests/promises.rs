@@ -507,45 +507,6 @@ fn a_shared_counter_of_two_targets_is_charged_once() {
 }
 
 #[test]
-fn a_lease_is_lent_once_to_the_identical_counters() {
-    let mut bench = Bench::new(&[("s", "1", &["1/1m"])]);
-    let outer = bench.take("s");
-    let nested = request("s").lend_from(outer.parts[0]);
-    let inner = bench.try_acquire(&nested).unwrap();
-    assert_eq!(bench.usage("s"), (1, 1, 0));
-    assert!(bench.try_acquire(&nested).is_err(), "a second parallel one is new");
-    bench.release(&inner);
-    let again = bench.try_acquire(&nested).unwrap();
-    bench.release(&outer);
-    assert_eq!(bench.usage("s"), (1, 1, 0), "the borrower takes over what it rode on");
-    bench.release(&again);
-    assert_eq!(bench.usage("s"), (0, 0, 0));
-    assert!(bench.try_acquire(&nested).is_err(), "the lender is gone, and the rate counts its start");
-}
-
-/// Found by the reference: a rate lowered below what was started refused even those who need nothing of it.
-#[test]
-fn who_rides_on_a_lease_needs_nothing_of_a_rate_that_was_lowered() {
-    let mut bench = Bench::new(&[("s", "", &["2/1m"])]);
-    let first = bench.take("s");
-    bench.take("s");
-    bench.set(&[("s", "", &["1/1m"])]);
-    bench.try_acquire(&request("s").cost(cost(2)).lend_from(first.parts[0])).unwrap();
-}
-
-#[test]
-fn a_loan_covers_the_lenders_cost_and_deeper_counters_are_new() {
-    let mut bench = Bench::new(&[("s", "5:cost", &[]), ("s/*", "5:cost", &[])]);
-    let outer = bench.try_acquire(&request("s").cost(cost(3))).unwrap();
-    let inner = bench.try_acquire(&request("s/a").cost(cost(5)).lend_from(outer.parts[0])).unwrap();
-    assert_eq!((bench.usage("s"), bench.usage("s/a")), ((1, 5, 0), (1, 5, 0)));
-    bench.release(&outer);
-    assert_eq!(bench.usage("s"), (1, 5, 0));
-    bench.release(&inner);
-    assert_eq!(bench.usage("s"), (0, 0, 0));
-}
-
-#[test]
 fn check_says_what_acquire_would_and_changes_nothing() {
     let mut bench = Bench::new(&[("s", "1", &["5/1m"]), ("s/*", "1", &[])]);
     let Output::WouldGrant(binding) = bench.step(Input::Check { request: &request("s/a") }) else { panic!() };
@@ -713,16 +674,4 @@ fn a_rates_retry_after_is_an_estimate_where_others_wait() {
     );
     assert!(bench.at(start + 10 * S).try_acquire(&request("s")).is_err(), "the waiter took it");
     bench.at(start + 20 * S).take("s");
-}
-
-#[test]
-fn a_loan_that_returns_lets_the_next_ride_at_any_counter_of_the_lender() {
-    let mut bench = Bench::new(&[("s/*", "1", &[])]);
-    let lender = bench.take("s/x");
-    let riding = |text| request(text).lend_from(lender.parts[0]);
-    // It rides at `s` alone, and gives nothing back at `s/x`, where the other waits for the loan.
-    let borrower = bench.try_acquire(&riding("s")).unwrap();
-    let waiter = bench.wait(&riding("s/x"));
-    bench.release(&borrower);
-    assert_eq!(bench.granted().iter().map(|(waiter, _)| *waiter).collect::<Vec<_>>(), [waiter]);
 }

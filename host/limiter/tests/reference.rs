@@ -7,7 +7,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +56,15 @@ fn op() -> impl Strategy<Value = Op> {
 /// Calls and cost.
 type Units = (u64, u64);
 
-/// What somebody needs at a counter: units to hold, and units to ride on.
-type Need = (String, Units, Units);
+/// What somebody needs at a counter.
+struct Need {
+    counter: String,
+    holds: Units,
+    /// What it rides on instead.
+    rides: Units,
+    /// What starts with it.
+    starts: Units,
+}
 
 #[derive(Debug)]
 struct Holder {
@@ -66,6 +73,8 @@ struct Holder {
     holds: BTreeMap<String, Units>,
     /// What it rides on instead, and whose it is.
     rides: Option<(LeaseRef, BTreeMap<String, Units>)>,
+    /// Where its start has paid for another, or another's for it.
+    spent: BTreeSet<String>,
     ends_at: Option<u64>,
     granted_at: u64,
 }
@@ -162,7 +171,7 @@ impl World {
         (!lent).then_some(lender)
     }
 
-    /// What a request needs at each of its counters: calls and cost to hold, calls and cost to ride on.
+    /// What a request needs at each of its counters.
     fn needs(&self, request: &Request) -> Vec<Need> {
         let cost = u64::from(request.cost.get());
         let lender = self.lender(request);
@@ -171,7 +180,10 @@ impl World {
             .map(|counter| {
                 let (calls, lent) = lender.and_then(|lender| lender.holds.get(&counter)).copied().unwrap_or((0, 0));
                 let rides = (calls.min(1), lent.min(cost));
-                (counter, (1 - rides.0, cost - rides.1), rides)
+                let holds = (1 - rides.0, cost - rides.1);
+                let spent = lender.is_some_and(|lender| lender.spent.contains(&counter));
+                let starts = if spent && rides != (0, 0) { (1, cost) } else { holds };
+                Need { counter, holds, rides, starts }
             })
             .collect()
     }
@@ -179,10 +191,11 @@ impl World {
     /// `Some(true)`: fits now; `Some(false)`: not now; `None`: never.
     fn fits(&self, request: &Request) -> Option<bool> {
         let mut fits = true;
-        for (counter, (calls, cost), rides) in self.needs(request) {
+        for Need { counter, holds, rides, starts } in self.needs(request) {
             let limits = self.limits(&counter);
-            let need = |counts| if counts == Counts::Calls { calls } else { cost };
-            let whole = |counts| if counts == Counts::Calls { calls + rides.0 } else { cost + rides.1 };
+            let of = |counts, units: Units| if counts == Counts::Calls { units.0 } else { units.1 };
+            let need = |counts| of(counts, holds);
+            let whole = |counts| need(counts) + of(counts, rides);
             if let Some(Concurrency { limit, counts }) = limits.concurrency
                 && need(counts) > 0
             {
@@ -192,11 +205,11 @@ impl World {
                 fits &= self.held(&counter, counts) + need(counts) <= u64::from(limit);
             }
             for rate in &limits.rates {
-                if need(rate.counts) > u64::from(rate.limit.get()) {
+                let start = of(rate.counts, starts);
+                if start > u64::from(rate.limit.get()) {
                     return None;
                 }
-                fits &= need(rate.counts) == 0
-                    || self.started(&counter, rate) + need(rate.counts) <= u64::from(rate.limit.get());
+                fits &= start == 0 || self.started(&counter, rate) + start <= u64::from(rate.limit.get());
             }
         }
         Some(fits)
@@ -230,17 +243,20 @@ impl World {
 
     /// Takes a grant into the lists, checking that the reference admits it at this very moment.
     fn book_grant(&mut self, request: &Request, grant: &Grant) {
-        self.seen.lent += usize::from(self.needs(request).iter().any(|(_, _, rides)| *rides != (0, 0)));
+        let rides = |need: &Need| need.rides != (0, 0);
+        self.seen.lent += usize::from(self.needs(request).iter().any(rides));
+        self.seen.lent_again +=
+            usize::from(self.needs(request).iter().any(|need| rides(need) && need.starts != need.holds));
         self.seen.several_shards += usize::from(grant.parts.len() > 1);
         assert_eq!(self.fits(request), Some(true), "granted what does not fit: {request:?}");
         assert_eq!(grant.book_version, self.book.version());
         let needs = self.needs(request);
         let lender = self.lender(request).map(|lender| lender.parts[0]);
-        for (counter, (calls, cost), _) in &needs {
-            for rate in self.limits(counter).rates {
-                let units = if rate.counts == Counts::Calls { *calls } else { *cost };
+        for need in &needs {
+            for rate in self.limits(&need.counter).rates {
+                let units = if rate.counts == Counts::Calls { need.starts.0 } else { need.starts.1 };
                 self.starts.push(Start {
-                    counter: counter.clone(),
+                    counter: need.counter.clone(),
                     at: self.now,
                     units,
                     period: rate.period.as_nanos() as u64,
@@ -248,15 +264,20 @@ impl World {
                 });
             }
         }
-        let rides: BTreeMap<String, Units> = needs
-            .iter()
-            .filter(|(_, _, rides)| *rides != (0, 0))
-            .map(|(counter, _, rides)| (counter.clone(), *rides))
-            .collect();
+        // A start pays for who was let in by it, and for the first that rides on that.
+        let spent = needs.iter().filter(|need| rides(need) && need.starts == need.holds);
+        let spent: BTreeSet<String> = spent.map(|need| need.counter.clone()).collect();
+        if let Some(lender) = self.holders.iter_mut().find(|holder| lender.is_some_and(|it| holder.parts.contains(&it)))
+        {
+            lender.spent.extend(spent.iter().cloned());
+        }
+        let rides: BTreeMap<String, Units> =
+            needs.iter().filter(|need| rides(need)).map(|need| (need.counter.clone(), need.rides)).collect();
         self.holders.push(Holder {
             parts: grant.parts.to_vec(),
-            holds: needs.into_iter().map(|(counter, need, _)| (counter, need)).collect(),
+            holds: needs.into_iter().map(|need| (need.counter, need.holds)).collect(),
             rides: lender.filter(|_| !rides.is_empty()).map(|lender| (lender, rides)),
+            spent,
             ends_at: grant.ends_at,
             granted_at: self.now,
         });
@@ -522,6 +543,7 @@ struct Seen {
     never: usize,
     expired: usize,
     lent: usize,
+    lent_again: usize,
     several_shards: usize,
     behind: usize,
     barred: usize,
@@ -535,6 +557,7 @@ impl Seen {
         self.never += other.never;
         self.expired += other.expired;
         self.lent += other.lent;
+        self.lent_again += other.lent_again;
         self.several_shards += other.several_shards;
         self.behind += other.behind;
         self.barred += other.barred;
@@ -578,6 +601,7 @@ fn decides_as_the_reference_does() {
         ("never fits", seen.never),
         ("expired", seen.expired),
         ("lent", seen.lent),
+        ("lent again", seen.lent_again),
         ("several shards", seen.several_shards),
     ]);
 }

@@ -36,8 +36,15 @@ impl World {
         }
         // Where everything is in one shard: only the shard of the first scope lends.
         let lend = self.mix.shards == 1 && one_in_hundred(&mut self.rng, self.mix.lend);
-        let lender =
-            self.owned.iter().find(|owned| owned.got.reference().is_some() && !self.sequence.is_multiple_of(3));
+        let has_lent = |owned: &&Owned| {
+            self.naive.held.iter().any(|held| held.id == owned.id && held.needs.iter().any(|need| need.spent))
+        };
+        let lenders = || self.owned.iter().filter(|owned| owned.got.reference().is_some());
+        let lender = match self.sequence % 3 {
+            0 => None,
+            1 => lenders().find(has_lent),
+            _ => lenders().next(),
+        };
         if let Some(lease) = lender.and_then(|owned| owned.got.reference()).filter(|_| lend && key.is_none() && !batch)
         {
             request = request.lend_from(lease);
@@ -92,6 +99,9 @@ impl World {
                 self.granted(&request, got, self.now)?;
                 if self.naive.held.last().is_some_and(|held| held.lender.is_some()) {
                     self.visits.note(Class::Lent);
+                }
+                if self.naive.held.last().is_some_and(|held| held.needs.iter().any(|need| need.anew)) {
+                    self.visits.note(Class::LentAgain);
                 }
                 if !whole && self.waiters.is_empty() && !self.mix.small_caps {
                     let needs = self.needs(&request.clone().batch(1.try_into()?, 1.try_into()?)?);

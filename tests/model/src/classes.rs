@@ -49,6 +49,7 @@ classes! {
     BatchWhole: "a batch in full",
     BatchPart: "a batch in part",
     Lent: "a nested request rode on a lease",
+    LentAgain: "a later one was a start of its own",
     KeyJoined: "two that waited under one key",
     KeyRepeated: "a key repeated while its lease lived",
     KeyEnded: "a key repeated after its lease had ended",

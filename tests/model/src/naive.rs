@@ -19,8 +19,24 @@ pub(crate) struct Need {
     pub(crate) cost: u64,
     /// What it rides on instead of holding it.
     pub(crate) lent: (u64, u64),
+    /// Whether a lease that has this lends its start no more: it has lent it, or its own work was started by another's.
+    pub(crate) spent: bool,
+    /// Whether it is a start of its own, though it rides.
+    pub(crate) anew: bool,
     pub(crate) own: Option<Limits>,
     pub(crate) leaf: bool,
+}
+
+impl Need {
+    /// So much, on nobody's account.
+    pub(crate) fn new(counter: String, (calls, cost): (u64, u64), own: Option<Limits>, leaf: bool) -> Self {
+        Self { counter, calls, cost, lent: (0, 0), spent: false, anew: false, own, leaf }
+    }
+
+    /// Calls and cost that start with it.
+    fn starts(&self) -> (u64, u64) {
+        if self.anew { (self.calls + self.lent.0, self.cost + self.lent.1) } else { (self.calls, self.cost) }
+    }
 }
 
 /// How everything stands towards a request.
@@ -175,10 +191,13 @@ impl Naive {
 
     /// Asks one counter. `newcomer` has not been let in yet. `Err`: it cannot say to the nanosecond.
     fn ask(&mut self, need: &Need, newcomer: bool, now: u64) -> Result<Verdict, Verdict> {
-        if need.calls == 0 && need.cost == 0 {
+        let starts = need.starts();
+        if starts == (0, 0) {
             return Ok(Verdict::Fits);
         }
         let mut verdict = Verdict::Fits;
+        // Who only rides is no newcomer to a counter: it is there already.
+        let newcomer = newcomer && need.calls + need.cost > 0;
         if self.paused.contains(&need.counter)
             || newcomer && self.draining.contains(&need.counter)
             || self.pushed.get(&need.counter).is_some_and(|until| *until > now)
@@ -203,7 +222,7 @@ impl Naive {
         }
         let mut unsure = false;
         for rate in &limits.rates {
-            let need_here = units(rate.counts);
+            let need_here = if rate.counts == Counts::Calls { starts.0 } else { starts.1 };
             if need_here == 0 {
                 continue;
             }
@@ -272,6 +291,9 @@ impl Naive {
                 need.lent = (own.calls.min(need.calls), own.cost.min(need.cost));
                 need.calls -= need.lent.0;
                 need.cost -= need.lent.1;
+                // A start pays for two: who was let in by it, and the first that rides on that.
+                need.anew = own.spent && need.lent != (0, 0);
+                need.spent = need.lent != (0, 0) && !need.anew;
             }
         }
     }
@@ -280,9 +302,14 @@ impl Naive {
     pub(crate) fn grant(&mut self, id: u64, needs: Vec<Need>, ends_at: Option<u64>, lender: Option<u64>, now: u64) {
         for need in &needs {
             let Some(limits) = self.limits(&need.counter, need.own.as_ref()) else { continue };
-            self.start(&need.counter, &limits, (need.calls, need.cost), id, now);
+            self.start(&need.counter, &limits, need.starts(), id, now);
         }
         let lender = lender.filter(|_| needs.iter().any(|need| need.lent != (0, 0)));
+        if let Some(lends) = self.held.iter_mut().find(|held| Some(held.id) == lender) {
+            for need in needs.iter().filter(|need| need.lent != (0, 0)) {
+                lends.needs.iter_mut().filter(|own| own.counter == need.counter).for_each(|own| own.spent = true);
+            }
+        }
         self.held.push(Held { id, needs, ends_at, lender });
     }
 
@@ -347,15 +374,18 @@ impl Naive {
             let lent = lent.iter().find(|lent| lent.counter == need.counter).map_or(0, |lent| lent.lent.1);
             let total = cost;
             let cost = total.saturating_sub(need.lent.1).max(lent);
+            let started = need.starts().1;
             need.lent.1 = need.lent.1.min(total);
             let before = std::mem::replace(&mut need.cost, cost);
-            if cost < before {
+            let unstarted = started.saturating_sub(need.starts().1);
+            if unstarted > 0 {
                 for (kind, history) in self.histories.get_mut(&need.counter).into_iter().flatten() {
                     if kind.2 == Counts::Cost {
-                        history.refund(*kind, id, before - cost, now);
+                        history.refund(*kind, id, unstarted, now);
                     }
                 }
-            } else if cost > before {
+            }
+            if cost > before {
                 let limits = self.limits(&need.counter, need.own.as_ref()).unwrap_or_default();
                 self.start(&need.counter, &limits, (0, cost - before), id, now);
             }

@@ -168,13 +168,13 @@ impl World {
             for (counter, leaf) in self.naive.counters_of(key.as_str()) {
                 match needs.iter_mut().find(|need| need.counter == counter) {
                     Some(need) => need.leaf |= leaf,
-                    None => needs.push(Need { counter, calls, cost, lent: (0, 0), own: None, leaf }),
+                    None => needs.push(Need::new(counter, (calls, cost), None, leaf)),
                 }
             }
         }
         for inline in &request.inline {
             let own = Some(inline.limits.clone());
-            needs.push(Need { counter: inline.name.to_string(), calls, cost, lent: (0, 0), own, leaf: true });
+            needs.push(Need::new(inline.name.to_string(), (calls, cost), own, true));
         }
         if request.count.get() == 1
             && let Some(lender) =
@@ -191,7 +191,7 @@ impl World {
     }
 
     pub(crate) fn barred(&self, needs: &[Need], ticket: Option<u64>) -> bool {
-        // Who rides on a lease needs nothing there.
+        // Who rides on a lease whole waits behind nobody there.
         needs.iter().filter(|need| need.calls + need.cost > 0).any(|need| {
             let barrier = self.counters.get(&need.counter).and_then(|counter| counter.barrier);
             barrier.is_some_and(|barrier| ticket.is_none_or(|ticket| barrier < ticket))

@@ -1,0 +1,290 @@
+//! Lending: what a lease holds is lent to as many as follow each other, the start that was made for it once.
+
+mod bench;
+
+use bench::{Bench, S, costing, limits, request, rule};
+use std::sync::Arc;
+use std::time::Duration;
+use weir_limiter::{
+    Change, ConstraintKind, Grant, Input, Limiter, Outcome, Output, Placement, Precondition, Reason, Record, Request,
+    RuleBook, RuleSpec, Shard, ShardLimits, ShardSet, Verb,
+};
+
+/// A request that rides on a lease.
+fn on(lender: &Grant, request: Request) -> Request {
+    request.lend_from(lender.parts[0])
+}
+
+/// Rides on a lease once, so that its start is lent.
+fn ride_once(bench: &mut Bench, lender: &Grant, request: Request) {
+    let first = bench.try_acquire(&on(lender, request)).unwrap();
+    bench.release(&first);
+}
+
+/// Units that count under the first rate of a counter.
+fn started(bench: &mut Bench, counter: &str) -> u64 {
+    bench.counter(counter).unwrap().rates[0].used
+}
+
+#[test]
+fn what_is_held_is_lent_to_one_at_a_time() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    let outer = bench.take("s");
+    let nested = on(&outer, request("s"));
+    let inner = bench.try_acquire(&nested).unwrap();
+    assert_eq!(bench.held("s"), (1, 1));
+    assert!(bench.try_acquire(&nested).is_err(), "a second parallel one is new");
+    bench.release(&inner);
+    let again = bench.try_acquire(&nested).unwrap();
+    bench.release(&outer);
+    assert_eq!(bench.held("s"), (1, 1), "the borrower takes over what it rode on");
+    bench.release(&again);
+    assert_eq!(bench.held("s"), (0, 0));
+}
+
+#[test]
+fn a_start_is_lent_once() {
+    let mut bench = Bench::new(&[("s", "1", &["3/1m"])]);
+    let outer = bench.take("s");
+    for used in 1..=3 {
+        let inner = bench.try_acquire(&on(&outer, request("s"))).unwrap();
+        assert_eq!((started(&mut bench, "s"), bench.held("s")), (used, (1, 1)));
+        bench.release(&inner);
+    }
+    let refusal = bench.try_acquire(&on(&outer, request("s"))).unwrap_err();
+    let kinds: Vec<ConstraintKind> = refusal.blocked_on.iter().map(|constraint| constraint.kind).collect();
+    assert_eq!((refusal.reason, kinds.as_slice()), (Reason::Limited, [ConstraintKind::Rate].as_slice()));
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(60)));
+    // It waits for the rate, while its lender holds on.
+    let waiter = bench.wait(&on(&outer, request("s")).max_wait(Duration::from_secs(90)));
+    bench.at(bench.now + 60 * S - 1);
+    assert_eq!(bench.let_in(), []);
+    bench.at(bench.now + 1);
+    assert_eq!(bench.let_in(), [waiter]);
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (1, (1, 1)));
+}
+
+#[test]
+fn a_start_is_lent_once_at_each_counter() {
+    let mut bench = Bench::new(&[("s", "9", &["9/1m"]), ("s/*", "9", &["9/1m"])]);
+    let outer = bench.take("s/x");
+    ride_once(&mut bench, &outer, request("s"));
+    assert_eq!((started(&mut bench, "s"), started(&mut bench, "s/x")), (1, 1));
+    ride_once(&mut bench, &outer, request("s/x"));
+    assert_eq!((started(&mut bench, "s"), started(&mut bench, "s/x")), (2, 1), "at `s` it was lent before");
+    ride_once(&mut bench, &outer, request("s/x"));
+    assert_eq!((started(&mut bench, "s"), started(&mut bench, "s/x")), (3, 2));
+}
+
+#[test]
+fn a_start_pays_for_two_whoever_ends_first() {
+    let mut bench = Bench::new(&[("s", "1", &["9/1m"])]);
+    let outer = bench.take("s");
+    let first = bench.try_acquire(&on(&outer, request("s"))).unwrap();
+    bench.release(&outer);
+    // It holds by itself now, and its start was not its own.
+    let second = bench.try_acquire(&on(&first, request("s"))).unwrap();
+    assert_eq!(started(&mut bench, "s"), 2);
+    bench.release(&first);
+    // That one was: it lends it.
+    let third = bench.try_acquire(&on(&second, request("s"))).unwrap();
+    assert_eq!(started(&mut bench, "s"), 2);
+    bench.release(&third);
+    ride_once(&mut bench, &second, request("s"));
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (3, (1, 1)));
+}
+
+#[test]
+fn a_rate_that_counts_cost_counts_a_later_rider_whole() {
+    let mut bench = Bench::new(&[("s", "9:cost", &["9/1m:cost"])]);
+    let outer = bench.try_acquire(&costing("s", 3)).unwrap();
+    let first = bench.try_acquire(&on(&outer, costing("s", 5))).unwrap();
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (5, (1, 5)), "three are ridden on");
+    bench.release(&first);
+    let second = bench.try_acquire(&on(&outer, costing("s", 4))).unwrap();
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (9, (1, 4)), "four started, one held");
+    // All of it can be refunded, below what it rides on too.
+    assert_eq!(bench.settle(&second, 1).refunded, 3);
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (6, (1, 3)));
+    assert_eq!(bench.settle(&second, 2).overrun, 1);
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (7, (1, 4)));
+    bench.release(&second);
+    assert_eq!(bench.held("s"), (1, 3));
+    let refusal = bench.try_acquire(&on(&outer, costing("s", 10))).unwrap_err();
+    assert_eq!(refusal.reason, Reason::TooLarge);
+}
+
+#[test]
+fn what_a_later_rider_does_not_need_goes_to_who_waits_for_the_rate() {
+    let mut bench = Bench::new(&[("s", "", &["6/1m:cost"])]);
+    let outer = bench.try_acquire(&costing("s", 3)).unwrap();
+    ride_once(&mut bench, &outer, costing("s", 3));
+    let second = bench.try_acquire(&on(&outer, costing("s", 3))).unwrap();
+    let waiter = bench.wait(&costing("s", 2));
+    bench.settle(&second, 1);
+    assert_eq!(bench.let_in(), [waiter]);
+}
+
+#[test]
+fn a_pause_and_a_pushback_hold_later_riders() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    let outer = bench.take("s");
+    bench.operate("s", &Verb::Pause);
+    // What was let in before the pause may do what it was let in for, once.
+    ride_once(&mut bench, &outer, request("s"));
+    let refusal = bench.try_acquire(&on(&outer, request("s"))).unwrap_err();
+    assert_eq!(refusal.reason, Reason::Paused);
+    let waiter = bench.wait(&on(&outer, request("s")));
+    bench.operate("s", &Verb::Resume);
+    assert_eq!(bench.let_in(), [waiter]);
+    bench.release(&outer);
+
+    let mut bench = Bench::new(&[("s", "2", &[])]);
+    let (outer, other) = (bench.take("s"), bench.take("s"));
+    ride_once(&mut bench, &outer, request("s"));
+    let pushed_back = Outcome::PushedBack(Duration::from_secs(7));
+    bench.step(Input::Release { lease: other.parts[0], outcome: pushed_back });
+    let refusal = bench.try_acquire(&on(&outer, request("s"))).unwrap_err();
+    assert_eq!((refusal.reason, refusal.retry_after), (Reason::PushedBack, Some(Duration::from_secs(7))));
+    bench.at(bench.now + 7 * S);
+    ride_once(&mut bench, &outer, request("s"));
+}
+
+#[test]
+fn a_drain_lets_later_riders_in_since_they_are_present() {
+    let mut bench = Bench::new(&[("s", "1", &["2/1m"])]);
+    let outer = bench.take("s");
+    bench.operate("s", &Verb::Drain);
+    ride_once(&mut bench, &outer, request("s"));
+    ride_once(&mut bench, &outer, request("s"));
+    // The rate holds them as ever, and they may wait for it.
+    let Output::Refused(refusal) = bench.step(Input::Check { request: &on(&outer, request("s")) }) else { panic!() };
+    assert_eq!(refusal.reason, Reason::Limited);
+    let waiter = bench.wait(&on(&outer, request("s")).max_wait(Duration::from_secs(90)));
+    bench.at(bench.now + 60 * S);
+    assert_eq!(bench.let_in(), [waiter]);
+}
+
+/// Who stands behind those who wait for its lender waits for itself.
+#[test]
+fn a_later_rider_waits_behind_nobody() {
+    let mut bench = Bench::new(&[("s", "3:cost", &["200/1m"])]);
+    let outer = bench.take("s");
+    let large = bench.wait(&costing("s", 3));
+    // Others pass it, until it has a barrier.
+    let mut passed = 0;
+    // In another line than its own.
+    while let Ok(passing) = bench.try_acquire(&request("s").priority(5)) {
+        bench.release(&passing);
+        passed += 1;
+    }
+    assert_eq!(passed, 64);
+    ride_once(&mut bench, &outer, request("s"));
+    ride_once(&mut bench, &outer, request("s"));
+    let refusal = bench.try_acquire(&on(&outer, costing("s", 2))).unwrap_err();
+    assert_eq!(refusal.blocked_on[0].kind, ConstraintKind::Waitlist, "who takes any more does not");
+    bench.release(&outer);
+    assert_eq!(bench.let_in(), [large]);
+}
+
+#[test]
+fn a_shadow_rate_counts_later_riders() {
+    let mut bench = Bench::new(&[]);
+    let shadow_limits = Some(limits("1", &["2/1m"]));
+    bench.put(&[("s", RuleSpec { shadow_limits, ..RuleSpec::default() })]);
+    let would_refuse = |bench: &mut Bench| bench.counter("s").unwrap().shadow.unwrap().would_refuse;
+    let outer = bench.take("s");
+    ride_once(&mut bench, &outer, request("s"));
+    ride_once(&mut bench, &outer, request("s"));
+    assert_eq!(would_refuse(&mut bench), 0, "two starts");
+    ride_once(&mut bench, &outer, request("s"));
+    assert_eq!(would_refuse(&mut bench), 1);
+    bench.release(&outer);
+    assert_eq!(bench.held("s"), (0, 0));
+}
+
+#[test]
+fn a_full_log_and_the_kinds_of_an_inline_key_hold_later_riders() {
+    let mut bench = Bench::new(&[]);
+    bench.limiter = Limiter::new(1, ShardLimits { max_log_entries: 1, ..ShardLimits::default() });
+    bench.put(&[("full", rule("", &["2/1h"])), ("plain", rule("9", &[]))]);
+    let outer = bench.take("plain");
+    bench.put(&[("plain", rule("9", &["5/1h"]))]);
+    bench.take("full");
+    ride_once(&mut bench, &outer, request("plain"));
+    let refusal = bench.try_acquire(&on(&outer, request("plain"))).unwrap_err();
+    assert_eq!(refusal.reason, Reason::Overloaded);
+
+    let inline = |rate: &str| Request::unscoped().inline("s", "k", limits("", &[rate])).unwrap();
+    let mut bench = Bench::new(&[]);
+    let outer = bench.try_acquire(&inline("9/1h")).unwrap();
+    for kind in 2..=8 {
+        bench.try_acquire(&inline(&format!("9/{kind}h"))).unwrap();
+    }
+    ride_once(&mut bench, &outer, inline("9/9h"));
+    let refusal = bench.try_acquire(&on(&outer, inline("9/9h"))).unwrap_err();
+    assert_eq!((refusal.reason, refusal.blocked_on[0].kind), (Reason::Overloaded, ConstraintKind::Cap));
+    ride_once(&mut bench, &outer, inline("9/8h"));
+}
+
+/// Takes a timed lease, and answers how many units are written down as started.
+fn recorded(shard: &mut Shard, request: Request, secret: u128) -> (Grant, u64) {
+    let request = Request { lease_time: Some(Duration::from_secs(60)), ..request };
+    let input = Input::Acquire { request: &request, wait: false, secrets: &[secret] };
+    let output = ShardSet::new(&mut [&mut *shard]).step(1_000 * S, input, &mut Vec::new());
+    let Output::Granted(grant) = output else { panic!("{output:?}") };
+    let started = shard.take_records().into_iter().filter_map(|record| match record {
+        Record::Started { units, .. } => Some(units),
+        _ => None,
+    });
+    (grant, started.sum())
+}
+
+#[test]
+fn a_later_rider_is_written_down_as_a_start() {
+    let mut shard = Shard::new(0, Placement::fixed(1), ShardLimits::default());
+    shard.keep_journal();
+    let put = Change::Put { pattern: "s".parse().unwrap(), spec: rule("1", &["9/1m"]), when: Precondition::None };
+    let book = Arc::new(RuleBook::default().apply(&[put], 0).unwrap());
+    ShardSet::new(&mut [&mut shard]).step(1_000 * S, Input::SetBook { book }, &mut Vec::new());
+    let (outer, own) = recorded(&mut shard, request("s"), 1);
+    let (first, lent) = recorded(&mut shard, on(&outer, request("s")), 2);
+    let end = Input::Release { lease: first.parts[0], outcome: Outcome::Ok };
+    ShardSet::new(&mut [&mut shard]).step(1_000 * S, end, &mut Vec::new());
+    let (_, later) = recorded(&mut shard, on(&outer, request("s")), 3);
+    assert_eq!((own, lent, later), (1, 0, 1));
+}
+
+/// Found by the reference: a rate lowered below what was started refused even those who need nothing of it.
+#[test]
+fn who_rides_on_a_start_needs_nothing_of_a_rate_that_was_lowered() {
+    let mut bench = Bench::new(&[("s", "", &["2/1m"])]);
+    let first = bench.take("s");
+    bench.take("s");
+    bench.set(&[("s", "", &["1/1m"])]);
+    ride_once(&mut bench, &first, costing("s", 2));
+    assert!(bench.try_acquire(&on(&first, request("s"))).is_err(), "it is lent");
+}
+
+#[test]
+fn a_loan_covers_the_lenders_cost_and_deeper_counters_are_new() {
+    let mut bench = Bench::new(&[("s", "5:cost", &[]), ("s/*", "5:cost", &[])]);
+    let outer = bench.try_acquire(&costing("s", 3)).unwrap();
+    let inner = bench.try_acquire(&on(&outer, costing("s/a", 5))).unwrap();
+    assert_eq!((bench.held("s"), bench.held("s/a")), ((1, 5), (1, 5)));
+    bench.release(&outer);
+    assert_eq!(bench.held("s"), (1, 5));
+    bench.release(&inner);
+    assert_eq!(bench.held("s"), (0, 0));
+}
+
+#[test]
+fn a_loan_that_returns_lets_the_next_ride_at_any_counter_of_the_lender() {
+    let mut bench = Bench::new(&[("s/*", "1", &[])]);
+    let lender = bench.take("s/x");
+    // It rides at `s` alone, and gives nothing back at `s/x`, where the other waits for the loan.
+    let borrower = bench.try_acquire(&on(&lender, request("s"))).unwrap();
+    let waiter = bench.wait(&on(&lender, request("s/x")));
+    bench.release(&borrower);
+    assert_eq!(bench.let_in(), [waiter]);
+}
