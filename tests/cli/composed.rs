@@ -89,6 +89,28 @@ async fn what_may_not_wait_is_503_with_what_is_in_the_way() {
     assert_eq!((counter.failed, counter.pushed_back_for), (0, None), "a refusal says nothing of the app");
 }
 
+/// What the middleware holds for a request is lent to the component behind it, once at a time; nothing of it to itself.
+#[tokio::test]
+async fn the_lease_of_the_middleware_is_lent_to_the_component_behind_it() {
+    let host = Host::new(&[("shop", "1")]);
+    let app = runner(&host, guests::FLOW, &[("WEIR_SCOPE", "shop"), ("WEIR_MAX_WAIT", "0s")]);
+    let answer = |path: &'static str| async { text(call(&app, request(path)).await).await };
+    let granted = answer("/acquire?scope=shop&wait_ms=0").await;
+    assert!(granted.starts_with("granted|"), "{granted}");
+    host.settles().await;
+    assert_eq!(answer("/twice?scope=shop").await, "granted|limited");
+    host.settles().await;
+    // A counter above, of which the middleware holds one below, is the same; one below that is not.
+    host.limit("shop/k", "0");
+    let below = answer("/acquire?scope=shop&key=k&wait_ms=0").await;
+    assert!(below.starts_with("limited|") && below.contains("shop/k"), "{below}");
+    host.settles().await;
+    // The start of the request is that of the first of its acquires.
+    host.rule("shop", Some("1"), &["2/1h"]);
+    assert_eq!(answer("/turns?scope=shop").await, "2");
+    host.settles().await;
+}
+
 #[tokio::test]
 async fn a_rate_in_the_way_is_429() {
     let host = Host::new(&[]);

@@ -278,6 +278,28 @@ async fn the_key_is_the_components_own_whoever_is_served() {
     host.settles().await;
 }
 
+/// A lease of the guest's on the call's own scope, or on that of the rule it comes under, carries its attempts one after the
+/// other, and is the start of the first.
+#[tokio::test]
+async fn attempts_ride_on_a_lease_of_the_guests() {
+    for ruled in [false, true] {
+        let upstream = Upstream::start(&[Step::Status(500)]).await;
+        let host = Host::new(&[]);
+        host.rule("mine", Some("1"), &["3/1h"]);
+        let used = || host.counter("mine").unwrap().rates[0].used;
+        let rules = if ruled { vec![EgressRule::new(HERE, Some("mine")).unwrap()] } else { Vec::new() };
+        let app = caller(&host, rules);
+        let scope = if ruled { "key=k" } else { "scope=mine" };
+        let query = |retries: u32| format!("under=mine&{scope}&max-wait=0&delay=0&retries={retries}");
+        assert_eq!(call(&app, &upstream, &query(1)).await, "200|ok", "{ruled}");
+        assert_eq!((used(), upstream.requests()), (2, 2), "{ruled}: the second attempt is another start");
+        host.settles().await;
+        assert_eq!(call(&app, &upstream, &query(0)).await, "200|ok", "{ruled}");
+        assert_eq!((used(), upstream.requests()), (3, 3), "{ruled}");
+        host.settles().await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_out_of_bounds_is_invalid_and_sends_nothing() {
     let upstream = Upstream::start(&[]).await;

@@ -180,6 +180,105 @@ async fn inbound_and_outbound_never_lock_each_other_up() {
     host.settles().await;
 }
 
+/// Components that acquire for themselves, of both kinds.
+const BOTH_THAT_ACQUIRE: [&str; 2] = [guests::FLOW, guests::SYNC];
+
+/// Who acquires what its call comes under does not wait for itself, and the lease is the start of the first call.
+#[tokio::test]
+async fn calls_ride_on_a_lease_of_the_guests_one_after_the_other() {
+    let upstream = Upstream::start().await;
+    for guest in BOTH_THAT_ACQUIRE {
+        let host = Host::new(&[]);
+        host.rule(HERE, Some("1"), &["3/1h"]);
+        let used = || host.counter(HERE).unwrap().rates[0].used;
+        let app = host.run(guest, |config| {
+            allowed(config, Egress::new(vec![rule().max_wait(Duration::from_secs(1))]).unwrap());
+            config.allow_scopes = vec!["*".to_owned()];
+        });
+        let path = |scope: &str, times: u32| format!("/under?scope={scope}&times={times}&url={}", upstream.url("/ok"));
+        let answer = get(&app, &path(HERE, 2)).await.unwrap();
+        let statuses: Vec<&str> = answer.split(',').map(|answer| &answer[..5]).collect();
+        assert_eq!((statuses, used()), (vec!["200||"; 2], 2), "{guest}: the second is a start of its own");
+        // Under another lease it pays for itself.
+        assert!(get(&app, &path("other", 1)).await.unwrap().starts_with("200||"), "{guest}");
+        assert_eq!(used(), 3, "{guest}");
+        host.settles().await;
+        // What has been started already may call once, whatever the rate has left.
+        host.rule(HERE, Some("1"), &["4/1h"]);
+        let answer = get(&app, &path(HERE, 2)).await.unwrap();
+        let (first, second) = answer.split_once(',').unwrap();
+        assert!(first.starts_with("200||"), "{guest}: {first}");
+        assert!(second.starts_with("429|timed-out|"), "{guest}: {second}");
+        assert_eq!(used(), 4, "{guest}");
+        host.settles().await;
+    }
+}
+
+/// Several requests share an instance: a call rides on what its own has acquired.
+#[tokio::test]
+async fn a_call_rides_on_no_lease_of_another_request() {
+    let upstream = Upstream::start().await;
+    let host = Host::new(&[(HERE, "1")]);
+    let app = host.run(guests::FLOW, |config| {
+        allowed(config, Egress::new(vec![never_waits()]).unwrap());
+        config.allow_scopes = vec!["*".to_owned()];
+        config.max_instances = Some(1);
+    });
+    let other = async {
+        host.shows(HERE, 1, 0).await;
+        get(&app, &format!("/under?scope=other&url={}", upstream.url("/ok"))).await.unwrap()
+    };
+    let hold = format!("/hold?scope={HERE}&ms=1000");
+    let (held, other) = futures::join!(get(&app, &hold), other);
+    assert_eq!(held.unwrap(), "held");
+    assert!(other.starts_with("503|limited|"), "{other}");
+    host.settles().await;
+}
+
+/// Of the counters of a rule's key, a lease pays for those that it is on.
+#[tokio::test]
+async fn a_lease_on_the_scope_of_a_rule_pays_for_the_scope() {
+    let upstream = Upstream::start().await;
+    for guest in BOTH_THAT_ACQUIRE {
+        let host = Host::new(&[("p", "1"), ("p/a", "1")]);
+        let app = host.run(guest, |config| {
+            let rule = EgressRule::new(HERE, Some("p")).unwrap().limit_key("a").unwrap().max_wait(Duration::ZERO);
+            allowed(config, Egress::new(vec![rule]).unwrap());
+            config.allow_scopes = vec!["*".to_owned()];
+        });
+        let path = format!("/under?scope=p&url={}", upstream.url("/ok"));
+        assert!(get(&app, &path).await.unwrap().starts_with("200||"), "{guest}");
+        host.settles().await;
+        host.limit("p", "2");
+        let held = host.take("p/a");
+        let answer = get(&app, &path).await.unwrap();
+        assert!(answer.starts_with("503|limited|"), "{guest}: {answer}");
+        assert_eq!(host.counter("p/a").unwrap().refused, 1, "{guest}");
+        drop(held);
+        host.settles().await;
+    }
+}
+
+/// The lease that ingress took, under a rule of the same scope: at limit 1 the call goes through.
+#[tokio::test]
+async fn a_call_in_the_scope_of_its_request_rides_on_that() {
+    let upstream = Upstream::start().await;
+    let host = Host::new(&[(HERE, "1")]);
+    for guest in BOTH {
+        let app = under(&host, guest, never_waits());
+        let call_of = || Call { key: Some(key(HERE)), lease: Some(host.take(HERE)) };
+        assert_eq!(get_as(&app, call_of(), &call(&upstream, "/ok")).await.unwrap(), "200|||ok", "{guest}");
+        host.settles().await;
+        // One of another scope lends nothing.
+        let _held = host.take(HERE);
+        let other = Call { key: Some(key("in")), lease: Some(host.take("in")) };
+        let answer = get_as(&app, other, &call(&upstream, "/ok")).await.unwrap();
+        assert!(answer.starts_with("503|limited|"), "{guest}: {answer}");
+        drop(_held);
+        host.settles().await;
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_that_asks_for_a_pause_gets_it() {
     for (path, status) in [("/pause", "429||30|ok"), ("/used-up", "503|||ok")] {

@@ -142,6 +142,11 @@ async fn the_lease_of_its_request_is_lent_once() {
     host.limit("app/k", "0");
     assert!(get_as(&app, call(), "/acquire?key=k&wait_ms=0").await.unwrap().starts_with("limited|"));
     host.settles().await;
+    // One after the other they ride on what it holds; the first alone on its start.
+    host.rule("app", Some("1"), &["2/1h"]);
+    assert_eq!(get_as(&app, call(), "/turns").await.unwrap(), "2");
+    assert_eq!(host.counter("app").unwrap().rates[0].used, 2);
+    host.settles().await;
 }
 
 /// With a data directory a start may wait for the disk. It is granted then, and stands in nobody's way.

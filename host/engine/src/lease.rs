@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::planted::{self, Bug};
 use weir_limiter::{
-    Caller, Grant, Input, LeaseId, LeaseRef, Outcome, Output, RequestError, Settled, Taken, check_lease_time,
+    Caller, Grant, Input, LeaseId, LeaseRef, Offer, Outcome, Output, Request, RequestError, Settled, Taken,
+    check_lease_time,
 };
 
 /// Why a lease cannot be extended or released.
@@ -94,6 +95,18 @@ impl Lease {
     #[must_use]
     pub fn reference(&self) -> Option<LeaseRef> {
         self.parts.first().copied()
+    }
+
+    /// What this lease has for a request that would ride on it; `None`: it is on none of its counters, or rides on another itself.
+    ///
+    /// It tells which of several leases to name in [`Request::lend_from`]. A moment later it may have ended, or be lent: the
+    /// request then pays for itself, or waits until the loan is back.
+    #[must_use]
+    pub fn offer(&self, request: &Request) -> Option<Offer> {
+        let core = self.home.as_ref()?.core()?;
+        let offers =
+            self.parts.iter().filter_map(|part| core.cells[usize::from(part.shard)].lock().offer(*part, request));
+        offers.max_by_key(|offer| offer.counters)
     }
 
     /// The version of the rule book that granted it.

@@ -52,8 +52,8 @@ pub use weir_limiter::{
     Caller, Change, Concurrency, Constraint, ConstraintKind, CounterKind, CounterName, CounterSnapshot, Counts,
     DEFAULT_LEASE_TIME, DEFAULT_MAX_WAIT, DEFAULT_PRIORITY, Difference, DifferenceKind, DurationError, Ended,
     ExplainedCounter, Explanation, Forecast, Histogram, IDLE_KEEP, Inline, LeaseId, LeaseIdError, LeaseRef, LimitError,
-    Limits, MAX_BATCH, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Mode, NameError, Outcome, Pattern,
-    PatternError, Precondition, Rate, RateSnapshot, Reason, Refusal, Request, RequestError, Rule, RuleBook, RuleError,
-    RulePatch, RuleSpec, RuleStanding, ScopedKey, Settled, ShadowSnapshot, ShardLimits, UNSAID_PUSHBACK, Verb,
-    check_lease_time, parse_duration,
+    Limits, MAX_BATCH, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Mode, NameError, Offer, Outcome,
+    Pattern, PatternError, Precondition, Rate, RateSnapshot, Reason, Refusal, Request, RequestError, Rule, RuleBook,
+    RuleError, RulePatch, RuleSpec, RuleStanding, ScopedKey, Settled, ShadowSnapshot, ShardLimits, UNSAID_PUSHBACK,
+    Verb, check_lease_time, parse_duration,
 };

@@ -4,14 +4,14 @@ use crate::acquire::nanos;
 use crate::counter::Counter;
 use crate::history::{Start, Taken};
 use crate::journal::Record;
-use crate::lease::{Hold, LeasePart, Rest};
+use crate::lease::{Hold, LeasePart, Offer, Rest};
 use crate::limits::Limits;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
 use crate::pages::Pages;
 use crate::planted::{self, Bug};
 use crate::refusal::Ended;
-use crate::request::{Caller, LeaseId, LeaseRef, MAX_LEASE_LIFE};
+use crate::request::{Caller, LeaseId, LeaseRef, MAX_LEASE_LIFE, Request};
 use crate::shard::{Shard, Timer, hold_is_measured};
 use crate::step::{Effect, Output, Settled, ShardSet};
 use smallvec::SmallVec;
@@ -218,6 +218,21 @@ impl ShardSet<'_, '_> {
 }
 
 impl Shard {
+    /// What a lease part has for a request that would ride on it; `None`: it is on none of its counters, rides on another
+    /// itself, or has ended.
+    #[must_use]
+    pub fn offer(&self, lease: LeaseRef, request: &Request) -> Option<Offer> {
+        let part = self.leases.get(lease.slot).filter(|part| part.fence == lease.fence)?;
+        let named = request.targets.iter().flat_map(|key| (1..=key.depth()).map(|depth| key.prefix(depth)));
+        let names = named.chain(request.inline.iter().map(|inline| inline.name.as_str()));
+        let held = |name: &str| {
+            let mut holds = part.holds.iter().filter(|hold| hold.takes_any());
+            holds.any(|hold| self.counters[hold.counter].name.as_str() == name)
+        };
+        let counters = names.filter(|name| held(name)).count();
+        (counters > 0).then_some(Offer { part: lease, counters, lent: part.loan().is_some() })
+    }
+
     /// Notes at a lender that a lease rides on it, and on its starts where that is none of its own.
     #[cold]
     pub(crate) fn lend(&mut self, lender: u32, borrower: u32) {

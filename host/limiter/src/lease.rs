@@ -147,6 +147,17 @@ impl LeasePart {
     }
 }
 
+/// What a lease part has for a request that would ride on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// What the request is to name in [`Request::lend_from`](crate::Request::lend_from).
+    pub part: LeaseRef,
+    /// How many of the request's counters it holds, pools aside.
+    pub counters: usize,
+    /// Another rides on it now.
+    pub lent: bool,
+}
+
 /// What few parts have.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rest {

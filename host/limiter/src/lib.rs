@@ -73,6 +73,7 @@ pub use explain::{ExplainedCounter, Explanation, Forecast};
 pub use histogram::Histogram;
 pub use history::MAX_KINDS;
 pub use journal::{GrantedLease, RateKind, Record, SmoothState};
+pub use lease::Offer;
 pub use limits::{
     Concurrency, Counts, DEFAULT_MAX_PUSHBACK, LimitError, Limits, MAX_PERIOD, MAX_RATES, MAX_WAIT, MAX_WAITERS,
     MIN_PERIOD, Mode, Rate,

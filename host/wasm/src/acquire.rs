@@ -4,17 +4,16 @@
 //! `denied`), never traps. A trap is left for handles that do not exist, which is a fault of the bindings.
 //!
 //! Default scope and limit key: those of the request when it came scoped, else the component's own scope. The lease
-//! that ingress took for the request rides along as `lend_from`, so that a component that acquires what its own
-//! request already holds does not wait for itself. The caller of every request is the component.
+//! that ingress took for the request, or a component around this one, rides along as `lend_from`, so that a component that
+//! acquires what its own request already holds does not wait for itself. The caller of every request is the component.
 
 use crate::bindings::weir::flow::types as wit;
 use crate::convert::{refusal, refused};
 use crate::lease::LeaseEntry;
 use crate::options::OptionsEntry;
 use crate::request::{MAX_LEASES, NoPlace, RequestState};
-use crate::view::FlowCtxView;
+use crate::view::{FlowCtxView, Home};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::Resource;
 use weir_engine::{Lease, Reason, Refusal, Request, ScopedKey};
@@ -36,7 +35,7 @@ pub(crate) struct Ask {
 impl FlowCtxView<'_> {
     /// Checks what the guest said and makes a request of it.
     #[inline]
-    pub(crate) fn request(&mut self, home: &RequestState, ask: Ask) -> wasmtime::Result<Result<Request, wit::Refusal>> {
+    pub(crate) fn request(&mut self, home: &Home, ask: Ask) -> wasmtime::Result<Result<Request, wit::Refusal>> {
         let more = match ask.more {
             Some(more) => Some(self.table.delete(more)?),
             None => None,
@@ -47,7 +46,7 @@ impl FlowCtxView<'_> {
     #[inline]
     fn checked(
         &self,
-        home: &RequestState,
+        home: &Home,
         scope: Option<String>,
         limit_key: Option<&str>,
         cost: u32,
@@ -68,13 +67,11 @@ impl FlowCtxView<'_> {
             return Err(refused(Reason::Invalid, "invalid: the cost is 0; it must be at least 1"));
         };
         let mut request = Request::new(key).cost(cost).caller(self.ctx.identity.caller);
-        if let Some(lend) = home.lend() {
-            request = request.lend_from(lend);
+        if let Some(more) = more {
+            request = self.with_options(home, request, more)?;
         }
-        match more {
-            Some(more) => self.with_options(home, request, more),
-            None => Ok(request),
-        }
+        request.lend_from = home.lend(&request, &home.stack);
+        Ok(request)
     }
 
     /// The request with what the guest said besides. Apart, so that one without options stays small.
@@ -131,11 +128,7 @@ impl FlowCtxView<'_> {
     }
 
     /// Makes a handle of what the engine granted.
-    pub(crate) fn answer(
-        &mut self,
-        home: Arc<RequestState>,
-        outcome: Result<Lease, Refusal>,
-    ) -> wasmtime::Result<Answer> {
+    pub(crate) fn answer(&mut self, home: Home, outcome: Result<Lease, Refusal>) -> wasmtime::Result<Answer> {
         Ok(match outcome {
             Ok(lease) => self.handle(home, lease),
             Err(why) => Err(told(&home, &why)),
@@ -144,20 +137,20 @@ impl FlowCtxView<'_> {
 
     /// Puts a lease with its request, and a handle for it into the table. Where there is no room it goes back.
     #[inline]
-    pub(crate) fn handle(&mut self, home: Arc<RequestState>, lease: Lease) -> Answer {
+    pub(crate) fn handle(&mut self, home: Home, lease: Lease) -> Answer {
         let (id, fence) = (lease.id(), lease.fence());
-        let (home, place) = match home.hold(lease) {
-            Ok(place) => (home, place),
+        let (request, place) = match home.hold(lease, home.stack.first().copied()) {
+            Ok(place) => (home.request, place),
             Err(NoPlace::Full) => return Err(too_many_leases()),
             Err(NoPlace::Ended(lease)) => {
                 let background = self.ctx.background().clone();
-                match background.hold(lease) {
+                match background.hold(lease, home.stack.first().copied()) {
                     Ok(place) => (background, place),
                     Err(NoPlace::Full | NoPlace::Ended(_)) => return Err(too_many_leases()),
                 }
             }
         };
-        let entry = LeaseEntry::new(home, place, id, fence);
+        let entry = LeaseEntry::new(request, place, id, fence);
         self.table.push(entry).map_err(|_full| {
             // The entry was dropped by the failed push, and so the lease went back.
             refused(Reason::Overloaded, "overloaded: this instance has as many open resources as it may have")

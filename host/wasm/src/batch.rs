@@ -7,12 +7,11 @@ use crate::bindings::weir::flow::types as wit;
 use crate::convert::refused;
 use crate::lease::LeaseEntry;
 use crate::request::RequestState;
-use crate::view::FlowCtxView;
+use crate::view::{FlowCtxView, Home};
 use crate::waiting::Waiting;
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use wasmtime::component::Resource;
 use weir_engine::{AcquireBatch, Lease, Reason, Refusal, Request, RequestError};
@@ -30,7 +29,7 @@ impl FlowCtxView<'_> {
     /// Asks for a batch. With `stalls`, waiting is refused where it would stall other requests of the instance.
     pub(crate) fn begin_batch(
         &mut self,
-        home: Arc<RequestState>,
+        home: Home,
         ask: Ask,
         (count, least): (u32, u32),
         stalls: bool,
@@ -58,7 +57,7 @@ impl FlowCtxView<'_> {
     /// Makes handles of what the engine granted: of all, or of none.
     pub(crate) fn answer_batch(
         &mut self,
-        home: &Arc<RequestState>,
+        home: &Home,
         outcome: Result<Vec<Lease>, Refusal>,
     ) -> wasmtime::Result<BatchAnswer> {
         let leases = match outcome {

@@ -34,14 +34,13 @@ mod way;
 use crate::acquire::given_up;
 use crate::egress::Barred;
 use crate::request::RequestState;
-use crate::view::{Flow, FlowCtxView, FlowView, request_of};
+use crate::view::{Flow, FlowCtxView, FlowView, Home, home_of};
 use attempts::{Attempts, Failure};
 use bindings::weir::calls::calls as wit;
 use futures::future::{Either, select};
 use http::Response;
 use options::CallOptionsEntry;
 use std::pin::pin;
-use std::sync::Arc;
 use wasmtime::AsContextMut as _;
 use wasmtime::component::{Access, Accessor, Linker, Resource};
 use wasmtime_wasi_http::p3::{Request as WasiRequest, Response as WasiResponse};
@@ -63,7 +62,7 @@ pub fn add_calls_to_linker<T: FlowView + WasiHttpView + 'static>(linker: &mut Li
 
 /// A call that is checked.
 struct Begun {
-    home: Arc<RequestState>,
+    home: Home,
     attempts: Attempts,
     passage: Passage,
     request: http::Request<WasiBody>,
@@ -109,7 +108,7 @@ fn begin<T: FlowView + WasiHttpView + 'static>(
     request: Resource<WasiRequest>,
     options: Option<Resource<CallOptionsEntry>>,
 ) -> wasmtime::Result<Answer<Begun>> {
-    let home = request_of(access)?;
+    let home = home_of(access)?;
     let view = access.get();
     let options = options.map(|options| view.table.delete(options)).transpose()?.unwrap_or_default();
     let request = view.table.delete(request)?;

@@ -170,7 +170,7 @@ impl Component {
     }
 
     pub(crate) fn hooks(&self) -> Hooks {
-        Hooks(self.outgoing.clone())
+        Hooks::new(self.outgoing.clone())
     }
 
     pub(crate) fn flow_ctx(&self, instance: &InstanceState) -> FlowCtx {

@@ -11,6 +11,7 @@
 
 use crate::egress::Outgoing;
 use crate::request::RequestState;
+use crate::view::{Home, Stack};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -157,33 +158,22 @@ impl FlowCtx {
         self.tasks.push((task, request));
     }
 
-    /// The request of the caller: the current one, or the one whose root task `root` finds.
-    ///
-    /// `root` is asked only where it matters: reading the call stack costs about as much as the rest of a call.
-    pub(crate) fn known_request(&self) -> Known {
-        if let Some(current) = &self.current {
-            Known::Request(current.clone())
-        } else if self.tasks.is_empty() {
-            Known::Request(self.background.clone())
-        } else {
-            Known::AskTheStack
-        }
+    /// Where a call belongs, if that is known without its call stack: reading that costs about as much as the rest of a call.
+    pub(crate) fn known_home(&self) -> Option<Home> {
+        let known = self.current.as_ref().or_else(|| self.tasks.is_empty().then_some(&self.background))?;
+        Some(Home { request: known.clone(), stack: Stack::new() })
     }
 
-    pub(crate) fn request_of(&self, root: Option<GuestTaskId>) -> Arc<RequestState> {
-        let found = root.and_then(|root| self.tasks.iter().find(|(id, _)| *id == root));
-        found.map_or_else(|| self.background.clone(), |(_, request)| request.clone())
+    /// Where a call with this stack belongs: to the request whose root task its last is.
+    pub(crate) fn home(&self, stack: Stack) -> Home {
+        let of_task = |root| self.tasks.iter().find(|(id, _)| id == root).map(|(_, request)| request);
+        let request = stack.last().and_then(of_task).unwrap_or(&self.background).clone();
+        Home { request, stack }
     }
 
     pub(crate) fn background(&self) -> &Arc<RequestState> {
         &self.background
     }
-}
-
-/// Whether the request of a caller is known without its call stack.
-pub(crate) enum Known {
-    Request(Arc<RequestState>),
-    AskTheStack,
 }
 
 impl Drop for FlowCtx {

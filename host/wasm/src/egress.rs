@@ -11,16 +11,17 @@
 //!   only if that is named itself, whatever name leads there. Sockets and name look-ups are closed to guests altogether.
 //! - A call holds its lease until the response body has ended, broken off or been dropped; one that waits leaves its
 //!   waitlist when its future is dropped, which is when the guest gives it up or is gone.
+//! - A lease that the guest holds on a counter of the rule pays for the first call under it, and no further one: who acquires
+//!   what its call comes under does not wait for itself. So does the lease that ingress took, for each call in the same scope.
 //! - Waiting for egress holds no other capacity than that of the requests which wait for it, and egress never waits for
 //!   ingress. Their scopes differ by default, so neither can lock the other up.
 //!
 //! # Not handled here
-//! A lease that the guest acquires itself exempts its calls from nothing: do not give an egress rule the scope that a guest
-//! acquires around its calls. Several requests share an instance, and the call does not say which of them made it. One of
-//! `weir:calls` does, and comes under its own key and the rule in one step: see `calls`.
+//! A key of the guest's own for one call: that is `weir:calls`, which asks for it and for the rule in one step; see `calls`.
 
 mod address;
 mod allow;
+mod attribute;
 mod body;
 mod client;
 mod count;
@@ -29,6 +30,7 @@ mod send;
 
 pub(crate) use allow::{Destination, Outbound};
 pub use allow::{OutboundRuleError, check_outbound};
+pub(crate) use attribute::add_http_to_linker;
 pub(crate) use body::leased;
 pub(crate) use client::Clients;
 pub(crate) use count::Counts;

@@ -72,7 +72,7 @@ impl Drop for LeaseEntry {
             return;
         }
         // Dropped with its store, where the guest failed. The lease of its call says so for itself, where there is one.
-        let failed = self.home.has_failed() && self.home.lend().is_none();
+        let failed = self.home.has_failed() && !self.home.has_lease();
         self.home.release(self.place, if failed { Outcome::Failed } else { Outcome::Ok });
     }
 }

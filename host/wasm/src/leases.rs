@@ -9,10 +9,8 @@ use crate::bindings::weir::flow::{leases, types as wit};
 use crate::convert::{self, constraint, nanoseconds, refused};
 use crate::lease::LeaseEntry;
 use crate::options::OptionsEntry;
-use crate::request::RequestState;
-use crate::view::{Flow, FlowCtxView, request_of};
+use crate::view::{Flow, FlowCtxView, Home, home_of};
 use crate::waiting::Waiting;
-use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::component::{Accessor, Resource};
 use weir_engine::{Acquire, Reason, Started};
@@ -34,7 +32,7 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<Answer> {
         let first = accessor.with(|mut access| -> wasmtime::Result<First> {
-            let home = request_of(&mut access)?;
+            let home = home_of(&mut access)?;
             let mut view = access.get();
             let request = match view.request(&home, Ask { scope, limit_key, cost, more })? {
                 Ok(request) => request,
@@ -70,7 +68,7 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<Answer> {
         accessor.with(|mut access| {
-            let home = request_of(&mut access)?;
+            let home = home_of(&mut access)?;
             access.get().try_acquire(home, Ask { scope, limit_key, cost, more })
         })
     }
@@ -86,7 +84,7 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<BatchAnswer> {
         let begun = accessor.with(|mut access| {
-            let home = request_of(&mut access)?;
+            let home = home_of(&mut access)?;
             access.get().begin_batch(home, Ask { scope, limit_key, cost, more }, (count, least), false)
         })?;
         match begun {
@@ -106,7 +104,7 @@ impl<T: Send + 'static> leases::HostWithStore<T> for Flow {
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<Constraints> {
         accessor.with(|mut access| {
-            let home = request_of(&mut access)?;
+            let home = home_of(&mut access)?;
             access.get().check(&home, Ask { scope, limit_key, cost, more })
         })
     }
@@ -140,7 +138,7 @@ impl leases::Host for FlowCtxView<'_> {
 
 /// What both flavours share.
 impl FlowCtxView<'_> {
-    pub(crate) fn try_acquire(&mut self, home: Arc<RequestState>, ask: Ask) -> wasmtime::Result<Answer> {
+    pub(crate) fn try_acquire(&mut self, home: Home, ask: Ask) -> wasmtime::Result<Answer> {
         match self.request(&home, ask)? {
             Ok(request) => {
                 let outcome = self.ctx.engine.try_acquire(&request);
@@ -150,7 +148,7 @@ impl FlowCtxView<'_> {
         }
     }
 
-    pub(crate) fn check(&mut self, home: &RequestState, ask: Ask) -> wasmtime::Result<Constraints> {
+    pub(crate) fn check(&mut self, home: &Home, ask: Ask) -> wasmtime::Result<Constraints> {
         Ok(match self.request(home, ask)? {
             Ok(request) => match self.ctx.engine.check(&request) {
                 Ok(binding) => Ok(binding.iter().map(constraint).collect()),

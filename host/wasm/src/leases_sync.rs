@@ -9,7 +9,7 @@ use crate::batch::{BatchAnswer, BatchBegun, would_block};
 use crate::bindings::weir::flow::{leases_sync, types as wit};
 use crate::lease::LeaseEntry;
 use crate::options::OptionsEntry;
-use crate::view::{Flow, FlowCtxView, request_of};
+use crate::view::{Flow, FlowCtxView, home_of};
 use crate::waiting::Waiting;
 use std::future::Future;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
         cost: u32,
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<Answer> {
-        let home = request_of(&mut access)?;
+        let home = home_of(&mut access)?;
         let mut view = access.get();
         let request = match view.request(&home, Ask { scope, limit_key, cost, more })? {
             Ok(request) => request,
@@ -60,7 +60,7 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
         least: u32,
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<BatchAnswer> {
-        let home = request_of(&mut access)?;
+        let home = home_of(&mut access)?;
         match access.get().begin_batch(home, Ask { scope, limit_key, cost, more }, (count, least), true)? {
             BatchBegun::Answer(answer) => Ok(answer),
             BatchBegun::Wait(waiting) => match waiting.outcome().await {
@@ -77,7 +77,7 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
         cost: u32,
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<Answer> {
-        let home = request_of(&mut access)?;
+        let home = home_of(&mut access)?;
         access.get().try_acquire(home, Ask { scope, limit_key, cost, more })
     }
 
@@ -88,7 +88,7 @@ impl<T: Send + 'static> leases_sync::HostWithStore<T> for Flow {
         cost: u32,
         more: Option<Resource<OptionsEntry>>,
     ) -> wasmtime::Result<Result<Vec<wit::Constraint>, wit::Refusal>> {
-        let home = request_of(&mut access)?;
+        let home = home_of(&mut access)?;
         access.get().check(&home, Ask { scope, limit_key, cost, more })
     }
 }

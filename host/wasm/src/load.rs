@@ -2,7 +2,7 @@
 
 use crate::calls::add_calls_to_linker;
 use crate::component::Component;
-use crate::egress::OutboundRuleError;
+use crate::egress::{OutboundRuleError, add_http_to_linker};
 use crate::limits::ComponentConfig;
 use crate::runtime::Runtime;
 use crate::store::GuestData;
@@ -151,8 +151,7 @@ impl Runtime {
         let mut linker = Linker::new(self.engine());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        p2::add_only_http_to_linker_async(&mut linker)?;
-        p3::add_to_linker(&mut linker)?;
+        add_http_to_linker(&mut linker)?;
         add_to_linker(&mut linker)?;
         add_calls_to_linker(&mut linker)?;
         Ok(linker)

@@ -30,8 +30,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::{Notify, OwnedMutexGuard};
+use wasmtime::component::GuestTaskId;
 use weir_engine::planted::{self, Bug};
-use weir_engine::{Lease, LeaseRef, Outcome, ScopedKey};
+use weir_engine::{Lease, LeaseRef, Outcome, Request, ScopedKey};
 
 /// The most leases that one request can hold at once: a quarter of an instance's resources by default, so that there is
 /// room left to answer with.
@@ -83,6 +84,15 @@ struct Leases {
 }
 
 impl Leases {
+    /// The lease that a request rides on best: it holds most of its counters, lends to nobody now, and was taken last.
+    fn best(&self, request: &Request, may: impl Fn(&Held) -> bool, call: bool) -> Option<LeaseRef> {
+        let held = self.held.iter().filter(|(_, held)| may(held)).map(|(_, held)| (held.serial, &held.lease));
+        let call = self.call.as_ref().filter(|_| call).map(|lease| (0, lease));
+        let offers = held.chain(call).filter_map(|(serial, lease)| Some((lease.offer(request)?, serial)));
+        let best = offers.max_by_key(|(offer, serial)| (offer.counters, !offer.lent, *serial));
+        best.map(|(offer, _)| offer.part)
+    }
+
     fn end(self, outcome: Outcome) {
         for (_, held) in self.held {
             // What the guest left behind says nothing.
@@ -97,6 +107,8 @@ impl Leases {
 struct Held {
     serial: u64,
     kept: bool,
+    /// The task that acquired it, where the call stack was read.
+    holder: Option<GuestTaskId>,
     lease: Lease,
 }
 
@@ -144,9 +156,35 @@ impl RequestState {
         self.key.as_ref()
     }
 
-    /// The lease that a nested acquire may ride on. A stale one finds nothing, so it needs no guard.
-    pub(crate) fn lend(&self) -> Option<LeaseRef> {
-        self.lend.filter(|_| !planted::is(Bug::NeverLent))
+    /// Whether it came with a lease.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.lend.is_some()
+    }
+
+    /// The lease that an acquire may ride on: one that a component around the caller holds for the request, or the one that
+    /// ingress took. `stack` is the caller's, youngest first. A stale lease finds nothing, so it needs no guard.
+    #[inline]
+    pub(crate) fn lend(&self, request: &Request, stack: &[GuestTaskId]) -> Option<LeaseRef> {
+        let outer = match stack {
+            [_, around @ ..] if !around.is_empty() => {
+                let is_around = |held: &Held| held.holder.is_some_and(|holder| around.contains(&holder));
+                self.inner.lock().leases.best(request, is_around, false)
+            }
+            _ => None,
+        };
+        outer.or(self.lend).filter(|_| !planted::is(Bug::NeverLent))
+    }
+
+    /// The lease that a call to outside may ride on: one that the caller or a component around it holds for the request, or the one
+    /// that ingress took, if any of them is on a counter of the call.
+    pub(crate) fn lend_to_call(&self, request: &Request, stack: &[GuestTaskId]) -> Option<LeaseRef> {
+        let inner = self.inner.lock();
+        // What belongs to no request may be anybody's.
+        if inner.phase == Phase::Background || planted::is(Bug::NeverLent) {
+            return None;
+        }
+        let is_around = |held: &Held| held.holder.is_none_or(|holder| stack.contains(&holder));
+        inner.leases.best(request, is_around, true)
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -191,7 +229,7 @@ impl RequestState {
     // Leases.
 
     /// Puts a granted lease with this request.
-    pub(crate) fn hold(&self, lease: Lease) -> Result<Place, NoPlace> {
+    pub(crate) fn hold(&self, lease: Lease, holder: Option<GuestTaskId>) -> Result<Place, NoPlace> {
         let mut inner = self.inner.lock();
         if inner.phase == Phase::Ended {
             return Err(NoPlace::Ended(lease));
@@ -204,7 +242,7 @@ impl RequestState {
         }
         leases.serial += 1;
         let serial = leases.serial;
-        let slot = leases.held.insert(Held { serial, kept: false, lease });
+        let slot = leases.held.insert(Held { serial, kept: false, holder, lease });
         Ok(Place { slot, serial })
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct GuestData {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    hooks: Hooks,
+    pub(crate) hooks: Hooks,
     bounds: Bounds,
     pub(crate) flow: FlowCtx,
     pub(crate) cpu: CpuMeter,

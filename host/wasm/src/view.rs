@@ -2,11 +2,13 @@
 //! `Flow` names it to the linker.
 
 use crate::bindings::weir::flow;
-use crate::ctx::{FlowCtx, Known};
+use crate::ctx::FlowCtx;
 use crate::request::RequestState;
+use smallvec::SmallVec;
+use std::ops::Deref;
 use std::sync::Arc;
 use wasmtime::AsContextMut;
-use wasmtime::component::{Access, HasData, Linker, ResourceTable};
+use wasmtime::component::{Access, GuestTaskId, HasData, Linker, ResourceTable};
 
 /// A store's data that has flow control.
 pub trait FlowView: Send {
@@ -43,13 +45,31 @@ pub fn add_to_linker<T: FlowView + 'static>(linker: &mut Linker<T>) -> wasmtime:
     flow::leases_sync::add_to_linker::<T, Flow>(linker, T::flow)
 }
 
-/// The request that a call belongs to. To be asked first thing: after a suspension the call stack is empty.
-pub(crate) fn request_of<T: 'static>(access: &mut Access<'_, T, Flow>) -> wasmtime::Result<Arc<RequestState>> {
-    match access.get().ctx.known_request() {
-        Known::Request(request) => Ok(request),
-        Known::AskTheStack => {
-            let root = access.as_context_mut().async_call_stack()?.last();
-            Ok(access.get().ctx.request_of(root))
+/// The tasks of the components that have called each other, youngest first. Empty: not read.
+pub(crate) type Stack = SmallVec<[GuestTaskId; 2]>;
+
+/// Where a call belongs: to a request, and to one of the components that have called each other in it.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) request: Arc<RequestState>,
+    pub(crate) stack: Stack,
+}
+
+impl Deref for Home {
+    type Target = RequestState;
+
+    fn deref(&self) -> &RequestState {
+        &self.request
+    }
+}
+
+/// The home of a call. To be asked first thing: after a suspension the call stack is empty.
+pub(crate) fn home_of<T: 'static>(access: &mut Access<'_, T, Flow>) -> wasmtime::Result<Home> {
+    match access.get().ctx.known_home() {
+        Some(home) => Ok(home),
+        None => {
+            let stack = access.as_context_mut().async_call_stack()?.collect();
+            Ok(access.get().ctx.home(stack))
         }
     }
 }

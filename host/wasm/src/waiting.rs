@@ -7,14 +7,14 @@ use crate::bindings::weir::flow::types as wit;
 use crate::convert::refused;
 use crate::ctx::{FlowCtx, WaitingRoom};
 use crate::request::RequestState;
+use crate::view::Home;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use weir_engine::{Reason, Refusal};
 
 /// An acquire that waits.
 pub(crate) struct Waiting<F> {
-    home: Arc<RequestState>,
+    home: Home,
     acquire: F,
     _room: Option<WaitingRoom>,
 }
@@ -24,12 +24,7 @@ impl<T, F: Future<Output = Result<T, Refusal>> + Unpin> Waiting<F> {
     ///
     /// # Errors
     /// `overloaded` when there is none.
-    pub(crate) fn new(
-        ctx: &FlowCtx,
-        home: Arc<RequestState>,
-        acquire: F,
-        ticket: Option<u64>,
-    ) -> Result<Self, wit::Refusal> {
+    pub(crate) fn new(ctx: &FlowCtx, home: Home, acquire: F, ticket: Option<u64>) -> Result<Self, wit::Refusal> {
         match ctx.identity.wait(ticket) {
             Ok(_room) => Ok(Self { home, acquire, _room }),
             Err(most) => Err(too_many_waiting(&home, most)),
@@ -40,7 +35,7 @@ impl<T, F: Future<Output = Result<T, Refusal>> + Unpin> Waiting<F> {
     ///
     /// # Cancel safety
     /// As the acquire: it leaves no trace.
-    pub(crate) async fn outcome(self) -> (Arc<RequestState>, Option<Result<T, Refusal>>) {
+    pub(crate) async fn outcome(self) -> (Home, Option<Result<T, Refusal>>) {
         let Self { home, acquire, _room } = self;
         let outcome = match futures::future::select(acquire, pin!(home.cancelled())).await {
             futures::future::Either::Left((outcome, _)) => Some(outcome),

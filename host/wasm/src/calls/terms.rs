@@ -12,7 +12,7 @@ use crate::bindings::weir::flow::types::Refusal;
 use crate::convert::refused;
 use crate::egress::Ruled;
 use crate::request::RequestState;
-use crate::view::FlowCtxView;
+use crate::view::{FlowCtxView, Home};
 use std::error::Error;
 use weir_engine::{Reason, Request};
 
@@ -20,7 +20,7 @@ impl FlowCtxView<'_> {
     /// The attempts of a call, if it may be made.
     pub(super) fn attempts(
         &self,
-        home: &RequestState,
+        home: &Home,
         options: CallOptionsEntry,
         ruled: Option<Ruled>,
     ) -> Result<Attempts, wit::CallError> {
@@ -35,12 +35,7 @@ impl FlowCtxView<'_> {
         Ok(Attempts { flow: self.ctx.engine.clone(), identity: self.ctx.identity.clone(), ask, retry, attempt_timeout })
     }
 
-    fn ask(
-        &self,
-        home: &RequestState,
-        options: CallOptionsEntry,
-        ruled: Option<Ruled>,
-    ) -> Result<Request, wit::CallError> {
+    fn ask(&self, home: &Home, options: CallOptionsEntry, ruled: Option<Ruled>) -> Result<Request, wit::CallError> {
         let own = self.ctx.identity.default_key.scope();
         let scope = options.scope.as_ref().map_or(own, |key| key.scope()).to_owned();
         let mut request = match options.scope {
@@ -61,12 +56,7 @@ impl FlowCtxView<'_> {
             request.cost = request.cost.max(ruled.cost);
             request.max_wait = request.max_wait.into_iter().chain(ruled.max_wait).min();
         }
-        // What rides on a lease waits alone, so only where that can spare it something.
-        if let Some(lend) = home.lend()
-            && home.key().is_some_and(|held| request.targets.iter().any(|key| key.scope() == held.scope()))
-        {
-            request = request.lend_from(lend);
-        }
+        request.lend_from = home.lend_to_call(&request, &home.stack);
         request.validate().map_err(|error| invalid(&error))?;
         Ok(request.caller(self.ctx.identity.caller))
     }

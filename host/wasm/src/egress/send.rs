@@ -15,6 +15,7 @@ use super::client::Client;
 use super::count::Counts;
 use super::rule::{Egress, EgressRule, Sent};
 use crate::ctx::Identity;
+use crate::view::Home;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -59,11 +60,26 @@ pub(crate) enum Barred {
 }
 
 /// The outbound side of one instance.
-pub(crate) struct Hooks(pub(crate) Arc<Outgoing>);
+pub(crate) struct Hooks {
+    outgoing: Arc<Outgoing>,
+    /// Whose call comes next: said just before.
+    caller: Option<Home>,
+}
+
+impl Hooks {
+    pub(crate) fn new(outgoing: Arc<Outgoing>) -> Self {
+        Self { outgoing, caller: None }
+    }
+
+    /// Says whose the next call is, which must come at once.
+    pub(crate) fn called_by(&mut self, home: Home) {
+        self.caller = Some(home);
+    }
+}
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks").field("component", &self.0.identity.name).finish_non_exhaustive()
+        f.debug_struct("Hooks").field("component", &self.outgoing.identity.name).finish_non_exhaustive()
     }
 }
 
@@ -78,16 +94,27 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Io), Error>> + Send> {
         // What the guest finds wrong with the response concerns nobody here.
         drop(response_result);
-        let outgoing = self.0.clone();
+        let outgoing = self.outgoing.clone();
+        // At once, while it is known who calls.
+        let terms = outgoing.terms(&request, self.caller.take().as_ref());
         Box::new(async move {
-            let response = outgoing.send(request, options).await?;
+            let response = outgoing.send(request, options, terms?).await?;
             // The connection has a task of its own.
             Ok((response, Box::new(std::future::ready(Ok(()))) as Io))
         })
     }
 }
 
+/// Where a call goes, and what it asks of the limiter, if there is a rule for it.
+type Terms = (Destination, Option<Result<weir_engine::Request, Refused>>);
+
 impl Outgoing {
+    fn terms(&self, request: &Request<WasiBody>, caller: Option<&Home>) -> Result<Terms, Error> {
+        let to = self.destination(request)?;
+        let ask = self.egress.rule_for(&to).map(|rule| self.ask(rule, &to, request, caller));
+        Ok((to, ask))
+    }
+
     /// # Errors
     /// As the guest is told them.
     ///
@@ -97,11 +124,10 @@ impl Outgoing {
         &self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
+        (to, ask): Terms,
     ) -> Result<Response<WasiBody>, Error> {
         let component = &self.identity.name;
-        let to = self.destination(&request)?;
-        let Some(rule) = self.egress.rule_for(&to) else { return self.pass(request, &to, options).await };
-        let ask = self.ask(rule, &to, &request);
+        let Some(ask) = ask else { return self.pass(request, &to, options).await };
         let lease = match self.turn(ask).await {
             Ok(lease) => lease,
             Err(refused) => {
@@ -190,10 +216,12 @@ impl Outgoing {
         rule: &EgressRule,
         to: &Destination,
         request: &Request<WasiBody>,
+        caller: Option<&Home>,
     ) -> Result<weir_engine::Request, Refused> {
         let (key, cost) = rule.ask(&self.sent(to, request)).map_err(|unfit| Refused::new(Reason::Invalid, unfit))?;
         let mut ask = weir_engine::Request::new(key).cost(cost).caller(self.identity.caller);
         ask.max_wait = rule.longest_wait();
+        ask.lend_from = caller.and_then(|caller| caller.lend_to_call(&ask, &caller.stack));
         Ok(ask)
     }
 

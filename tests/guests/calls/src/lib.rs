@@ -20,11 +20,20 @@ impl wasip3::exports::http::handler::Guest for Guest {
         let asked = Asked::new(&request);
         drop(request);
         Ok(respond(match asked.path.as_str() {
-            // What came back, as `status|body`.
-            "/call" => match described(&asked)?.await {
-                Ok(response) => format!("{}|{}", response.get_status_code(), text(response).await),
-                Err(error) => failed(error),
-            },
+            // What came back, as `status|body`; under a lease on the scope `under`, where that is asked for.
+            "/call" => {
+                let _lease = match asked.text("under") {
+                    None => None,
+                    Some(scope) => match leases::acquire(Some(scope), None, 1, None).await {
+                        Ok(lease) => Some(lease),
+                        Err(refusal) => return Ok(respond(refused(&refusal))),
+                    },
+                };
+                match described(&asked)?.await {
+                    Ok(response) => format!("{}|{}", response.get_status_code(), text(response).await),
+                    Err(error) => failed(error),
+                }
+            }
             // The head alone, and then nothing for a while.
             "/hold" => {
                 let response = described(&asked)?.await;

@@ -25,19 +25,24 @@ impl wasip3::exports::http::handler::Guest for Guest {
             "/plain" => respond("plain"),
             "/exact" => respond(exactly!(leases, &Exact::new(&asked.raw), [], [.await])),
             "/error" => return Err(ErrorCode::InternalError(Some("as asked".into()))),
-            "/fetch" => {
-                let (trailers, trailers_reader) = wasip3::wit_future::new(|| Ok(None));
-                drop(trailers);
-                let (outbound, _sent) = Request::new(Fields::new(), None, trailers_reader, None);
-                let set = outbound
-                    .set_scheme(Some(&Scheme::Http))
-                    .and_then(|()| outbound.set_authority(asked.text("to").as_deref()))
-                    .and_then(|()| outbound.set_path_with_query(Some("/")));
-                set.expect("a good authority");
-                respond(match client::send(outbound).await {
-                    Ok(response) => response.get_status_code().to_string(),
-                    Err(code) => format!("{code:?}"),
-                })
+            "/fetch" => respond(match fetch(&asked.text("to").unwrap_or_default()).await {
+                Ok(response) => response.get_status_code().to_string(),
+                Err(code) => format!("{code:?}"),
+            }),
+            // A lease, and so many calls while it is held: `status|weir-refused|` of each.
+            "/under" => {
+                let _lease = match asked.acquire().await {
+                    Ok(lease) => lease,
+                    Err(refusal) => return Ok(respond(refused(&refusal))),
+                };
+                let mut answers = Vec::new();
+                for _ in 0..asked.number("times").unwrap_or(1) {
+                    let response = fetch(&asked.text("url").unwrap_or_default()).await?;
+                    let refused = response.get_headers().get("weir-refused");
+                    let refused = refused.first().map(|reason| String::from_utf8_lossy(reason)).unwrap_or_default();
+                    answers.push(format!("{}|{refused}|", response.get_status_code()));
+                }
+                respond(answers.join(","))
             }
             "/print" => {
                 println!("a line on stdout\u{1b}[31m");
@@ -153,4 +158,18 @@ impl wasip3::exports::http::handler::Guest for Guest {
             _ => terms::answer(&asked).await,
         })
     }
+}
+
+/// Sends a request to `authority[/path]`.
+async fn fetch(url: &str) -> Result<Response, ErrorCode> {
+    let (authority, path) = url.split_once('/').unwrap_or((url, ""));
+    let (trailers, trailers_reader) = wasip3::wit_future::new(|| Ok(None));
+    drop(trailers);
+    let (outbound, _sent) = Request::new(Fields::new(), None, trailers_reader, None);
+    let set = outbound
+        .set_scheme(Some(&Scheme::Http))
+        .and_then(|()| outbound.set_authority(Some(authority)))
+        .and_then(|()| outbound.set_path_with_query(Some(&format!("/{path}"))));
+    set.expect("a good address");
+    client::send(outbound).await
 }

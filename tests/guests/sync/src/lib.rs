@@ -76,10 +76,25 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
             exact if exact.starts_with("/exact?") => {
                 exactly!(leases_sync, &Exact::new(&exact["/exact?".len()..]), [.as_deref()], [])
             }
-            call if call.starts_with("/call?url=") => match called(&call["/call?url=".len()..]) {
-                Ok(response) => shown(response),
-                Err(error) => format!("error|{error:?}"),
-            },
+            call if call.starts_with("/call?url=") => answered(&call["/call?url=".len()..]),
+            // A lease, and so many calls while it is held.
+            under if under.starts_with("/under?") => {
+                let value = |name: &str| {
+                    let pairs = under["/under?".len()..].split('&');
+                    pairs
+                        .filter_map(|pair| pair.split_once('='))
+                        .find(|(known, _)| *known == name)
+                        .map(|(_, value)| value)
+                };
+                match leases_sync::acquire(value("scope"), value("key"), 1, None) {
+                    Ok(_lease) => {
+                        let times = value("times").map_or(1, |times| times.parse().expect("a number"));
+                        let answers: Vec<_> = (0..times).map(|_| answered(value("url").unwrap_or_default())).collect();
+                        answers.join(",")
+                    }
+                    Err(refusal) => format!("{:?}|{}", refusal.reason, refusal.message),
+                }
+            }
             "/error" => return ResponseOutparam::set(out, Err(ErrorCode::InternalError(Some("as asked".into())))),
             "/silent" => return drop(out),
             _ => "plain".to_owned(),
@@ -93,6 +108,11 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
         drop(stream);
         OutgoingBody::finish(body, None).expect("a whole body");
     }
+}
+
+/// What comes back from `authority/path`.
+fn answered(url: &str) -> String {
+    called(url).map_or_else(|error| format!("error|{error:?}"), shown)
 }
 
 /// Sends a request to `authority/path`.
