@@ -11,8 +11,8 @@
 //!   only if that is named itself, whatever name leads there. Sockets and name look-ups are closed to guests altogether.
 //! - A call holds its lease until the response body has ended, broken off or been dropped; one that waits leaves its
 //!   waitlist when its future is dropped, which is when the guest gives it up or is gone.
-//! - A lease that the guest holds on a counter of the rule pays for the first call under it, and no further one: who acquires
-//!   what its call comes under does not wait for itself. So does the lease that ingress took, for each call in the same scope.
+//! - A call rides on a lease that is held for its request on a counter of the rule, the guest's or that of ingress: who acquires
+//!   what its call comes under does not wait for itself. One call at a time, and the lease is the start of the first.
 //! - Waiting for egress holds no other capacity than that of the requests which wait for it, and egress never waits for
 //!   ingress. Their scopes differ by default, so neither can lock the other up.
 //!
