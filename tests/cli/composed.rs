@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use weir_tests::{HANG, Host, guests, request, text, until, within};
+use weir_tests::{HANG, Host, guests, key, request, text, until, within};
 use weir_wasm::{Call, HandleError, Runner, WasiBody};
 
 use crate::run;
@@ -108,6 +108,12 @@ async fn the_lease_of_the_middleware_is_lent_to_the_component_behind_it() {
     // The start of the request is that of the first of its acquires.
     host.rule("shop", Some("1"), &["2/1h"]);
     assert_eq!(answer("/turns?scope=shop").await, "2");
+    host.settles().await;
+    // What the middleware was lent by ingress it lends on.
+    host.rule("shop", Some("1"), &[]);
+    let called = Call { key: Some(key("shop")), lease: Some(host.take("shop")) };
+    let response = within("the head", app.handle(called, request("/twice?scope=shop"))).await.unwrap();
+    assert_eq!(text(response).await, "granted|limited");
     host.settles().await;
 }
 

@@ -259,6 +259,20 @@ async fn a_lease_on_the_scope_of_a_rule_pays_for_the_scope() {
     }
 }
 
+/// Ingress, the guest and the rule for its call at one counter, at limit 1: nothing waits for itself.
+#[tokio::test]
+async fn a_call_rides_on_what_its_guest_was_lent() {
+    let upstream = Upstream::start().await;
+    let host = Host::new(&[(HERE, "1")]);
+    for guest in BOTH_THAT_ACQUIRE {
+        let app = under(&host, guest, never_waits());
+        let call = Call { key: Some(key(HERE)), lease: Some(host.take(HERE)) };
+        let answer = get_as(&app, call, &format!("/under?url={}", upstream.url("/ok"))).await.unwrap();
+        assert!(answer.starts_with("200||"), "{guest}: {answer}");
+        host.settles().await;
+    }
+}
+
 /// The lease that ingress took, under a rule of the same scope: at limit 1 the call goes through.
 #[tokio::test]
 async fn a_call_in_the_scope_of_its_request_rides_on_that() {

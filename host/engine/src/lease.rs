@@ -97,7 +97,7 @@ impl Lease {
         self.parts.first().copied()
     }
 
-    /// What this lease has for a request that would ride on it; `None`: it is on none of its counters, or rides on another itself.
+    /// What this lease has for a request that would ride on it; `None`: it is on none of its counters.
     ///
     /// It tells which of several leases to name in [`Request::lend_from`]. A moment later it may have ended, or be lent: the
     /// request then pays for itself, or waits until the loan is back.

@@ -423,8 +423,9 @@ impl ShardSet<'_, '_> {
             && request.count.get() == 1
             && let Some(lent) = shard.leases[slot].holds.iter().find(|lent| lent.counter == counter)
         {
-            hold.lent_calls = lent.calls.min(hold.calls);
-            hold.lent_cost = lent.cost.min(hold.cost);
+            let (calls, cost) = lent.whole();
+            hold.lent_calls = calls.min(hold.calls);
+            hold.lent_cost = cost.min(hold.cost);
             hold.calls -= hold.lent_calls;
             hold.cost -= hold.lent_cost;
             hold.anew = lent.start_is_lent && hold.rides() && !planted::is(Bug::StartLentAgain);

@@ -54,19 +54,25 @@ impl ShardSet<'_, '_> {
             shard.record(|| Record::Ended { secret, how, at: now });
         }
         let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
-        if let Some((lender, fence)) = part.lender()
+        let (lender, loan) = (part.lender(), part.loan());
+        let mut holds = part.holds;
+        let mut heir = None;
+        if let Some((borrower, fence)) = loan
+            && let Some(riding) = shard.leases.get_mut(borrower).filter(|riding| riding.fence == fence)
+        {
+            hand_over(&mut holds, riding, &mut shard.counters);
+            // What it rode on itself carries its borrower from now on.
+            heir = loan.filter(|_| riding.holds.iter().any(Hold::rides));
+            riding.set_lender(lender.filter(|_| heir.is_some()));
+        }
+        if let Some((lender, fence)) = lender
             && let Some(lender) = shard.leases.get_mut(lender).filter(|lender| lender.fence == fence)
         {
-            lender.set_loan(None);
-            // Who waits to ride on the lender may do so at any of its counters now.
-            freed.extend(lender.holds.iter().map(|hold| hold.counter));
-        }
-        let loan = part.loan();
-        let mut holds = part.holds;
-        if let Some((borrower, fence)) = loan
-            && let Some(borrower) = shard.leases.get_mut(borrower).filter(|borrower| borrower.fence == fence)
-        {
-            hand_over(&mut holds, borrower, &mut shard.counters);
+            lender.set_loan(heir);
+            if heir.is_none() {
+                // Who waits to ride on the lender may do so at any of its counters now.
+                freed.extend(lender.holds.iter().map(|hold| hold.counter));
+            }
         }
         let (measured, held_for) = (hold_is_measured(fence), now.saturating_sub(part.granted_at));
         for hold in &holds {
@@ -187,10 +193,11 @@ impl ShardSet<'_, '_> {
                 }
                 // What somebody rides on stays until that one has ended.
                 let lent = lent.iter().find(|(counter, _)| *counter == hold.counter).map_or(0, |(_, cost)| *cost);
-                let wanted = cost.saturating_sub(hold.lent_cost).max(lent);
-                let less_ridden = hold.lent_cost.saturating_sub(cost);
+                let kept = cost.max(lent);
+                let less_ridden = hold.lent_cost.saturating_sub(kept);
                 rides_on_less |= less_ridden > 0;
                 hold.lent_cost -= less_ridden;
+                let wanted = kept - hold.lent_cost;
                 let unstarted = if hold.anew { less_ridden } else { 0 };
                 let changed = shard.settle_hold(hold, (wanted, unstarted), timed, &mut rest, now);
                 settled.refunded = settled.refunded.max(changed.refunded);
@@ -218,15 +225,14 @@ impl ShardSet<'_, '_> {
 }
 
 impl Shard {
-    /// What a lease part has for a request that would ride on it; `None`: it is on none of its counters, rides on another
-    /// itself, or has ended.
+    /// What a lease part has for a request that would ride on it; `None`: it is on none of its counters, or has ended.
     #[must_use]
     pub fn offer(&self, lease: LeaseRef, request: &Request) -> Option<Offer> {
         let part = self.leases.get(lease.slot).filter(|part| part.fence == lease.fence)?;
         let named = request.targets.iter().flat_map(|key| (1..=key.depth()).map(|depth| key.prefix(depth)));
         let names = named.chain(request.inline.iter().map(|inline| inline.name.as_str()));
         let held = |name: &str| {
-            let mut holds = part.holds.iter().filter(|hold| hold.takes_any());
+            let mut holds = part.holds.iter().filter(|hold| hold.whole() != (0, 0));
             holds.any(|hold| self.counters[hold.counter].name.as_str() == name)
         };
         let counters = names.filter(|name| held(name)).count();
@@ -326,12 +332,14 @@ fn forget_first_starts(starts: &mut Vec<(u32, Start)>, counter: u32) {
     }
 }
 
-/// Moves what a borrower rode on from the lender that ends to the borrower, which holds it from now on.
+/// Moves what a borrower rode on from the lender that ends to the borrower, which holds it from now on, but for what the
+/// lender rode on itself.
 fn hand_over(holds: &mut SmallVec<[Hold; 3]>, borrower: &mut LeasePart, counters: &mut Pages<Counter>) {
-    borrower.set_lender(None);
     for borrowed in &mut borrower.holds {
         if let Some(own) = holds.iter_mut().find(|own| own.counter == borrowed.counter) {
-            let (calls, cost) = (std::mem::take(&mut borrowed.lent_calls), std::mem::take(&mut borrowed.lent_cost));
+            let (calls, cost) = (borrowed.lent_calls.min(own.calls), borrowed.lent_cost.min(own.cost));
+            borrowed.lent_calls -= calls;
+            borrowed.lent_cost -= cost;
             // The shadow goes on with what it has said of each; who held nothing comes into what it said of the lender.
             if !borrowed.takes_any() {
                 borrowed.shadowed = own.shadowed;

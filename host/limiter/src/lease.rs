@@ -7,7 +7,8 @@
 //! The lease that ingress took for a request is lent to a nested acquire on the identical counter, so that a component
 //! called through its own scope, with a limit of 1, does not wait for itself. The borrower holds what exceeds the
 //! lender's share, and notes what it rides on. A lender has one loan at a time: a second nested acquire pays in full.
-//! When the borrower ends, the loan returns. When the lender ends first, the borrower takes over what it rode on.
+//! When the borrower ends, the loan returns. When the lender ends first, the borrower takes over what it rode on; what the
+//! lender rode on itself carries the borrower from then on, for a borrower lends on what it rides on, too.
 //!
 //! What is held is lent as often as borrowers follow each other, but the start that was made for it once: the first
 //! borrower is the work that the lender was let in for. Those after it are starts of their own: rates count them whole, and

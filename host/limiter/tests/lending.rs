@@ -255,6 +255,60 @@ fn a_later_rider_is_written_down_as_a_start() {
     assert_eq!((own, lent, later), (1, 0, 1));
 }
 
+/// Ingress, a component, and a call of its: each holds, or rides on who does.
+#[test]
+fn who_rides_lends_on_what_it_rides_on() {
+    let three = |bench: &mut Bench| {
+        let outer = bench.try_acquire(&costing("s", 2)).unwrap();
+        let inner = bench.try_acquire(&on(&outer, costing("s", 5))).unwrap();
+        let call = bench.try_acquire(&on(&inner, costing("s", 4))).unwrap();
+        assert_eq!((started(bench, "s"), bench.held("s")), (9, (1, 5)), "the call is a start of its own");
+        [outer, inner, call]
+    };
+    // In whichever order they end, each is carried by those that are left.
+    for (order, held) in [
+        ([0, 1, 2], [(1, 5), (1, 4)]),
+        ([0, 2, 1], [(1, 5), (1, 5)]),
+        ([1, 0, 2], [(1, 5), (1, 4)]),
+        ([1, 2, 0], [(1, 5), (1, 2)]),
+        ([2, 0, 1], [(1, 5), (1, 5)]),
+        ([2, 1, 0], [(1, 5), (1, 2)]),
+    ] {
+        let mut bench = Bench::new(&[("s", "5:cost", &["100/1m:cost"])]);
+        let leases = three(&mut bench);
+        for (ended, held) in order.into_iter().zip(held) {
+            bench.release(&leases[ended]);
+            assert_eq!(bench.held("s"), held, "{order:?}");
+        }
+        bench.release(&leases[order[2]]);
+        assert_eq!(bench.held("s"), (0, 0), "{order:?}");
+    }
+    // The loan of the outer one comes back when the last that it carries has ended.
+    let mut bench = Bench::new(&[("s", "5:cost", &["100/1m:cost"])]);
+    let [outer, inner, call] = three(&mut bench);
+    bench.release(&inner);
+    assert!(bench.try_acquire(&on(&outer, costing("s", 2))).is_err(), "it carries the call");
+    let waiter = bench.wait(&on(&outer, costing("s", 2)));
+    bench.release(&call);
+    assert_eq!(bench.let_in(), [waiter]);
+}
+
+#[test]
+fn what_a_rider_carries_stays_when_it_settles_for_less() {
+    let mut bench = Bench::new(&[("s", "9:cost", &[])]);
+    let outer = bench.try_acquire(&costing("s", 2)).unwrap();
+    let inner = bench.try_acquire(&on(&outer, costing("s", 5))).unwrap();
+    let call = bench.try_acquire(&on(&inner, costing("s", 4))).unwrap();
+    bench.settle(&inner, 1);
+    assert_eq!(bench.held("s"), (1, 4), "four are ridden on: two here, two further on");
+    bench.release(&outer);
+    assert_eq!(bench.held("s"), (1, 4));
+    bench.release(&inner);
+    assert_eq!(bench.held("s"), (1, 4));
+    bench.release(&call);
+    assert_eq!(bench.held("s"), (0, 0));
+}
+
 /// Found by the reference: a rate lowered below what was started refused even those who need nothing of it.
 #[test]
 fn who_rides_on_a_start_needs_nothing_of_a_rate_that_was_lowered() {

@@ -79,6 +79,15 @@ struct Holder {
     granted_at: u64,
 }
 
+impl Holder {
+    /// What it has at a counter: what it holds there, and what it rides on.
+    fn whole(&self, counter: &str) -> Units {
+        let rides = self.rides.as_ref().and_then(|(_, rides)| rides.get(counter));
+        let parts = self.holds.get(counter).into_iter().chain(rides);
+        parts.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+    }
+}
+
 #[derive(Debug)]
 struct Start {
     counter: String,
@@ -178,7 +187,7 @@ impl World {
         counters(request)
             .into_iter()
             .map(|counter| {
-                let (calls, lent) = lender.and_then(|lender| lender.holds.get(&counter)).copied().unwrap_or((0, 0));
+                let (calls, lent) = lender.map_or((0, 0), |lender| lender.whole(&counter));
                 let rides = (calls.min(1), lent.min(cost));
                 let holds = (1 - rides.0, cost - rides.1);
                 let spent = lender.is_some_and(|lender| lender.spent.contains(&counter));
@@ -283,7 +292,7 @@ impl World {
         });
     }
 
-    /// Takes a holder off; whoever rides on it takes over.
+    /// Takes a holder off; whoever rides on it takes over what it held.
     fn book_end(&mut self, index: usize) {
         let ended = self.holders.remove(index);
         if let Some(borrower) = self
@@ -291,10 +300,18 @@ impl World {
             .iter_mut()
             .find(|holder| holder.rides.as_ref().is_some_and(|(ridden, _)| ended.parts.contains(ridden)))
         {
+            let mut left = BTreeMap::new();
             for (counter, (calls, cost)) in borrower.rides.take().unwrap().1 {
+                let own = ended.holds[&counter];
+                let taken = (calls.min(own.0), cost.min(own.1));
                 let hold = borrower.holds.get_mut(&counter).unwrap();
-                *hold = (hold.0 + calls, hold.1 + cost);
+                *hold = (hold.0 + taken.0, hold.1 + taken.1);
+                if taken != (calls, cost) {
+                    left.insert(counter, (calls - taken.0, cost - taken.1));
+                }
             }
+            // It rides on what the one that ended rode on.
+            borrower.rides = ended.rides.filter(|_| !left.is_empty()).map(|(ridden, _)| (ridden, left));
         }
     }
 

@@ -288,7 +288,8 @@ impl Naive {
         };
         for need in needs {
             if let Some(own) = lends.needs.iter().find(|own| own.counter == need.counter) {
-                need.lent = (own.calls.min(need.calls), own.cost.min(need.cost));
+                let whole = (own.calls + own.lent.0, own.cost + own.lent.1);
+                need.lent = (whole.0.min(need.calls), whole.1.min(need.cost));
                 need.calls -= need.lent.0;
                 need.cost -= need.lent.1;
                 // A start pays for two: who was let in by it, and the first that rides on that.
@@ -345,14 +346,16 @@ impl Naive {
     pub(crate) fn end(&mut self, id: u64) -> Option<Held> {
         let index = self.held.iter().position(|held| held.id == id)?;
         let ended = self.held.swap_remove(index);
-        // Who rides on it holds that itself from now on.
+        // Who rides on it holds that itself from now on, or rides on what it rode on.
         if let Some(borrower) = self.held.iter_mut().find(|held| held.lender == Some(id)) {
-            borrower.lender = None;
             for need in &mut borrower.needs {
-                let (calls, cost) = std::mem::take(&mut need.lent);
+                let Some(own) = ended.needs.iter().find(|own| own.counter == need.counter) else { continue };
+                let (calls, cost) = (need.lent.0.min(own.calls), need.lent.1.min(own.cost));
+                need.lent = (need.lent.0 - calls, need.lent.1 - cost);
                 need.calls += calls;
                 need.cost += cost;
             }
+            borrower.lender = ended.lender.filter(|_| borrower.needs.iter().any(|need| need.lent != (0, 0)));
         }
         Some(ended)
     }
@@ -372,10 +375,10 @@ impl Naive {
         let mut needs = std::mem::take(&mut self.held[index].needs);
         for need in &mut needs {
             let lent = lent.iter().find(|lent| lent.counter == need.counter).map_or(0, |lent| lent.lent.1);
-            let total = cost;
-            let cost = total.saturating_sub(need.lent.1).max(lent);
+            let total = cost.max(lent);
             let started = need.starts().1;
             need.lent.1 = need.lent.1.min(total);
+            let cost = total - need.lent.1;
             let before = std::mem::replace(&mut need.cost, cost);
             let unstarted = started.saturating_sub(need.starts().1);
             if unstarted > 0 {
