@@ -219,7 +219,16 @@ fn a_change_of_pace_survives() {
     let next = life.killed(S);
     assert_eq!(next.used("s"), [10]);
     next.timed(ask("s")).unwrap_err();
-    // One that nobody has seen before the end holds from the restart on, and is not forgotten by the next.
+    // Nobody needs to look.
+    let life = Life::begin();
+    life.rule("s", None, &["60/1h:smooth:burst=10"]);
+    for _ in 0..10 {
+        life.timed(ask("s")).unwrap();
+    }
+    life.rule("s", None, &["1/1h:smooth:burst=10"]);
+    life.engine.advance(700 * S);
+    assert_eq!(life.killed(S).used("s"), [10]);
+    // One that the end has followed at once holds from the restart on, and is not forgotten by the next.
     let life = Life::begin();
     life.rule("s", None, &["60/1h:smooth:burst=10"]);
     for _ in 0..10 {

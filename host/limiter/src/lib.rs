@@ -28,6 +28,7 @@
 mod acquire;
 mod binding;
 mod book;
+mod catching_up;
 mod commit;
 mod counter;
 mod describe;

@@ -36,6 +36,16 @@ impl<T> Pages<T> {
         self.len == 0
     }
 
+    /// Pages that it has, empty ones too.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// The numbers of a page's values, taken or not.
+    pub(crate) fn slots(page: usize) -> impl Iterator<Item = u32> {
+        (page * PAGE..(page + 1) * PAGE).map(|slot| slot as u32)
+    }
+
     /// Where the value is now. Its owner sees to it that there are no more than 2^32.
     #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {

@@ -14,6 +14,7 @@
 //! look at late (soon: `sweeps`).
 
 use crate::book::RuleBook;
+use crate::catching_up::Walk;
 use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::journal::Journal;
@@ -36,12 +37,6 @@ pub const IDLE_KEEP: u64 = 10_000_000_000;
 
 /// Every how many grants the time that a lease is held is measured; a mean needs no more.
 const MEASURED_HOLDS: u64 = 8;
-
-/// How many changes of the book a shard remembers, for counters that have not been looked at since.
-const KNOWN_CHANGES: usize = 16;
-
-/// How many rules the books that it remembers may have together; the books are the same ones in all shards.
-const KNOWN_RULES: usize = 200_000;
 
 /// Whether the time that this lease is held goes into the mean of its counters.
 #[inline]
@@ -80,6 +75,8 @@ pub(crate) enum Timer {
     Deadline { ticket: u64, slot: u32 },
     /// This counter may equal a fresh one.
     Sweep { counter: u32 },
+    /// The next page of counters is to come under the book in force.
+    CatchUp,
 }
 
 /// What a shard has counted since it was made, and what it holds now.
@@ -137,9 +134,10 @@ pub struct Shard {
     pub(crate) sequence: u64,
     pub(crate) book: Arc<RuleBook>,
     /// The last books, and when they came into force: a counter in use again catches up with them.
-    changes: VecDeque<(Arc<RuleBook>, u64)>,
+    pub(crate) changes: VecDeque<(Arc<RuleBook>, u64)>,
     /// The version of the last one that is not among them any more.
-    forgotten: u64,
+    pub(crate) forgotten: u64,
+    pub(crate) walk: Walk,
     pub(crate) closed: bool,
     table: HashTable<u32>,
     pub(crate) counters: Pages<Counter>,
@@ -177,6 +175,7 @@ impl Shard {
             book: Arc::default(),
             changes: VecDeque::new(),
             forgotten: 0,
+            walk: Walk::default(),
             closed: false,
             table: HashTable::new(),
             counters: Pages::new(),
@@ -300,50 +299,6 @@ impl Shard {
         let slot = *self.table.find(hash, |slot| self.counters[*slot].name == name)?;
         self.refresh(slot);
         Some(slot)
-    }
-
-    /// Puts a counter under the book in force.
-    #[inline]
-    pub(crate) fn refresh(&mut self, slot: u32) {
-        if self.counters[slot].book_version != self.book.version() {
-            self.catch_up(slot);
-        }
-    }
-
-    /// Each book that a counter has not seen has its time, and smooth rates their pace in it. Of the time of books that are not
-    /// known any more nothing has drained.
-    #[cold]
-    fn catch_up(&mut self, slot: u32) {
-        let counter = &mut self.counters[slot];
-        let seen = counter.book_version;
-        if counter.kind != CounterKind::Inline && counter.histories.has_smooth() {
-            if seen < self.forgotten
-                && let Some((_, known_from)) = self.changes.front()
-            {
-                counter.histories.stand_still(counter.last_used, *known_from);
-            }
-            let mut paces_changed = false;
-            for (book, at) in self.changes.iter().filter(|(book, _)| book.version() > seen) {
-                paces_changed |= counter.refresh(book, *at);
-            }
-            if paces_changed {
-                self.record_paces(slot);
-            }
-        }
-        let counter = &mut self.counters[slot];
-        if counter.book_version != self.book.version() {
-            counter.refresh(&self.book, self.now);
-        }
-    }
-
-    /// Notes when the book in force came to be so.
-    pub(crate) fn note_change(&mut self, now: u64) {
-        let mut rules = self.book.len() + self.changes.iter().map(|(book, _)| book.len()).sum::<usize>();
-        while self.changes.len() == KNOWN_CHANGES || rules > KNOWN_RULES {
-            let Some((book, _)) = self.changes.pop_front() else { break };
-            (self.forgotten, rules) = (book.version(), rules - book.len());
-        }
-        self.changes.push_back((Arc::clone(&self.book), now));
     }
 
     #[cold]

@@ -296,6 +296,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             }
             Timer::Deadline { ticket, slot } => self.deadline(ticket, slot, at, now, effects),
             Timer::Sweep { counter } => self.shards[at].sweep(counter, now),
+            Timer::CatchUp => self.shards[at].walk(now),
         }
     }
 

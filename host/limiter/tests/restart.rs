@@ -119,6 +119,40 @@ fn a_change_of_pace_survives() {
     assert!(other.acquire(&costing("s", 10), &[]).is_err());
 }
 
+/// Nobody looks at the counters after the change: they come under it by themselves, one page after the other.
+#[test]
+fn a_change_of_pace_is_written_down_soon_by_itself() {
+    let (fast, slow) = ("60/1h:smooth:burst=10:cost", "1/1h:smooth:burst=10:cost");
+    let mut one = Process::new(1_000 * S, fast);
+    let put = |pattern: &str| Change::Put {
+        pattern: pattern.parse().unwrap(),
+        spec: rule("", &[fast]),
+        when: Precondition::None,
+    };
+    let book = one.book.apply(&[put("t/*")], 0).unwrap();
+    one.step(Input::SetBook { book: Arc::new(book.clone()) });
+    one.book = book;
+    for key in 0..600 {
+        one.acquire(&costing(&format!("t/{key}"), 10).lease_time(Duration::from_secs(3_000)), &[1 + key]).unwrap();
+    }
+    one.acquire(&costing("s", 10).lease_time(Duration::from_secs(3_000)), &[1_000]).unwrap();
+    let mut kept = Store::default();
+    kept.fold(&one.shard.take_records(), kind(fast));
+    one.now += S;
+    one.set(slow);
+    for _ in 0..10 {
+        one.now += S / 1_000;
+        one.step(Input::Tick);
+    }
+    let records = one.shard.take_records();
+    let of_s = records.iter().filter(|record| matches!(record, Record::Refunded { counter, .. } if counter == "s"));
+    assert_eq!((of_s.count(), records.len()), (1, 1), "the others go on as they were");
+    kept.fold(&records, kind(fast));
+    one.now += 700 * S;
+    let mut other = kept.restart(&mut one, slow);
+    assert_eq!((one.used(), other.used()), (10, 10));
+}
+
 #[test]
 fn a_debt_of_centuries_survives() {
     let (slow, fast) = ("5/366d:smooth:burst=5:cost", "5000000/366d:smooth:burst=5:cost");
