@@ -418,10 +418,20 @@ impl ShardSet<'_, '_> {
         }
         let (calls, cost) = request.need();
         let mut hold = Hold { leaf, ..Hold::new(counter, calls, cost) };
+        if lender.is_some() {
+            self.ride(request, at, lender, &mut hold);
+        }
+        sites.push(Site { at, hold, own: RULED });
+        Ok(counter)
+    }
+
+    /// Takes off what a request needs at a counter and can ride on.
+    #[cold]
+    fn ride(&self, request: &Request, at: usize, lender: Option<(usize, u32)>, hold: &mut Hold) {
         if let Some((home, slot)) = lender
             && home == at
             && request.count.get() == 1
-            && let Some(lent) = shard.leases[slot].holds.iter().find(|lent| lent.counter == counter)
+            && let Some(lent) = self.shards[at].leases[slot].holds.iter().find(|lent| lent.counter == hold.counter)
         {
             let (calls, cost) = lent.whole();
             hold.lent_calls = calls.min(hold.calls);
@@ -430,19 +440,20 @@ impl ShardSet<'_, '_> {
             hold.cost -= hold.lent_cost;
             hold.anew = lent.start_is_lent && hold.rides() && !planted::is(Bug::StartLentAgain);
         }
-        sites.push(Site { at, hold, own: RULED });
-        Ok(counter)
     }
 
     /// The sites of a request whose shards are in the set and whose counters exist.
     pub(crate) fn sites_at_hand(&self, request: &Request) -> Sites {
         let mut sites = Sites::new();
+        let lender = request.lend_from.and_then(|lease| self.lender(lease));
         let mut add = |scope: &str, name: &str, own: u8| {
             let at = self.at(self.shards[0].placement.shard_of(scope))?;
             let counter = self.shards[at].find(name)?;
             let (calls, cost) = request.need();
             if !sites.iter().any(|site: &Site| site.at == at && site.hold.counter == counter) {
-                sites.push(Site { at, hold: Hold::new(counter, calls, cost), own });
+                let mut hold = Hold::new(counter, calls, cost);
+                self.ride(request, at, lender, &mut hold);
+                sites.push(Site { at, hold, own });
             }
             self.shards[at].counters[counter].rare.as_ref()
         };

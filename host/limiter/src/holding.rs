@@ -196,10 +196,10 @@ impl ShardSet<'_, '_> {
                 let kept = cost.max(lent);
                 let less_ridden = hold.lent_cost.saturating_sub(kept);
                 rides_on_less |= less_ridden > 0;
+                let before = *hold;
                 hold.lent_cost -= less_ridden;
-                let wanted = kept - hold.lent_cost;
-                let unstarted = if hold.anew { less_ridden } else { 0 };
-                let changed = shard.settle_hold(hold, (wanted, unstarted), timed, &mut rest, now);
+                hold.cost = kept - hold.lent_cost;
+                let changed = shard.settle_hold(&before, hold, timed, &mut rest, now);
                 settled.refunded = settled.refunded.max(changed.refunded);
                 settled.overrun = settled.overrun.max(changed.overrun);
                 shard.book_log(hold.counter);
@@ -236,7 +236,7 @@ impl Shard {
             holds.any(|hold| self.counters[hold.counter].name.as_str() == name)
         };
         let counters = names.filter(|name| held(name)).count();
-        (counters > 0).then_some(Offer { part: lease, counters, lent: part.loan().is_some() })
+        (counters > 0).then_some(Offer { part: lease, counters, lent_to: part.loan().map(|(_, fence)| fence) })
     }
 
     /// Notes at a lender that a lease rides on it, and on its starts where that is none of its own.
@@ -248,30 +248,31 @@ impl Shard {
             let hold = &mut self.leases[borrower].holds[index];
             if hold.rides() && !hold.anew {
                 hold.start_is_lent = true;
-                let counter = hold.counter;
-                let lent = self.leases[lender].holds.iter_mut().find(|lent| lent.counter == counter);
-                lent.into_iter().for_each(|lent| lent.start_is_lent = true);
+                let (counter, cost) = (hold.counter, hold.lent_cost);
+                if let Some(lent) = self.leases[lender].holds.iter_mut().find(|lent| lent.counter == counter) {
+                    (lent.start_is_lent, lent.spent) = (true, cost);
+                }
             }
         }
     }
-    /// Changes what a hold has of cost, at its counter and in its histories, and records that. `unstarted` is what it had
-    /// started besides, riding, and does not need.
+    /// A hold has another cost: at its counter and in its histories, and records that.
     fn settle_hold(
         &mut self,
-        hold: &mut Hold,
-        (wanted, unstarted): (u32, u32),
+        before: &Hold,
+        hold: &Hold,
         timed: bool,
         rest: &mut Option<Box<Rest>>,
         now: u64,
     ) -> Settled {
         let mut taken = Taken::new();
-        let settled = self.counters[hold.counter].settle(hold, (wanted, unstarted), rest, now, &mut taken);
+        let settled = self.counters[hold.counter].settle(before, hold, rest, now, &mut taken);
         if self.journal.is_some() {
             self.record_refunds(hold.counter, &taken);
-            if settled.overrun > 0 {
+            let started = hold.started_cost().saturating_sub(before.started_cost());
+            if started > 0 {
                 let own = rest.iter().flat_map(|rest| &rest.inline).find(|(counter, _)| *counter == hold.counter);
                 let own = own.map(|(_, inline)| inline);
-                self.record_starts(hold.counter, own, (0, settled.overrun), now, timed);
+                self.record_starts(hold.counter, own, (0, started), now, timed);
             }
         }
         settled
@@ -279,38 +280,38 @@ impl Shard {
 }
 
 impl Counter {
-    /// Changes what a hold has of cost, here and in the histories. What is taken back from starts is noted in `taken`.
+    /// A hold has another cost: here and in the histories. What is taken back from starts is noted in `taken`.
     fn settle(
         &mut self,
-        hold: &mut Hold,
-        (wanted, unstarted): (u32, u32),
+        before: &Hold,
+        hold: &Hold,
         rest: &mut Option<Box<Rest>>,
         now: u64,
         taken: &mut Taken,
     ) -> Settled {
-        let before = std::mem::replace(&mut hold.cost, wanted);
-        let (refunded, overrun) = (before.saturating_sub(wanted), wanted.saturating_sub(before));
+        let change = |before: u32, after: u32| (before.saturating_sub(after), after.saturating_sub(before));
+        let (refunded, overrun) = change(before.cost, hold.cost);
         let kept = if planted::is(Bug::SettleKeepsHeld) { refunded } else { 0 };
         self.cost = self.cost + u64::from(overrun) + u64::from(kept) - u64::from(refunded);
         self.last_used = now;
         if hold.shadowed
             && let Some(rare) = &mut self.rare
         {
-            rare.shadow.settle(before, wanted);
+            rare.shadow.settle(before.cost, hold.cost);
         }
-        let refunded = refunded + unstarted;
-        if let Some(rest) = rest.as_mut().filter(|_| refunded > 0) {
+        let (unstarted, started) = change(before.started_cost(), hold.started_cost());
+        if let Some(rest) = rest.as_mut().filter(|_| unstarted > 0) {
             let starts = rest.starts.iter_mut().filter(|(counter, _)| *counter == hold.counter);
-            self.histories.refund(starts.map(|(_, start)| start), refunded, now, taken);
+            self.histories.refund(starts.map(|(_, start)| start), unstarted, now, taken);
             rest.starts.retain(|(_, start)| start.is_left());
         }
-        if overrun > 0 {
+        if started > 0 {
             let rule = self.rule.take();
             let own = rest.iter().flat_map(|rest| &rest.inline).find(|(counter, _)| *counter == hold.counter);
             let own = own.map(|(_, inline)| Arc::clone(inline));
             let none = Limits::default();
             let limits = Self::limits(rule.as_ref(), own.as_ref()).unwrap_or(&none);
-            self.histories.start_all(limits, self.kind == CounterKind::Inline, now, (0, overrun), |start| {
+            self.histories.start_all(limits, self.kind == CounterKind::Inline, now, (0, started), |start| {
                 rest.get_or_insert_default().starts.push((hold.counter, start));
             });
             self.rule = rule;
@@ -318,7 +319,7 @@ impl Counter {
                 forget_first_starts(&mut rest.starts, hold.counter);
             }
         }
-        Settled { refunded, overrun }
+        Settled { refunded: refunded.max(unstarted), overrun: overrun.max(started) }
     }
 }
 

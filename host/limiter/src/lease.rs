@@ -14,6 +14,7 @@
 //! borrower is the work that the lender was let in for. Those after it are starts of their own: rates count them whole, and
 //! a pause or a pushback holds them. They wait behind nobody: those who wait may wait for their lender. So who has a
 //! barrier waits until those who hold have ended, and no longer. A drain lets them in, since they belong to what is present.
+//! What a start has paid for is not refunded: settling the lender takes back the rest at most.
 //!
 //! Worked example, concurrency 1 and 2 a minute: ingress holds 1/1, which is the first start. The guest acquires the same
 //! key: it needs 0 more, and is granted; it gives that back and acquires again: 0 more to hold, but the second start. A
@@ -42,6 +43,8 @@ pub(crate) struct Hold {
     pub(crate) anew: bool,
     /// Its start has paid for somebody else's work, or somebody else's for its own: who rides on it is a start of its own.
     pub(crate) start_is_lent: bool,
+    /// The cost that its start has paid for somebody else's work: no settling takes that back.
+    pub(crate) spent: u32,
 }
 
 impl Hold {
@@ -57,6 +60,7 @@ impl Hold {
             shadowed: false,
             anew: false,
             start_is_lent: false,
+            spent: 0,
         }
     }
 
@@ -76,6 +80,11 @@ impl Hold {
     #[inline]
     pub(crate) fn starts(&self) -> (u32, u32) {
         if self.anew { self.whole() } else { (self.calls, self.cost) }
+    }
+
+    /// The cost that has to count as started by it.
+    pub(crate) fn started_cost(&self) -> u32 {
+        self.starts().1.max(self.spent)
     }
 
     /// Calls and cost of what was asked for: what it takes and what it rides on.
@@ -155,8 +164,8 @@ pub struct Offer {
     pub part: LeaseRef,
     /// How many of the request's counters it holds, pools aside.
     pub counters: usize,
-    /// Another rides on it now.
-    pub lent: bool,
+    /// The fencing number of the lease that rides on it now.
+    pub lent_to: Option<u64>,
 }
 
 /// What few parts have.

@@ -6,8 +6,8 @@ use bench::{Bench, S, costing, limits, request, rule};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    Change, ConstraintKind, Grant, Input, Limiter, Outcome, Output, Placement, Precondition, Reason, Record, Request,
-    RuleBook, RuleSpec, Shard, ShardLimits, ShardSet, Verb,
+    Change, ConstraintKind, Effect, Grant, Input, Limiter, Outcome, Output, Placement, Precondition, Reason, Record,
+    Request, RuleBook, RuleSpec, Shard, ShardLimits, ShardSet, Verb,
 };
 
 /// A request that rides on a lease.
@@ -62,6 +62,18 @@ fn a_start_is_lent_once() {
     bench.at(bench.now + 1);
     assert_eq!(bench.let_in(), [waiter]);
     assert_eq!((started(&mut bench, "s"), bench.held("s")), (1, (1, 1)));
+}
+
+#[test]
+fn who_rides_and_times_out_hears_of_the_rate_alone() {
+    let mut bench = Bench::new(&[("s", "1", &["1/1h"])]);
+    let outer = bench.take("s");
+    ride_once(&mut bench, &outer, request("s"));
+    bench.wait(&on(&outer, request("s")).max_wait(Duration::from_secs(1)));
+    bench.at(bench.now + S);
+    let [Effect::Refused { refusal, .. }] = bench.effects.as_slice() else { panic!("{:?}", bench.effects) };
+    let kinds: Vec<ConstraintKind> = refusal.blocked_on.iter().map(|constraint| constraint.kind).collect();
+    assert_eq!((refusal.reason, kinds.as_slice()), (Reason::TimedOut, [ConstraintKind::Rate].as_slice()));
 }
 
 #[test]
@@ -253,6 +265,28 @@ fn a_later_rider_is_written_down_as_a_start() {
     ShardSet::new(&mut [&mut shard]).step(1_000 * S, end, &mut Vec::new());
     let (_, later) = recorded(&mut shard, on(&outer, request("s")), 3);
     assert_eq!((own, lent, later), (1, 0, 1));
+}
+
+/// Else who settles for nothing after each call could call without end.
+#[test]
+fn what_a_start_has_paid_for_is_not_refunded() {
+    let mut bench = Bench::new(&[("s", "9:cost", &["9/1m:cost"])]);
+    let outer = bench.try_acquire(&costing("s", 5)).unwrap();
+    ride_once(&mut bench, &outer, costing("s", 3));
+    assert_eq!(bench.settle(&outer, 0).refunded, 5);
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (3, (1, 0)), "three were worked off by another");
+    // What it is settled up to later has been started as far as that.
+    assert_eq!(bench.settle(&outer, 2).overrun, 2);
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (3, (1, 2)));
+    assert_eq!(bench.settle(&outer, 4).overrun, 2);
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (4, (1, 4)));
+    // A later rider's start is its own, and so is its refund.
+    let second = bench.try_acquire(&on(&outer, costing("s", 4))).unwrap();
+    assert_eq!(started(&mut bench, "s"), 8);
+    bench.settle(&second, 0);
+    bench.release(&second);
+    bench.settle(&outer, 0);
+    assert_eq!((started(&mut bench, "s"), bench.held("s")), (3, (1, 0)));
 }
 
 /// Ingress, a component, and a call of its: each holds, or rides on who does.

@@ -40,9 +40,11 @@ impl World {
             self.naive.held.iter().any(|held| held.id == owned.id && held.needs.iter().any(|need| need.spent))
         };
         let lenders = || self.owned.iter().filter(|owned| owned.got.reference().is_some());
-        let lender = match self.sequence % 3 {
+        let rides = |owned: &&Owned| self.naive.held.iter().any(|held| held.id == owned.id && held.lender.is_some());
+        let lender = match self.sequence % 5 {
             0 => None,
             1 => lenders().find(has_lent),
+            2 | 3 => lenders().find(rides).or(lenders().next()),
             _ => lenders().next(),
         };
         if let Some(lease) = lender.and_then(|owned| owned.got.reference()).filter(|_| lend && key.is_none() && !batch)
@@ -99,6 +101,10 @@ impl World {
                 self.granted(&request, got, self.now)?;
                 if self.naive.held.last().is_some_and(|held| held.lender.is_some()) {
                     self.visits.note(Class::Lent);
+                }
+                let lender = self.naive.held.last().and_then(|held| held.lender);
+                if self.naive.held.iter().any(|held| Some(held.id) == lender && held.lender.is_some()) {
+                    self.visits.note(Class::LentOn);
                 }
                 if self.naive.held.last().is_some_and(|held| held.needs.iter().any(|need| need.anew)) {
                     self.visits.note(Class::LentAgain);

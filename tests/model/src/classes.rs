@@ -50,6 +50,7 @@ classes! {
     BatchPart: "a batch in part",
     Lent: "a nested request rode on a lease",
     LentAgain: "a later one was a start of its own",
+    LentOn: "a nested request rode on one that rode itself",
     KeyJoined: "two that waited under one key",
     KeyRepeated: "a key repeated while its lease lived",
     KeyEnded: "a key repeated after its lease had ended",

@@ -21,6 +21,8 @@ pub(crate) struct Need {
     pub(crate) lent: (u64, u64),
     /// Whether a lease that has this lends its start no more: it has lent it, or its own work was started by another's.
     pub(crate) spent: bool,
+    /// What its start has paid for another.
+    pub(crate) paid: u64,
     /// Whether it is a start of its own, though it rides.
     pub(crate) anew: bool,
     pub(crate) own: Option<Limits>,
@@ -30,7 +32,7 @@ pub(crate) struct Need {
 impl Need {
     /// So much, on nobody's account.
     pub(crate) fn new(counter: String, (calls, cost): (u64, u64), own: Option<Limits>, leaf: bool) -> Self {
-        Self { counter, calls, cost, lent: (0, 0), spent: false, anew: false, own, leaf }
+        Self { counter, calls, cost, lent: (0, 0), spent: false, paid: 0, anew: false, own, leaf }
     }
 
     /// Calls and cost that start with it.
@@ -308,7 +310,10 @@ impl Naive {
         let lender = lender.filter(|_| needs.iter().any(|need| need.lent != (0, 0)));
         if let Some(lends) = self.held.iter_mut().find(|held| Some(held.id) == lender) {
             for need in needs.iter().filter(|need| need.lent != (0, 0)) {
-                lends.needs.iter_mut().filter(|own| own.counter == need.counter).for_each(|own| own.spent = true);
+                for own in lends.needs.iter_mut().filter(|own| own.counter == need.counter) {
+                    own.spent = true;
+                    own.paid = own.paid.max(if need.anew { 0 } else { need.lent.1 });
+                }
             }
         }
         self.held.push(Held { id, needs, ends_at, lender });
@@ -376,21 +381,21 @@ impl Naive {
         for need in &mut needs {
             let lent = lent.iter().find(|lent| lent.counter == need.counter).map_or(0, |lent| lent.lent.1);
             let total = cost.max(lent);
-            let started = need.starts().1;
+            let started = need.starts().1.max(need.paid);
             need.lent.1 = need.lent.1.min(total);
             let cost = total - need.lent.1;
-            let before = std::mem::replace(&mut need.cost, cost);
-            let unstarted = started.saturating_sub(need.starts().1);
-            if unstarted > 0 {
+            need.cost = cost;
+            let after = need.starts().1.max(need.paid);
+            if after < started {
                 for (kind, history) in self.histories.get_mut(&need.counter).into_iter().flatten() {
                     if kind.2 == Counts::Cost {
-                        history.refund(*kind, id, unstarted, now);
+                        history.refund(*kind, id, started - after, now);
                     }
                 }
             }
-            if cost > before {
+            if after > started {
                 let limits = self.limits(&need.counter, need.own.as_ref()).unwrap_or_default();
-                self.start(&need.counter, &limits, (0, cost - before), id, now);
+                self.start(&need.counter, &limits, (0, after - started), id, now);
             }
         }
         self.held[index].needs = needs;
