@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use weir_tests::{HANG, Host, guests, key, request, text, until, within};
-use weir_wasm::{Call, HandleError, Runner, WasiBody};
+use weir_wasm::{Call, ComponentConfig, HandleError, Runner, WasiBody};
 
 use crate::run;
 
@@ -22,11 +22,21 @@ static COMPOSED: LazyLock<[PathBuf; 2]> = LazyLock::new(|| {
 
 /// Runs a composed guest as the component `app`, which may use the scope `shop`.
 fn runner(host: &Host, guest: &str, variables: &[(&str, &str)]) -> Runner {
+    runner_with(host, guest, variables, |_| {})
+}
+
+fn runner_with(
+    host: &Host,
+    guest: &str,
+    variables: &[(&str, &str)],
+    configure: impl FnOnce(&mut ComponentConfig),
+) -> Runner {
     let [stream, flow] = &*COMPOSED;
     let path = if guest == guests::STREAM { stream } else { flow };
     host.run(path.to_str().unwrap(), |config| {
         config.allow_scopes = vec!["shop".to_owned()];
         config.env = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        configure(config);
     })
 }
 
@@ -92,29 +102,32 @@ async fn what_may_not_wait_is_503_with_what_is_in_the_way() {
 /// What the middleware holds for a request is lent to the component behind it, once at a time; nothing of it to itself.
 #[tokio::test]
 async fn the_lease_of_the_middleware_is_lent_to_the_component_behind_it() {
-    let host = Host::new(&[("shop", "1")]);
-    let app = runner(&host, guests::FLOW, &[("WEIR_SCOPE", "shop"), ("WEIR_MAX_WAIT", "0s")]);
-    let answer = |path: &'static str| async { text(call(&app, request(path)).await).await };
-    let granted = answer("/acquire?scope=shop&wait_ms=0").await;
-    assert!(granted.starts_with("granted|"), "{granted}");
-    host.settles().await;
-    assert_eq!(answer("/twice?scope=shop").await, "granted|limited");
-    host.settles().await;
-    // A counter above, of which the middleware holds one below, is the same; one below that is not.
-    host.limit("shop/k", "0");
-    let below = answer("/acquire?scope=shop&key=k&wait_ms=0").await;
-    assert!(below.starts_with("limited|") && below.contains("shop/k"), "{below}");
-    host.settles().await;
-    // The start of the request is that of the first of its acquires.
-    host.rule("shop", Some("1"), &["2/1h"]);
-    assert_eq!(answer("/turns?scope=shop").await, "2");
-    host.settles().await;
-    // What the middleware was lent by ingress it lends on.
-    host.rule("shop", Some("1"), &[]);
-    let called = Call { key: Some(key("shop")), lease: Some(host.take("shop")) };
-    let response = within("the head", app.handle(called, request("/twice?scope=shop"))).await.unwrap();
-    assert_eq!(text(response).await, "granted|limited");
-    host.settles().await;
+    for isolate in [false, true] {
+        let host = Host::new(&[("shop", "1")]);
+        let variables = [("WEIR_SCOPE", "shop"), ("WEIR_MAX_WAIT", "0s")];
+        let app = runner_with(&host, guests::FLOW, &variables, |config| config.isolate = isolate);
+        let answer = |path: &'static str| async { text(call(&app, request(path)).await).await };
+        let granted = answer("/acquire?scope=shop&wait_ms=0").await;
+        assert!(granted.starts_with("granted|"), "isolate {isolate}: {granted}");
+        host.settles().await;
+        assert_eq!(answer("/twice?scope=shop").await, "granted|limited", "isolate {isolate}");
+        host.settles().await;
+        // A counter above, of which the middleware holds one below, is the same; one below that is not.
+        host.limit("shop/k", "0");
+        let below = answer("/acquire?scope=shop&key=k&wait_ms=0").await;
+        assert!(below.starts_with("limited|") && below.contains("shop/k"), "isolate {isolate}: {below}");
+        host.settles().await;
+        // The start of the request is that of the first of its acquires.
+        host.rule("shop", Some("1"), &["2/1h"]);
+        assert_eq!(answer("/turns?scope=shop").await, "2", "isolate {isolate}");
+        host.settles().await;
+        // What the middleware was lent by ingress it lends on.
+        host.rule("shop", Some("1"), &[]);
+        let called = Call { key: Some(key("shop")), lease: Some(host.take("shop")) };
+        let response = within("the head", app.handle(called, request("/twice?scope=shop"))).await.unwrap();
+        assert_eq!(text(response).await, "granted|limited", "isolate {isolate}");
+        host.settles().await;
+    }
 }
 
 #[tokio::test]

@@ -256,6 +256,12 @@ async fn a_lease_on_the_scope_of_a_rule_pays_for_the_scope() {
         assert_eq!(host.counter("p/a").unwrap().refused, 1, "{guest}");
         drop(held);
         host.settles().await;
+        // Not on the one that is on both and carries the guest's, which would wait for the guest.
+        host.limit("p", "1");
+        host.limit("p/a", "9");
+        let called = Call { key: Some(key("p/a")), lease: Some(host.take("p/a")) };
+        assert!(get_as(&app, called, &path).await.unwrap().starts_with("200||"), "{guest}");
+        host.settles().await;
     }
 }
 

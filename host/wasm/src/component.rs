@@ -29,6 +29,7 @@ pub struct Component {
     limits: GuestLimits,
     env: Vec<(String, String)>,
     isolate: bool,
+    composed: bool,
     runners: AtomicUsize,
 }
 
@@ -64,6 +65,12 @@ impl Component {
                 return Err(LoadError::Zero { component: name, what });
             }
         }
+        let wasm = match &*pre {
+            ProxyPre::P2(pre) => pre.instance_pre().component(),
+            ProxyPre::P3(pre) => pre.instance_pre().component(),
+        };
+        // Each component that is compiled by itself has a memory of its own.
+        let composed = wasm.resources_required().is_none_or(|required| required.num_memories > 1);
         let at_once = if isolate || matches!(*pre, ProxyPre::P2(_)) { 1 } else { limits.concurrent_requests };
         let max_waiting =
             max_waiting_in_guest.unwrap_or_else(|| (max_instances.saturating_mul(at_once) / 4 * 3).max(1));
@@ -97,6 +104,7 @@ impl Component {
             limits,
             env,
             isolate,
+            composed,
             runners: AtomicUsize::new(0),
         }))
     }
@@ -176,6 +184,7 @@ impl Component {
     pub(crate) fn flow_ctx(&self, instance: &InstanceState) -> FlowCtx {
         let may_block = self.isolate || matches!(*self.pre, ProxyPre::P2(_));
         FlowCtx::new(self.flow.clone(), self.identity.clone(), may_block, instance.background().clone())
+            .composed(self.composed)
             .with_outgoing(self.outgoing.clone())
     }
 }

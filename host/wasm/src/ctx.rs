@@ -7,7 +7,8 @@
 //! An instance may serve many requests at once. An import call belongs to the request whose root task stands at the end
 //! of the call stack; the runner notes that task when a request starts. Task ids are recycled, so an entry is replaced
 //! by the next request with its id, and the list stays short: entries of requests that have ended go when it is full.
-//! Where one request runs at a time, the stack is not read at all: the current request is it.
+//! Where one request runs at a time, the current one is it; then the stack is read only where components are composed, to tell
+//! whose lease it is.
 
 use crate::egress::Outgoing;
 use crate::request::RequestState;
@@ -33,6 +34,8 @@ pub struct FlowCtx {
     pub(crate) identity: Arc<Identity>,
     /// One request at a time: waiting in a plain function stalls nobody, and the current request needs no look-up.
     pub(crate) may_block: bool,
+    /// Several components may call each other in it.
+    composed: bool,
     tasks: Vec<(GuestTaskId, Arc<RequestState>)>,
     current: Option<Arc<RequestState>>,
     background: Arc<RequestState>,
@@ -133,7 +136,22 @@ impl FlowCtx {
     }
 
     pub(crate) fn new(engine: Engine, identity: Arc<Identity>, may_block: bool, background: Arc<RequestState>) -> Self {
-        Self { engine, identity, may_block, tasks: Vec::new(), current: None, background, outgoing: None }
+        Self {
+            engine,
+            identity,
+            may_block,
+            composed: false,
+            tasks: Vec::new(),
+            current: None,
+            background,
+            outgoing: None,
+        }
+    }
+
+    /// Several components may call each other in it.
+    pub(crate) fn composed(mut self, composed: bool) -> Self {
+        self.composed = composed;
+        self
     }
 
     /// Calls leave by the host's own connections, under its rules.
@@ -160,15 +178,19 @@ impl FlowCtx {
 
     /// Where a call belongs, if that is known without its call stack: reading that costs about as much as the rest of a call.
     pub(crate) fn known_home(&self) -> Option<Home> {
-        let known = self.current.as_ref().or_else(|| self.tasks.is_empty().then_some(&self.background))?;
+        let current = self.current.as_ref();
+        let known = current.filter(|_| !self.composed).or_else(|| {
+            let nobody = current.is_none() && self.tasks.is_empty();
+            nobody.then_some(&self.background)
+        })?;
         Some(Home { request: known.clone(), stack: Stack::new() })
     }
 
-    /// Where a call with this stack belongs: to the request whose root task its last is.
+    /// Where a call with this stack belongs: to the current request, or to the one whose root task the last is.
     pub(crate) fn home(&self, stack: Stack) -> Home {
         let of_task = |root| self.tasks.iter().find(|(id, _)| id == root).map(|(_, request)| request);
-        let request = stack.last().and_then(of_task).unwrap_or(&self.background).clone();
-        Home { request, stack }
+        let request = self.current.as_ref().or_else(|| stack.last().and_then(of_task)).unwrap_or(&self.background);
+        Home { request: request.clone(), stack }
     }
 
     pub(crate) fn background(&self) -> &Arc<RequestState> {

@@ -84,12 +84,16 @@ struct Leases {
 }
 
 impl Leases {
-    /// The lease that a request rides on best: it holds most of its counters, lends to nobody now, and was taken last.
+    /// The lease that a request rides on best. One that carries another of these comes last: it gets its loan back only when that
+    /// ends. Of the others the one that holds most of the request's counters, lends to nobody now, and was taken last.
     fn best(&self, request: &Request, may: impl Fn(&Held) -> bool, call: bool) -> Option<LeaseRef> {
         let held = self.held.iter().filter(|(_, held)| may(held)).map(|(_, held)| (held.serial, &held.lease));
         let call = self.call.as_ref().filter(|_| call).map(|lease| (0, lease));
         let offers = held.chain(call).filter_map(|(serial, lease)| Some((lease.offer(request)?, serial)));
-        let best = offers.max_by_key(|(offer, serial)| (offer.counters, !offer.lent, *serial));
+        let carries = |fence: u64| self.held.iter().any(|(_, held)| held.lease.fence() == fence);
+        let best = offers.max_by_key(|(offer, serial)| {
+            (!offer.lent_to.is_some_and(carries), offer.counters, offer.lent_to.is_none(), *serial)
+        });
         best.map(|(offer, _)| offer.part)
     }
 
@@ -107,7 +111,7 @@ impl Leases {
 struct Held {
     serial: u64,
     kept: bool,
-    /// The task that acquired it, where the call stack was read.
+    /// The task that acquired it; none where there is but one component.
     holder: Option<GuestTaskId>,
     lease: Lease,
 }

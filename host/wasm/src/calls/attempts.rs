@@ -6,7 +6,7 @@ use super::way::Way;
 use crate::ctx::Identity;
 use crate::egress::leased;
 use crate::outcome;
-use crate::view::FlowView;
+use crate::view::{FlowView, Home};
 use http::{Request, Response};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,6 +17,7 @@ use weir_engine::{Engine, Lease, Outcome, Refusal, Started};
 pub(super) struct Attempts {
     pub(super) flow: Engine,
     pub(super) identity: Arc<Identity>,
+    pub(super) home: Home,
     pub(super) ask: weir_engine::Request,
     pub(super) retry: Retry,
     pub(super) attempt_timeout: Option<Duration>,
@@ -53,7 +54,7 @@ impl Attempts {
     /// # Cancel safety
     /// A wait leaves its waitlist, an attempt gives its lease back and its connection up, and back-off holds nothing.
     pub(super) async fn run<T: FlowView + WasiHttpView + 'static>(
-        self,
+        mut self,
         way: &Way<'_, T>,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
@@ -97,7 +98,9 @@ impl Attempts {
     }
 
     /// Waits until an attempt may run.
-    async fn turn(&self) -> Result<Lease, Failure> {
+    async fn turn(&mut self) -> Result<Lease, Failure> {
+        // For each attempt anew: what it rode on may have ended, or carry another.
+        self.ask.lend_from = self.home.lend_to_call(&self.ask, &self.home.stack);
         match self.flow.acquire_now(&self.ask).map_err(Failure::Refused)? {
             Started::Granted(lease) => Ok(lease),
             Started::Waiting(acquire) => {

@@ -32,7 +32,8 @@ impl FlowCtxView<'_> {
         }
         let (retry, attempt_timeout) = (options.retry.clone(), options.attempt_timeout);
         let ask = self.ask(home, options, ruled)?;
-        Ok(Attempts { flow: self.ctx.engine.clone(), identity: self.ctx.identity.clone(), ask, retry, attempt_timeout })
+        let (flow, identity) = (self.ctx.engine.clone(), self.ctx.identity.clone());
+        Ok(Attempts { flow, identity, home: home.clone(), ask, retry, attempt_timeout })
     }
 
     fn ask(&self, home: &Home, options: CallOptionsEntry, ruled: Option<Ruled>) -> Result<Request, wit::CallError> {
@@ -56,7 +57,6 @@ impl FlowCtxView<'_> {
             request.cost = request.cost.max(ruled.cost);
             request.max_wait = request.max_wait.into_iter().chain(ruled.max_wait).min();
         }
-        request.lend_from = home.lend_to_call(&request, &home.stack);
         request.validate().map_err(|error| invalid(&error))?;
         Ok(request.caller(self.ctx.identity.caller))
     }

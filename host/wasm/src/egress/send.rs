@@ -94,27 +94,16 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Io), Error>> + Send> {
         // What the guest finds wrong with the response concerns nobody here.
         drop(response_result);
-        let outgoing = self.outgoing.clone();
-        // At once, while it is known who calls.
-        let terms = outgoing.terms(&request, self.caller.take().as_ref());
+        let (outgoing, caller) = (self.outgoing.clone(), self.caller.take());
         Box::new(async move {
-            let response = outgoing.send(request, options, terms?).await?;
+            let response = outgoing.send(request, options, caller).await?;
             // The connection has a task of its own.
             Ok((response, Box::new(std::future::ready(Ok(()))) as Io))
         })
     }
 }
 
-/// Where a call goes, and what it asks of the limiter, if there is a rule for it.
-type Terms = (Destination, Option<Result<weir_engine::Request, Refused>>);
-
 impl Outgoing {
-    fn terms(&self, request: &Request<WasiBody>, caller: Option<&Home>) -> Result<Terms, Error> {
-        let to = self.destination(request)?;
-        let ask = self.egress.rule_for(&to).map(|rule| self.ask(rule, &to, request, caller));
-        Ok((to, ask))
-    }
-
     /// # Errors
     /// As the guest is told them.
     ///
@@ -124,11 +113,13 @@ impl Outgoing {
         &self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
-        (to, ask): Terms,
+        caller: Option<Home>,
     ) -> Result<Response<WasiBody>, Error> {
         let component = &self.identity.name;
-        let Some(ask) = ask else { return self.pass(request, &to, options).await };
-        let lease = match self.turn(ask).await {
+        let to = self.destination(&request)?;
+        let Some(rule) = self.egress.rule_for(&to) else { return self.pass(request, &to, options).await };
+        let ask = self.ask(rule, &to, &request);
+        let lease = match self.turn(ask, caller).await {
             Ok(lease) => lease,
             Err(refused) => {
                 self.counts.refused();
@@ -216,12 +207,10 @@ impl Outgoing {
         rule: &EgressRule,
         to: &Destination,
         request: &Request<WasiBody>,
-        caller: Option<&Home>,
     ) -> Result<weir_engine::Request, Refused> {
         let (key, cost) = rule.ask(&self.sent(to, request)).map_err(|unfit| Refused::new(Reason::Invalid, unfit))?;
         let mut ask = weir_engine::Request::new(key).cost(cost).caller(self.identity.caller);
         ask.max_wait = rule.longest_wait();
-        ask.lend_from = caller.and_then(|caller| caller.lend_to_call(&ask, &caller.stack));
         Ok(ask)
     }
 
@@ -229,8 +218,11 @@ impl Outgoing {
     ///
     /// # Cancel safety
     /// As [`Engine::acquire`].
-    async fn turn(&self, ask: Result<weir_engine::Request, Refused>) -> Result<Lease, Refused> {
-        match self.flow.acquire_now(&ask?).map_err(|why| Refused::from(&why))? {
+    async fn turn(&self, ask: Result<weir_engine::Request, Refused>, caller: Option<Home>) -> Result<Lease, Refused> {
+        let mut ask = ask?;
+        // Only now: another call of the same request may have taken a loan meanwhile.
+        ask.lend_from = caller.and_then(|caller| caller.lend_to_call(&ask, &caller.stack));
+        match self.flow.acquire_now(&ask).map_err(|why| Refused::from(&why))? {
             Started::Granted(lease) => Ok(lease),
             Started::Waiting(acquire) => {
                 // Whoever waits holds a slot of the component: not with all of them.
