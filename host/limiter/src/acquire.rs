@@ -434,11 +434,11 @@ impl ShardSet<'_, '_> {
             && let Some(lent) = self.shards[at].leases[slot].holds.iter().find(|lent| lent.counter == hold.counter)
         {
             let (calls, cost) = lent.whole();
-            hold.lent_calls = calls.min(hold.calls);
+            hold.lent_call = calls > 0;
             hold.lent_cost = cost.min(hold.cost);
-            hold.calls -= hold.lent_calls;
+            hold.calls -= u32::from(hold.lent_call);
             hold.cost -= hold.lent_cost;
-            hold.anew = lent.start_is_lent && hold.rides() && !planted::is(Bug::StartLentAgain);
+            hold.anew = lent.start_is_lent() && hold.rides() && !planted::is(Bug::StartLentAgain);
         }
     }
 

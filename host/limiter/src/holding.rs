@@ -247,10 +247,10 @@ impl Shard {
         for index in 0..self.leases[borrower].holds.len() {
             let hold = &mut self.leases[borrower].holds[index];
             if hold.rides() && !hold.anew {
-                hold.start_is_lent = true;
+                hold.spend(0);
                 let (counter, cost) = (hold.counter, hold.lent_cost);
                 if let Some(lent) = self.leases[lender].holds.iter_mut().find(|lent| lent.counter == counter) {
-                    (lent.start_is_lent, lent.spent) = (true, cost);
+                    lent.spend(cost);
                 }
             }
         }
@@ -338,8 +338,9 @@ fn forget_first_starts(starts: &mut Vec<(u32, Start)>, counter: u32) {
 fn hand_over(holds: &mut SmallVec<[Hold; 3]>, borrower: &mut LeasePart, counters: &mut Pages<Counter>) {
     for borrowed in &mut borrower.holds {
         if let Some(own) = holds.iter_mut().find(|own| own.counter == borrowed.counter) {
-            let (calls, cost) = (borrowed.lent_calls.min(own.calls), borrowed.lent_cost.min(own.cost));
-            borrowed.lent_calls -= calls;
+            let takes_call = borrowed.lent_call && own.calls > 0;
+            let (calls, cost) = (u32::from(takes_call), borrowed.lent_cost.min(own.cost));
+            borrowed.lent_call &= !takes_call;
             borrowed.lent_cost -= cost;
             // The shadow goes on with what it has said of each; who held nothing comes into what it said of the lender.
             if !borrowed.takes_any() {

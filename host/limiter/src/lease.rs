@@ -32,20 +32,22 @@ pub(crate) struct Hold {
     pub(crate) counter: u32,
     pub(crate) calls: u32,
     pub(crate) cost: u32,
-    /// What it rides on instead of holding it.
-    pub(crate) lent_calls: u32,
+    /// The cost that it rides on instead of holding it.
     pub(crate) lent_cost: u32,
+    /// One more than the cost that its start has paid for somebody else's work; 0: its start can be lent.
+    pub(crate) spent: u32,
+    /// Whether it rides on a call instead of holding one.
+    pub(crate) lent_call: bool,
     /// The last part of what the request named, where a pushback belongs.
     pub(crate) leaf: bool,
     /// The shadow limits of the counter would have refused it.
     pub(crate) shadowed: bool,
     /// It is a start of its own, though it rides on another lease.
     pub(crate) anew: bool,
-    /// Its start has paid for somebody else's work, or somebody else's for its own: who rides on it is a start of its own.
-    pub(crate) start_is_lent: bool,
-    /// The cost that its start has paid for somebody else's work: no settling takes that back.
-    pub(crate) spent: u32,
 }
+
+/// It is copied at every grant and release: 28 bytes took 5 % more time.
+const _: () = assert!(size_of::<Hold>() == 24);
 
 impl Hold {
     /// So much, on nobody's account.
@@ -54,13 +56,12 @@ impl Hold {
             counter,
             calls,
             cost,
-            lent_calls: 0,
             lent_cost: 0,
+            spent: 0,
+            lent_call: false,
             leaf: false,
             shadowed: false,
             anew: false,
-            start_is_lent: false,
-            spent: 0,
         }
     }
 
@@ -73,7 +74,7 @@ impl Hold {
     /// Whether it rides on another lease, with a part or whole.
     #[inline]
     pub(crate) fn rides(&self) -> bool {
-        self.lent_calls > 0 || self.lent_cost > 0
+        self.lent_call || self.lent_cost > 0
     }
 
     /// Calls and cost of the start that its grant is.
@@ -82,15 +83,25 @@ impl Hold {
         if self.anew { self.whole() } else { (self.calls, self.cost) }
     }
 
-    /// The cost that has to count as started by it.
+    /// Whether its start has paid for somebody else's work, or somebody else's for its own: who rides on it is a start of its own.
+    pub(crate) fn start_is_lent(&self) -> bool {
+        self.spent > 0
+    }
+
+    /// Notes that its start has paid for so much of somebody else's work.
+    pub(crate) fn spend(&mut self, cost: u32) {
+        self.spent = cost.saturating_add(1);
+    }
+
+    /// The cost that has to count as started by it: no settling takes back what its start has paid for.
     pub(crate) fn started_cost(&self) -> u32 {
-        self.starts().1.max(self.spent)
+        self.starts().1.max(self.spent.saturating_sub(1))
     }
 
     /// Calls and cost of what was asked for: what it takes and what it rides on.
     #[inline]
     pub(crate) fn whole(&self) -> (u32, u32) {
-        (self.calls + self.lent_calls, self.cost.saturating_add(self.lent_cost))
+        (self.calls + u32::from(self.lent_call), self.cost.saturating_add(self.lent_cost))
     }
 }
 
