@@ -130,7 +130,7 @@ pub(crate) fn stand(
     if starts == (0, 0) {
         return Standing::Fits;
     }
-    // Who rides whole belongs to what is present: it waits behind nobody, and no drain concerns it.
+    // Who rides whole belongs to what is present: no barrier and no drain concerns it.
     let present = !hold.takes_any();
     let mut standing = if !present && counter.bars(ticket) { Standing::Blocked(None) } else { Standing::Fits };
     let known = ticket.or(present.then_some(0));

@@ -23,9 +23,10 @@ const KNOWN_RULES: usize = 200_000;
 /// Where the walk is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Walk {
-    next: usize,
-    /// Pages to go; a timer is set as long as there are any.
-    left: usize,
+    /// The page to look at next, if it is under way; then a timer is set.
+    next: Option<usize>,
+    /// The book has changed since it began: once more.
+    again: bool,
 }
 
 impl Shard {
@@ -38,8 +39,10 @@ impl Shard {
         }
         self.changes.push_back((Arc::clone(&self.book), now));
         if self.journal.is_some() {
-            let before = std::mem::replace(&mut self.walk.left, self.counters.pages());
-            if before == 0 && self.walk.left > 0 {
+            if self.walk.next.is_some() {
+                self.walk.again = true;
+            } else if !self.counters.is_empty() {
+                self.walk.next = Some(0);
                 self.set_timer(now.saturating_add(STEP), Timer::CatchUp);
             }
         }
@@ -47,8 +50,7 @@ impl Shard {
 
     /// Looks at the next page of counters.
     pub(crate) fn walk(&mut self, now: u64) {
-        let pages = self.counters.pages();
-        let page = if self.walk.next < pages { self.walk.next } else { 0 };
+        let Some(page) = self.walk.next else { return };
         let behind = |counter: &Counter| {
             counter.book_version != self.book.version()
                 && counter.kind != CounterKind::Inline
@@ -59,8 +61,13 @@ impl Shard {
         for slot in slots {
             self.refresh(slot);
         }
-        self.walk = Walk { next: page + 1, left: (self.walk.left - 1).min(pages) };
-        if self.walk.left > 0 {
+        self.walk.next = if page + 1 < self.counters.pages() {
+            Some(page + 1)
+        } else {
+            // Where the book changes all the time it goes round and round.
+            std::mem::take(&mut self.walk.again).then_some(0)
+        };
+        if self.walk.next.is_some() {
             self.set_timer(now.saturating_add(STEP), Timer::CatchUp);
         }
     }
@@ -89,6 +96,10 @@ impl Shard {
             for (book, at) in self.changes.iter().filter(|(book, _)| book.version() > seen) {
                 paces_changed |= counter.refresh(book, *at);
             }
+            // Until now it has drained as it should.
+            let now = self.now;
+            let counter = &mut self.counters[slot];
+            counter.last_used = counter.last_used.max(now);
             if paces_changed {
                 self.record_paces(slot);
             }

@@ -12,7 +12,7 @@
 //!
 //! What is held is lent as often as borrowers follow each other, but the start that was made for it once: the first
 //! borrower is the work that the lender was let in for. Those after it are starts of their own: rates count them whole, and
-//! a pause or a pushback holds them. They wait behind nobody: those who wait may wait for their lender. So who has a
+//! a pause or a pushback holds them. No barrier stops them: who has one may wait for their lender. So who has a
 //! barrier waits until those who hold have ended, and no longer. A drain lets them in, since they belong to what is present.
 //! What a start has paid for is not refunded: settling the lender takes back the rest at most.
 //!

@@ -179,7 +179,7 @@ fn a_drain_lets_later_riders_in_since_they_are_present() {
 
 /// Who stands behind those who wait for its lender waits for itself.
 #[test]
-fn a_later_rider_waits_behind_nobody() {
+fn no_barrier_stops_a_later_rider() {
     let mut bench = Bench::new(&[("s", "3:cost", &["200/1m"])]);
     let outer = bench.take("s");
     let large = bench.wait(&costing("s", 3));

@@ -119,38 +119,104 @@ fn a_change_of_pace_survives() {
     assert!(other.acquire(&costing("s", 10), &[]).is_err());
 }
 
+impl Process {
+    /// Puts one rule beside the others.
+    fn put(&mut self, pattern: &str, rate: &str) {
+        let put = Change::Put { pattern: pattern.parse().unwrap(), spec: rule("", &[rate]), when: Precondition::None };
+        self.book = self.book.apply(&[put], 0).unwrap();
+        let book = Arc::new(self.book.clone());
+        self.step(Input::SetBook { book });
+    }
+
+    /// Ten units each at `t/{key}`.
+    fn start_at(&mut self, keys: std::ops::Range<u128>) {
+        for key in keys {
+            let request = costing(&format!("t/{key}"), 10).lease_time(Duration::from_secs(3_000));
+            self.acquire(&request, &[1_000 + key]).unwrap();
+        }
+    }
+
+    /// A millisecond passes; which counters are written down then.
+    fn written_next(&mut self) -> Vec<String> {
+        self.now += S / 1_000;
+        self.step(Input::Tick);
+        let records = self.shard.take_records().into_iter().map(|record| match record {
+            Record::Refunded { counter, .. } => counter,
+            other => panic!("{other:?}"),
+        });
+        records.collect()
+    }
+}
+
+const FAST: &str = "60/1h:smooth:burst=10:cost";
+const SLOW: &str = "1/1h:smooth:burst=10:cost";
+
 /// Nobody looks at the counters after the change: they come under it by themselves, one page after the other.
 #[test]
 fn a_change_of_pace_is_written_down_soon_by_itself() {
-    let (fast, slow) = ("60/1h:smooth:burst=10:cost", "1/1h:smooth:burst=10:cost");
-    let mut one = Process::new(1_000 * S, fast);
-    let put = |pattern: &str| Change::Put {
-        pattern: pattern.parse().unwrap(),
-        spec: rule("", &[fast]),
-        when: Precondition::None,
-    };
-    let book = one.book.apply(&[put("t/*")], 0).unwrap();
-    one.step(Input::SetBook { book: Arc::new(book.clone()) });
-    one.book = book;
-    for key in 0..600 {
-        one.acquire(&costing(&format!("t/{key}"), 10).lease_time(Duration::from_secs(3_000)), &[1 + key]).unwrap();
-    }
-    one.acquire(&costing("s", 10).lease_time(Duration::from_secs(3_000)), &[1_000]).unwrap();
+    let mut one = Process::new(1_000 * S, FAST);
+    one.put("t/*", FAST);
+    one.start_at(0..600);
+    one.acquire(&costing("s", 10).lease_time(Duration::from_secs(3_000)), &[1]).unwrap();
     let mut kept = Store::default();
-    kept.fold(&one.shard.take_records(), kind(fast));
+    let records = one.shard.take_records();
+    let of_s = |record: &&Record| matches!(record, Record::Started { counter, .. } if counter == "s");
+    kept.fold(&records.iter().filter(of_s).cloned().collect::<Vec<_>>(), kind(FAST));
     one.now += S;
-    one.set(slow);
-    for _ in 0..10 {
+    one.put("s", SLOW);
+    let written: Vec<String> = (0..10).flat_map(|_| one.written_next()).collect();
+    assert_eq!(written, ["s"], "the others go on as they were");
+    assert!(one.shard.next_due().unwrap() > one.now + S, "the walk is over");
+    // As it is written down by then.
+    one.put("s", FAST);
+    one.put("s", SLOW);
+    for _ in 0..3 {
         one.now += S / 1_000;
         one.step(Input::Tick);
     }
-    let records = one.shard.take_records();
-    let of_s = records.iter().filter(|record| matches!(record, Record::Refunded { counter, .. } if counter == "s"));
-    assert_eq!((of_s.count(), records.len()), (1, 1), "the others go on as they were");
-    kept.fold(&records, kind(fast));
     one.now += 700 * S;
-    let mut other = kept.restart(&mut one, slow);
+    let mut other = kept.restart(&mut one, SLOW);
     assert_eq!((one.used(), other.used()), (10, 10));
+}
+
+#[test]
+fn changes_and_counters_that_come_meanwhile_leave_none_behind() {
+    let mut one = Process::new(1_000 * S, FAST);
+    one.put("t/*", FAST);
+    one.start_at(0..600);
+    one.shard.take_records();
+    for _ in 0..4 {
+        one.written_next();
+    }
+    one.put("t/*", SLOW);
+    let mut written = one.written_next();
+    assert_eq!(written.len(), 255, "a page, with `t` itself");
+    one.start_at(600..1_000);
+    one.shard.take_records();
+    one.put("s", SLOW);
+    written.extend(one.written_next());
+    one.put("t/*", FAST);
+    for _ in 0..12 {
+        written.extend(one.written_next());
+    }
+    let times = |key: u32| written.iter().filter(|name| **name == format!("t/{key}")).count();
+    assert!((0..1_000).all(|key| times(key) == if key < 511 { 2 } else { 1 }), "{written:?}");
+    assert!(one.written_next().is_empty());
+}
+
+/// What has drained before the last look has drained, however many changes come after it.
+#[test]
+fn a_walk_is_a_look() {
+    let mut one = Process::new(1_000 * S, "1/1m:smooth:burst=10:cost");
+    one.acquire(&costing("s", 10).lease_time(Duration::from_secs(3_000)), &[1]).unwrap();
+    one.shard.take_records();
+    one.now += 540 * S;
+    one.set("10/1m:smooth:burst=10:cost");
+    assert_eq!(one.written_next(), ["s"]);
+    for change in 0..20 {
+        one.put("other", &format!("{}/1h", 1 + change));
+    }
+    assert_eq!(one.used(), 1);
 }
 
 #[test]

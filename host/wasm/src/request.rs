@@ -84,11 +84,11 @@ struct Leases {
 }
 
 impl Leases {
-    /// The lease that a request rides on best. One that carries another of these comes last: it gets its loan back only when that
+    /// The lease that a request rides on best, of these and the call's. One that carries another of these comes last: it gets its loan back only when that
     /// ends. Of the others the one that holds most of the request's counters, lends to nobody now, and was taken last.
-    fn best(&self, request: &Request, may: impl Fn(&Held) -> bool, call: bool) -> Option<LeaseRef> {
+    fn best(&self, request: &Request, may: impl Fn(&Held) -> bool) -> Option<LeaseRef> {
         let held = self.held.iter().filter(|(_, held)| may(held)).map(|(_, held)| (held.serial, &held.lease));
-        let call = self.call.as_ref().filter(|_| call).map(|lease| (0, lease));
+        let call = self.call.as_ref().map(|lease| (0, lease));
         let offers = held.chain(call).filter_map(|(serial, lease)| Some((lease.offer(request)?, serial)));
         let carries = |fence: u64| self.held.iter().any(|(_, held)| held.lease.fence() == fence);
         let best = offers.max_by_key(|(offer, serial)| {
@@ -172,7 +172,7 @@ impl RequestState {
         let outer = match stack {
             [_, around @ ..] if !around.is_empty() => {
                 let is_around = |held: &Held| held.holder.is_some_and(|holder| around.contains(&holder));
-                self.inner.lock().leases.best(request, is_around, false)
+                self.inner.lock().leases.best(request, is_around)
             }
             _ => None,
         };
@@ -188,7 +188,7 @@ impl RequestState {
             return None;
         }
         let is_around = |held: &Held| held.holder.is_none_or(|holder| stack.contains(&holder));
-        inner.leases.best(request, is_around, true)
+        inner.leases.best(request, is_around)
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
