@@ -221,6 +221,30 @@ fn a_nested_acquire_rides_on_the_lease_around_it() {
     assert_eq!(calls(&engine, "s"), 0);
 }
 
+/// Found by the simulator, when it began to lend over several shards: each of two that ride and wait at one counter, and have other
+/// shards besides, was looked at in vain and sent for the other, without end.
+#[test]
+fn those_who_ride_and_wait_for_several_scopes_do_not_send_for_each_other() {
+    let engine = manual();
+    engine.apply(&[rule("s", Some(1), &[])]).unwrap();
+    let outer = engine.try_acquire(&request("s")).unwrap();
+    let lender = outer.reference().unwrap();
+    let inner = engine.try_acquire(&request("s").lend_from(lender)).unwrap();
+    let riding = |index: u32| request("s").also(key(&format!("other-{index}"))).unwrap().lend_from(lender);
+    let mut riders: Vec<_> = (0..8).map(|index| waiting(&engine, riding(index))).collect();
+    // Who leaves and who comes makes the counter look at them all.
+    drop(waiting(&engine, request("s")));
+    drop(riders.pop());
+    assert_eq!(calls(&engine, "s"), 1);
+    // Each rides in its turn.
+    drop(inner);
+    for mut rider in riders {
+        drop(granted(&mut rider));
+    }
+    drop(outer);
+    assert_empty_when_idle(&engine);
+}
+
 #[test]
 fn bad_requests_are_refused_typed() {
     let engine = manual();

@@ -9,13 +9,13 @@
 use crate::counter::Counter;
 use crate::describe::{Which, cap, reason_of, too_many_kinds};
 use crate::history::RateVerdict;
-use crate::lease::Hold;
+use crate::lease::{Hold, LeasePart};
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
 use crate::line::Waiter;
 use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
-use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
+use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
 use crate::shard::may_have;
 use crate::step::{Effect, ShardSet};
 use crate::waiting::Parking;
@@ -114,6 +114,19 @@ pub(crate) fn units(counts: Counts, (calls, cost): (u32, u32)) -> u32 {
     match counts {
         Counts::Calls => calls,
         Counts::Cost => cost,
+    }
+}
+
+/// Takes off what is needed at a counter and can be ridden on.
+#[cold]
+pub(crate) fn ride(lender: &LeasePart, hold: &mut Hold) {
+    if let Some(lent) = lender.holds.iter().find(|lent| lent.counter == hold.counter) {
+        let (calls, cost) = lent.whole();
+        hold.lent_call = calls > 0;
+        hold.lent_cost = cost.min(hold.cost);
+        hold.calls -= u32::from(hold.lent_call);
+        hold.cost -= hold.lent_cost;
+        hold.anew = lent.start_is_lent() && hold.rides() && !planted::is(Bug::StartLentAgain);
     }
 }
 
@@ -364,7 +377,7 @@ impl ShardSet<'_, '_> {
     }
 
     fn find_sites(&mut self, request: &Request, newcomer: bool, sites: &mut Sites) -> Result<(), Lost> {
-        let lender = request.lend_from.and_then(|lease| self.lender(lease));
+        let lender = self.lender_of(request);
         for key in &request.targets {
             let shard = self.shards[0].placement.shard_of(key.scope());
             let at = self.position(shard);
@@ -418,41 +431,30 @@ impl ShardSet<'_, '_> {
         }
         let (calls, cost) = request.need();
         let mut hold = Hold { leaf, ..Hold::new(counter, calls, cost) };
-        if lender.is_some() {
-            self.ride(request, at, lender, &mut hold);
+        if let Some((home, slot)) = lender
+            && home == at
+        {
+            ride(&shard.leases[slot], &mut hold);
         }
         sites.push(Site { at, hold, own: RULED });
         Ok(counter)
     }
 
-    /// Takes off what a request needs at a counter and can ride on.
-    #[cold]
-    fn ride(&self, request: &Request, at: usize, lender: Option<(usize, u32)>, hold: &mut Hold) {
-        if let Some((home, slot)) = lender
-            && home == at
-            && request.count.get() == 1
-            && let Some(lent) = self.shards[at].leases[slot].holds.iter().find(|lent| lent.counter == hold.counter)
-        {
-            let (calls, cost) = lent.whole();
-            hold.lent_call = calls > 0;
-            hold.lent_cost = cost.min(hold.cost);
-            hold.calls -= u32::from(hold.lent_call);
-            hold.cost -= hold.lent_cost;
-            hold.anew = lent.start_is_lent() && hold.rides() && !planted::is(Bug::StartLentAgain);
-        }
-    }
-
     /// The sites of a request whose shards are in the set and whose counters exist.
     pub(crate) fn sites_at_hand(&self, request: &Request) -> Sites {
         let mut sites = Sites::new();
-        let lender = request.lend_from.and_then(|lease| self.lender(lease));
+        let lender = self.lender_of(request);
         let mut add = |scope: &str, name: &str, own: u8| {
             let at = self.at(self.shards[0].placement.shard_of(scope))?;
             let counter = self.shards[at].find(name)?;
             let (calls, cost) = request.need();
             if !sites.iter().any(|site: &Site| site.at == at && site.hold.counter == counter) {
                 let mut hold = Hold::new(counter, calls, cost);
-                self.ride(request, at, lender, &mut hold);
+                if let Some((home, slot)) = lender
+                    && home == at
+                {
+                    ride(&self.shards[at].leases[slot], &mut hold);
+                }
                 sites.push(Site { at, hold, own });
             }
             self.shards[at].counters[counter].rare.as_ref()
@@ -496,11 +498,11 @@ impl ShardSet<'_, '_> {
         })
     }
 
-    /// The lease that may lend, if it lives in this set and lends to nobody yet.
-    pub(crate) fn lender(&self, lease: LeaseRef) -> Option<(usize, u32)> {
+    /// The lease that a request may ride on, if it lives in this set and lends to nobody yet: a shard, and a slot there.
+    pub(crate) fn lender_of(&self, request: &Request) -> Option<(usize, u32)> {
+        let lease = request.rides_on()?;
         let at = self.shards.iter().position(|shard| shard.index == lease.shard)?;
-        let part = self.shards[at].leases.get(lease.slot).filter(|part| part.fence == lease.fence)?;
-        part.loan().is_none().then_some((at, lease.slot))
+        self.shards[at].leases.lender(lease).map(|_| (at, lease.slot))
     }
 
     /// Asks every site, without effect.

@@ -75,7 +75,7 @@ impl ShardSet<'_, '_> {
         let fence = self.next_number(now);
         let ends_at = request.lease_time.map(|time| now.saturating_add(nanos(time)));
         let waited = now - arrived;
-        let lender = request.lend_from.and_then(|lease| self.lender(lease));
+        let lender = self.lender_of(request);
         let mut parts: SmallVec<[LeaseRef; 1]> = SmallVec::new();
         for &Site { at, .. } in sites {
             if parts.iter().any(|part| part.shard == self.shards[at].index) {

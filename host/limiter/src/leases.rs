@@ -4,6 +4,7 @@
 //! times while anything else changes, and what was just written in pieces is dear to move.
 
 use crate::lease::LeasePart;
+use crate::request::LeaseRef;
 use std::ops::{Index, IndexMut};
 
 /// The end of the chain of free slots.
@@ -95,6 +96,11 @@ impl Leases {
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<&LeasePart> {
         self.parts.get(slot as usize).filter(|part| part.fence != 0)
+    }
+
+    /// The part that may lend, if it lives and lends to nobody yet.
+    pub(crate) fn lender(&self, lease: LeaseRef) -> Option<&LeasePart> {
+        self.get(lease.slot).filter(|part| part.fence == lease.fence && part.loan().is_none())
     }
 
     #[inline]

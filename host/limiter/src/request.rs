@@ -104,8 +104,18 @@ pub(crate) struct Line {
     /// The fairness key.
     pub(crate) share: Arc<str>,
     pub(crate) weight: NonZeroU16,
-    /// The ticket of one who rides on a lease: it stands alone, because it may need less than others at any time.
-    pub(crate) alone: Option<u64>,
+    /// Of one who rides on a lease: it stands alone, because it may need less than others at any time.
+    pub(crate) alone: Option<Alone>,
+}
+
+/// Who stands alone in its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alone {
+    pub(crate) ticket: u64,
+    /// The lease that it rides on, as long as that lives and lends to nobody else.
+    pub(crate) lender: Option<LeaseRef>,
+    /// Calls and cost without it.
+    pub(crate) need: (u32, u32),
 }
 
 impl Line {
@@ -342,8 +352,13 @@ impl Request {
         targets.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         let mut inline = self.inline.clone();
         inline.sort_unstable_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        let alone = self.lend_from.map(|_| ticket);
+        let alone = self.lend_from.map(|_| Alone { ticket, lender: self.rides_on(), need: self.need() });
         Line { targets, inline, priority: self.priority, share, weight: self.weight, alone }
+    }
+
+    /// The lease that it may ride on: a batch rides on nothing.
+    pub(crate) fn rides_on(&self) -> Option<LeaseRef> {
+        self.lend_from.filter(|_| self.count.get() == 1)
     }
 
     /// Where it stands among those who wait: its priority, and its fairness key.

@@ -8,7 +8,7 @@
 //! After every step, no waiter is eligible: each is blocked at the counter where its line is parked, or stands behind the
 //! head of its line. Only what happens at that counter can change it, so only that counter's lines are looked at then.
 
-use crate::acquire::{Placed, Site, Sites, Standing, own, stand};
+use crate::acquire::{Placed, Site, Sites, Standing, own, ride, stand};
 use crate::counter::Counter;
 use crate::describe::Which;
 use crate::lease::Hold;
@@ -194,17 +194,29 @@ impl ShardSet<'_, '_> {
 
     /// The first line in the order of a counter that fits there; or when time alone may let one fit.
     fn next(&mut self, at: usize, counter: u32, tried: &[WaiterId], now: u64) -> (Option<Parked>, Option<u64>) {
-        let Some(found) = self.shards[at].counters.get_mut(counter) else { return (None, None) };
+        let shard = &mut *self.shards[at];
+        let Some(found) = shard.counters.get_mut(counter) else { return (None, None) };
         let Some((calls, cost)) = found.waitlist().and_then(Waitlist::least) else { return (None, None) };
         let least = Hold::new(counter, calls, cost);
         if let Standing::Blocked(until) = stand(found, &least, None, Some(0), now) {
             return (None, until);
         }
+        // Who rides is asked for what it lacks now: were it looked at in vain, two of them in different shards would send for each
+        // other without end.
+        let (index, leases) = (shard.index, &shard.leases);
+        let need = |parked: &Parked| {
+            let Some(alone) = &parked.line.alone else { return Hold::new(counter, parked.calls, parked.cost) };
+            let mut hold = Hold::new(counter, alone.need.0, alone.need.1);
+            let lender = alone.lender.filter(|lender| lender.shard == index);
+            if let Some(lender) = lender.and_then(|lender| leases.lender(lender)) {
+                ride(lender, &mut hold);
+            }
+            hold
+        };
         // Mostly the first in the order fits.
         let first = found.waitlist().and_then(|waitlist| waitlist.first(now)).cloned();
         if let Some(parked) = first.filter(|parked| !tried.contains(&parked.head)) {
-            let hold = Hold::new(counter, parked.calls, parked.cost);
-            let standing = stand(found, &hold, parked.own.as_ref(), Some(parked.head.ticket), now);
+            let standing = stand(found, &need(&parked), parked.own.as_ref(), Some(parked.head.ticket), now);
             if !matches!(standing, Standing::Blocked(_)) {
                 return (Some(parked), None);
             }
@@ -213,8 +225,7 @@ impl ShardSet<'_, '_> {
         let waitlist = std::mem::take(&mut found.queue().waitlist);
         let mut soonest: Option<u64> = None;
         let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head)).find(|parked| {
-            let hold = Hold::new(counter, parked.calls, parked.cost);
-            match stand(found, &hold, parked.own.as_ref(), Some(parked.head.ticket), now) {
+            match stand(found, &need(parked), parked.own.as_ref(), Some(parked.head.ticket), now) {
                 // What never fits is refused when it is looked at.
                 Standing::Fits | Standing::Never => true,
                 Standing::Blocked(until) => {
