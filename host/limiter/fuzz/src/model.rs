@@ -4,9 +4,10 @@
 //!
 //! A lease that rides on another holds what exceeds its lender's share, and takes that share over when the lender ends
 //! first. Worked example: a lender of cost 3 and a borrower of cost 5 hold 1 call and 5 units together; when the lender
-//! ends, the borrower alone holds 1 call and 5 units.
+//! ends, the borrower alone holds 1 call and 5 units. The start of a lender is lent once at each counter: the next borrower is a start
+//! of all that it asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use weir_limiter::{
     Concurrency, Counts, Grant, LeaseId, LeaseRef, Limits, Mode, Outcome, Rate, Request, RuleBook, Verb,
@@ -40,6 +41,17 @@ pub struct Lease {
     /// The limits that it brought.
     brought: BTreeMap<String, Limits>,
     rides: Option<(u64, BTreeMap<String, Units>)>,
+    /// Where its start has paid for another, or another's for it.
+    spent: BTreeSet<String>,
+}
+
+impl Lease {
+    /// What it has at a counter: what it holds there, and what it rides on.
+    fn whole(&self, counter: &str) -> Units {
+        let rides = self.rides.as_ref().and_then(|(_, rides)| rides.get(counter));
+        let parts = self.holds.get(counter).into_iter().chain(rides);
+        parts.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+    }
 }
 
 #[derive(Debug)]
@@ -144,20 +156,31 @@ impl Model {
         let lender = request.lend_from.and_then(|part| self.lender(part));
         let mut lent = BTreeMap::new();
         let mut holds = BTreeMap::new();
+        let (mut starts, mut spent) = (BTreeMap::new(), BTreeSet::new());
         for counter in counters(request) {
             let whole = (1, u64::from(request.cost.get()));
-            let share = lender.and_then(|lender| lender.holds.get(&counter)).copied().unwrap_or_default();
+            let share = lender.map_or((0, 0), |lender| lender.whole(&counter));
             let ride = (share.0.min(whole.0), share.1.min(whole.1));
+            let hold = (whole.0 - ride.0, whole.1 - ride.1);
+            let anew = ride != (0, 0) && lender.is_some_and(|lender| lender.spent.contains(&counter));
+            starts.insert(counter.clone(), if anew { whole } else { hold });
             if ride != (0, 0) {
                 lent.insert(counter.clone(), ride);
+                if !anew {
+                    spent.insert(counter.clone());
+                }
             }
-            holds.insert(counter, (whole.0 - ride.0, whole.1 - ride.1));
+            holds.insert(counter, hold);
         }
         let lender = lender.map(|lender| lender.number);
+        if let Some(lender) = self.leases.iter_mut().find(|lease| Some(lease.number) == lender) {
+            lender.spent.extend(spent.iter().cloned());
+        }
         self.numbers += 1;
         for (counter, need) in &holds {
-            self.check_door(now, counter, *need, waited);
-            self.check(now, &self.limits(book, counter, &brought), counter, *need);
+            let start = starts[counter];
+            self.check_door(now, counter, (*need, start), waited);
+            self.check(now, &self.limits(book, counter, &brought), counter, (*need, start));
             let last = self.fences.insert(counter.clone(), grant.fence);
             assert!(last.is_none_or(|last| last < grant.fence), "{counter}: fence {} after {last:?}", grant.fence);
         }
@@ -174,6 +197,7 @@ impl Model {
             number: self.numbers,
             holds,
             rides: lender.filter(|_| !lent.is_empty()).map(|lender| (lender, lent)),
+            spent,
         });
     }
 
@@ -185,15 +209,16 @@ impl Model {
     }
 
     /// Checks that nobody gets in where an operator or a pushback has shut the door.
-    fn check_door(&self, now: u64, counter: &str, need: Units, waited: bool) {
-        let Some(hand) = self.hands.get(counter).filter(|_| need != (0, 0)) else { return };
+    fn check_door(&self, now: u64, counter: &str, (need, start): (Units, Units), waited: bool) {
+        let Some(hand) = self.hands.get(counter).filter(|_| start != (0, 0)) else { return };
         assert!(!hand.paused, "{counter}: admitted while it is paused");
-        assert!(!hand.draining || waited, "{counter}: a newcomer is admitted while it drains");
+        // Who only rides is there already.
+        assert!(!hand.draining || waited || need == (0, 0), "{counter}: a newcomer is admitted while it drains");
         assert!(hand.pushed_back_until <= now, "{counter}: admitted while it is pushed back");
     }
 
     /// Checks what a grant takes at one counter, and writes down what it starts.
-    fn check(&mut self, now: u64, limits: &Limits, counter: &str, need: Units) {
+    fn check(&mut self, now: u64, limits: &Limits, counter: &str, (need, start): (Units, Units)) {
         if let Some(Concurrency { limit, counts }) = limits.concurrency
             && units(need, counts) > 0
         {
@@ -201,7 +226,7 @@ impl Model {
             assert!(after <= u64::from(limit), "{counter}: {after}/{limit} {counts:?} at once");
         }
         for rate in &limits.rates {
-            let units = units(need, rate.counts);
+            let units = units(start, rate.counts);
             if units > 0 {
                 let (lease, counter) = (self.numbers, counter.to_owned());
                 self.starts.push(Start { lease, counter: counter.clone(), rate: rate.clone(), at: now, units });
@@ -336,10 +361,19 @@ impl Model {
         let ended = self.leases.remove(index);
         for lease in &mut self.leases {
             if let Some((_, lent)) = lease.rides.take_if(|(lender, _)| *lender == ended.number) {
+                let mut left = BTreeMap::new();
                 for (counter, (calls, cost)) in lent {
+                    let own = ended.holds.get(&counter).copied().unwrap_or_default();
+                    let taken = (calls.min(own.0), cost.min(own.1));
                     let hold = lease.holds.get_mut(&counter).expect("it rides where it holds");
-                    *hold = (hold.0 + calls, hold.1 + cost);
+                    *hold = (hold.0 + taken.0, hold.1 + taken.1);
+                    if taken != (calls, cost) {
+                        left.insert(counter, (calls - taken.0, cost - taken.1));
+                    }
                 }
+                // It rides on what the one that ended rode on.
+                let further = ended.rides.as_ref().filter(|_| !left.is_empty());
+                lease.rides = further.map(|(lender, _)| (*lender, left));
             }
         }
         ended
