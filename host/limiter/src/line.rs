@@ -14,13 +14,55 @@
 //! # Invariant
 //! Who has no timer stands behind somebody who gives up no later. So the first of a line to give up has one.
 
+use crate::name::ScopedKey;
 use crate::pages::Pages;
-use crate::request::{Line, Request, WaiterId};
+use crate::request::{Inline, LeaseRef, Request, WaiterId};
 use crate::shard::{Shard, Timer};
 use crate::waiting::Parking;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
+use std::num::NonZeroU16;
 use std::sync::Arc;
+
+/// What those who wait in one line have in common; see the module `order`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) targets: SmallVec<[ScopedKey; 1]>,
+    pub(crate) inline: Vec<Arc<Inline>>,
+    pub(crate) priority: u8,
+    /// The fairness key.
+    pub(crate) share: Arc<str>,
+    pub(crate) weight: NonZeroU16,
+    /// Of one who rides on a lease: it stands alone, because it may need less than others at any time.
+    pub(crate) alone: Option<Alone>,
+}
+
+/// Who stands alone in its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alone {
+    pub(crate) ticket: u64,
+    /// The lease that it rides on, as long as that lives and lends to nobody else.
+    pub(crate) lender: Option<LeaseRef>,
+    /// Calls and cost without it.
+    pub(crate) need: (u32, u32),
+}
+
+impl Line {
+    /// Whether a request that rides on no lease waits in it.
+    #[inline]
+    pub(crate) fn is_of(&self, request: &Request) -> bool {
+        match (&*self.targets, &*request.targets, &*self.inline, &*request.inline) {
+            ([own], [key], [], []) => {
+                own == key
+                    && self.priority == request.priority
+                    && self.weight == request.weight
+                    && *self.share == *request.share()
+                    && self.alone.is_none()
+            }
+            _ => *self == request.line(u64::MAX),
+        }
+    }
+}
 
 /// Somebody who waits.
 #[derive(Debug, Clone)]

@@ -29,7 +29,8 @@
 //! Joining, leaving and moving a line, and finding the next that fits where each needs the same: O(log lines). A line that
 //! does not fit costs one look at its counter whenever that one frees up.
 
-use crate::request::{Inline, Line, WaiterId};
+use crate::line::Line;
+use crate::request::{Inline, WaiterId};
 use hashbrown::HashMap;
 use slab::Slab;
 use std::cmp::Reverse;

@@ -1,6 +1,7 @@
 //! Requests and what they get.
 
 use crate::limits::{LimitError, Limits};
+use crate::line::{Alone, Line};
 use crate::name::{CounterName, NameError, Part, ScopedKey, check_part};
 use smallvec::SmallVec;
 use std::fmt;
@@ -94,46 +95,6 @@ pub struct Request {
 pub const DEFAULT_PRIORITY: u8 = 128;
 /// The largest weight: a thousand times the share of another.
 pub const MAX_WEIGHT: u16 = 1_000;
-
-/// What those who wait in one line have in common; see the module `order`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) targets: SmallVec<[ScopedKey; 1]>,
-    pub(crate) inline: Vec<Arc<Inline>>,
-    pub(crate) priority: u8,
-    /// The fairness key.
-    pub(crate) share: Arc<str>,
-    pub(crate) weight: NonZeroU16,
-    /// Of one who rides on a lease: it stands alone, because it may need less than others at any time.
-    pub(crate) alone: Option<Alone>,
-}
-
-/// Who stands alone in its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Alone {
-    pub(crate) ticket: u64,
-    /// The lease that it rides on, as long as that lives and lends to nobody else.
-    pub(crate) lender: Option<LeaseRef>,
-    /// Calls and cost without it.
-    pub(crate) need: (u32, u32),
-}
-
-impl Line {
-    /// Whether a request that rides on no lease waits in it.
-    #[inline]
-    pub(crate) fn is_of(&self, request: &Request) -> bool {
-        match (&*self.targets, &*request.targets, &*self.inline, &*request.inline) {
-            ([own], [key], [], []) => {
-                own == key
-                    && self.priority == request.priority
-                    && self.weight == request.weight
-                    && *self.share == *request.share()
-                    && self.alone.is_none()
-            }
-            _ => *self == request.line(u64::MAX),
-        }
-    }
-}
 
 /// Why a request is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

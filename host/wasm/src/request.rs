@@ -84,8 +84,9 @@ struct Leases {
 }
 
 impl Leases {
-    /// The lease that a request rides on best, of these and the call's. One that carries another of these comes last: it gets its loan back only when that
-    /// ends. Of the others the one that holds most of the request's counters, lends to nobody now, and was taken last.
+    /// The lease that a request rides on best, of these and the call's. One that carries another of these comes last: it gets
+    /// its loan back only when that ends. Of the others the one that holds most of the request's counters, lends to nobody
+    /// now, and was taken last.
     fn best(&self, request: &Request, may: impl Fn(&Held) -> bool) -> Option<LeaseRef> {
         let held = self.held.iter().filter(|(_, held)| may(held)).map(|(_, held)| (held.serial, &held.lease));
         let call = self.call.as_ref().map(|lease| (0, lease));

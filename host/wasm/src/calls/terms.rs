@@ -36,7 +36,12 @@ impl FlowCtxView<'_> {
         Ok(Attempts { flow, identity, home: home.clone(), ask, retry, attempt_timeout })
     }
 
-    fn ask(&self, home: &Home, options: CallOptionsEntry, ruled: Option<Ruled>) -> Result<Request, wit::CallError> {
+    fn ask(
+        &self,
+        home: &RequestState,
+        options: CallOptionsEntry,
+        ruled: Option<Ruled>,
+    ) -> Result<Request, wit::CallError> {
         let own = self.ctx.identity.default_key.scope();
         let scope = options.scope.as_ref().map_or(own, |key| key.scope()).to_owned();
         let mut request = match options.scope {
