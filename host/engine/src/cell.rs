@@ -69,6 +69,8 @@ pub(crate) struct Cell {
     pub(crate) clock: Clock,
     core: Weak<Core>,
     store: Option<Arc<Store>>,
+    /// What the store calls the last that was handed over; written and read under the shard's lock.
+    booked: AtomicU64,
 }
 
 impl Cell {
@@ -82,20 +84,22 @@ impl Cell {
             clock,
             core,
             store,
+            booked: AtomicU64::new(0),
         }
     }
 
-    /// Hands what a step has recorded over to be written, under the shard's lock, so that the order is kept; says whether
-    /// there was anything.
+    /// Hands what a step has recorded over to be written, under the shard's lock, so that the order is kept; says whether what it has
+    /// granted is to be told to nobody before that is written, or what an earlier step has booked ahead.
     #[inline]
     pub(crate) fn hand_over(&self, shard: &mut Shard) -> bool {
-        match &self.store {
-            Some(store) if shard.has_records() => {
-                store.push(shard.take_records().into_iter().map(Entry::Record));
-                true
-            }
-            _ => false,
+        let Some(store) = &self.store else { return false };
+        let drawn = shard.take_drawn();
+        if shard.has_records() {
+            let mark = store.push(shard.take_records().into_iter().map(Entry::Record));
+            self.booked.store(mark, Ordering::Relaxed);
+            return true;
         }
+        drawn && !planted::is(Bug::BlockNotAwaited) && !store.has_written(self.booked.load(Ordering::Relaxed))
     }
 
     /// One step of this shard alone, and its effects.
@@ -127,8 +131,10 @@ impl Cell {
     ) -> Output {
         let mut effects = Vec::new();
         let (output, sooner) = {
-            let output = ShardSet::new(&mut [&mut shard]).step(now, input, &mut effects);
-            self.hand_over(&mut shard);
+            let mut output = ShardSet::new(&mut [&mut shard]).step(now, input, &mut effects);
+            if self.hand_over(&mut shard) {
+                tell_later(&mut output, &mut effects);
+            }
             then(self, &output);
             let sooner = self.note_due(&shard);
             drop(shard);
@@ -207,6 +213,22 @@ impl Cell {
         let timeless = outcome == Outcome::Ok && !shard.release_needs_time(lease);
         let now = if timeless { 0 } else { self.clock.now() };
         self.step_locked(shard, now, Input::Release { lease, outcome }, |_, _| {}) == Output::Done
+    }
+}
+
+/// What was granted waits until all is written that was handed over by now.
+pub(crate) fn tell_later(output: &mut Output, effects: &mut [Effect]) {
+    let granted = effects.iter_mut().filter_map(|effect| match effect {
+        Effect::Granted { grant, .. } => Some(grant),
+        _ => None,
+    });
+    let own = match output {
+        Output::Granted(grant) => Some(grant),
+        _ => None,
+    };
+    for grant in granted.chain(own) {
+        grant.recorded = true;
+        grant.more.iter_mut().for_each(|more| more.recorded = true);
     }
 }
 

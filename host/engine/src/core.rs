@@ -1,7 +1,7 @@
 //! What all handles of an engine share, and a step over several shards at once.
 
 use crate::callers::Callers;
-use crate::cell::{Cell, NEVER};
+use crate::cell::{Cell, NEVER, tell_later};
 use crate::clock::Clock;
 use crate::keys::Keys;
 use crate::store::Store;
@@ -58,10 +58,14 @@ impl Core {
             let mut guards: SmallVec<[MutexGuard<'_, Shard>; 4]> =
                 shards.iter().map(|index| self.cells[usize::from(*index)].lock()).collect();
             let mut locked: SmallVec<[&mut Shard; 4]> = guards.iter_mut().map(|guard| &mut **guard).collect();
-            let output = ShardSet::new(&mut locked).step(self.clock.now(), input, &mut effects);
+            let mut output = ShardSet::new(&mut locked).step(self.clock.now(), input, &mut effects);
             drop(locked);
+            let mut later = false;
             for (index, guard) in shards.iter().zip(&mut guards) {
-                self.cells[usize::from(*index)].hand_over(guard);
+                later |= self.cells[usize::from(*index)].hand_over(guard);
+            }
+            if later {
+                tell_later(&mut output, &mut effects);
             }
             then(&output);
             for (index, guard) in shards.iter().zip(&guards) {

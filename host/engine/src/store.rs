@@ -196,8 +196,8 @@ impl Store {
         Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(refuse)?)) })
     }
 
-    /// Hands entries over to be written, in order.
-    pub(crate) fn push(&self, entries: impl IntoIterator<Item = Entry>) {
+    /// Hands entries over to be written, in order, and says how many there ever were, with these.
+    pub(crate) fn push(&self, entries: impl IntoIterator<Item = Entry>) -> u64 {
         let mut pending = self.shared.pending.lock();
         let before = pending.entries.len();
         pending.entries.extend(entries);
@@ -209,6 +209,12 @@ impl Store {
         if before == 0 && after > 0 {
             self.shared.more.notify_one();
         }
+        pending.pushed
+    }
+
+    /// Whether so many entries are written.
+    pub(crate) fn has_written(&self, mark: u64) -> bool {
+        self.shared.written.load(Ordering::SeqCst) >= mark
     }
 
     /// Whether nothing new may be granted that would have to be written first.

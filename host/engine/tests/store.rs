@@ -5,8 +5,10 @@ use futures::executor::block_on;
 use futures::future::join_all;
 use proptest::prelude::*;
 use std::fs;
+use std::future::Future as _;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::task::{Context, Waker};
 use std::time::Duration;
 use tempfile::TempDir;
 use weir_engine::{
@@ -265,6 +267,34 @@ fn starts_of_held_leases_are_booked_ahead_never_over_and_at_most_a_block_under()
             assert!(shown + 2 * drained >= granted + more, "{rate}: {shown} of {granted} and {more}");
         }
     }
+}
+
+/// The first start books a block and waits until that is written. Those that are taken out of it say nothing by themselves, so they wait
+/// for the same.
+#[test]
+fn what_is_taken_of_a_block_is_told_to_nobody_before_the_block_is_written() {
+    let life = Life::begin();
+    life.rule("s", None, &["160/1h"]);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut seen = 0;
+    for round in 0..10_000 {
+        let key = format!("s{round}");
+        life.rule(&key, None, &["160/1h"]);
+        let [mut first, mut second] = [0, 1].map(|_| Box::pin(life.engine.acquire(ask(&key))));
+        if first.as_mut().poll(&mut context).is_ready() {
+            continue;
+        }
+        let told = second.as_mut().poll(&mut context).is_ready();
+        // Only where the block is not written even now is it certain that it was not then.
+        if first.as_mut().poll(&mut context).is_pending() {
+            assert!(!told, "round {round}");
+            seen += 1;
+        }
+        if seen == 20 {
+            return;
+        }
+    }
+    panic!("the disk was quicker than this test in all but {seen} rounds");
 }
 
 #[test]

@@ -283,10 +283,10 @@ impl ShardSet<'_, '_> {
         } else if counter.waiting() >= max_waiters as usize
             || !may_have(
                 origin.limits.max_waiters,
-                origin.places.len(),
+                origin.waiting,
                 request.caller,
                 origin.use_of(caller).waiters,
-                1,
+                request.count.get() as usize,
             )
         {
             Some(Reason::Overloaded)

@@ -161,6 +161,8 @@ struct Block {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Journal {
     records: Vec<Record>,
+    /// Whether a start was taken out of a block since that was last asked.
+    drawn: bool,
     /// By counter, then by history. Those of small limits book nothing ahead, and have none.
     blocks: HashMap<u32, SmallVec<[(u32, Block); 1]>>,
 }
@@ -196,6 +198,7 @@ impl Journal {
             block.open -= units;
             block.unsaved += units;
             block.last = now;
+            self.drawn = true;
             return;
         }
         let size = (limit.get() / BLOCKS).max(1).max(units);
@@ -231,6 +234,12 @@ impl Shard {
     #[must_use]
     pub fn has_records(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| !journal.records.is_empty())
+    }
+
+    /// Whether a start was taken out of a block since this was last asked: no record says so, and it is worth no more than the one that
+    /// has booked the block.
+    pub fn take_drawn(&mut self) -> bool {
+        self.journal.as_mut().is_some_and(|journal| std::mem::take(&mut journal.drawn))
     }
 
     /// Takes what was recorded since, in order.

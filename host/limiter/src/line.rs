@@ -74,6 +74,14 @@ pub(crate) struct Waiter {
     pub(crate) deadline: u64,
 }
 
+impl Waiter {
+    /// What it counts for under the cap of waiters: the leases that it asks for. Once it is granted it has them, whatever the cap of
+    /// leases says then, and until then it has a secret for each.
+    pub(crate) fn units(&self) -> usize {
+        self.request.count.get() as usize
+    }
+}
+
 /// Where somebody stands.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -170,8 +178,9 @@ impl Shard {
         // Whose deadline has passed may have no timer any more.
         let covers = |before: &Place| before.waiter.deadline > now && before.waiter.deadline <= deadline;
         let covered = self.places.get(before).is_some_and(covers);
+        self.waiting += waiter.units();
         if waiter.request.caller.number() != 0 {
-            self.used_by(waiter.request.caller.number()).waiters += 1;
+            self.used_by(waiter.request.caller.number()).waiters += waiter.units();
         }
         let place = Place { ticket, waiter: Arc::new(waiter), line, before, behind: NONE, timed: !covered };
         let slot = self.places.insert(place);
@@ -193,8 +202,9 @@ impl Shard {
             self.clear_timer(waiter.deadline, Timer::Deadline { ticket, slot });
             self.watch(behind);
         }
+        self.waiting -= waiter.units();
         if waiter.request.caller.number() != 0 {
-            self.used_by(waiter.request.caller.number()).waiters -= 1;
+            self.used_by(waiter.request.caller.number()).waiters -= waiter.units();
         }
         if let Some(behind) = self.places.get_mut(behind) {
             behind.before = before;
@@ -251,9 +261,10 @@ impl Shard {
                 self.clear_timer(place.waiter.deadline, Timer::Deadline { ticket: waiter.ticket, slot: waiter.slot });
             }
             if place.waiter.request.caller.number() != 0 {
-                self.used_by(place.waiter.request.caller.number()).waiters -= 1;
+                self.used_by(place.waiter.request.caller.number()).waiters -= place.waiter.units();
             }
         }
+        self.waiting = 0;
         self.lines = Pages::new();
         self.line_table = HashTable::new();
         all

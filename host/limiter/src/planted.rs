@@ -53,6 +53,7 @@ pub enum Bug {
     PacesShareHistory,
     ForeignLeaseFound,
     StartLentAgain,
+    BlockNotAwaited,
 }
 
 /// Whether a bug is switched on.

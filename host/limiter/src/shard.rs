@@ -49,7 +49,7 @@ pub(crate) fn hold_is_measured(fence: u64) -> bool {
 pub struct ShardLimits {
     /// Counters, about 180 bytes each; see docs/benchmarks.md.
     pub max_counters: usize,
-    /// Waiters, about 300 bytes each.
+    /// Leases that are waited for, of a batch all that it asks for: about 300 bytes a waiter, and 16 for each further lease of a batch.
     pub max_waiters: usize,
     /// Entries of all window logs, 16 bytes each. Past it no *new* counter starts a log.
     pub max_log_entries: usize,
@@ -146,6 +146,8 @@ pub struct Shard {
     pub(crate) ids: HashMap<u128, u32>,
     /// Who waits, and the lines that they stand in; see `line`.
     pub(crate) places: Pages<Place>,
+    /// The leases that they ask for.
+    pub(crate) waiting: usize,
     pub(crate) lines: Pages<LineState>,
     pub(crate) line_table: HashTable<u32>,
     /// Lines in the waitlists of its counters.
@@ -182,6 +184,7 @@ impl Shard {
             leases: Leases::new(),
             ids: HashMap::new(),
             places: Pages::new(),
+            waiting: 0,
             lines: Pages::new(),
             line_table: HashTable::new(),
             parked: 0,

@@ -184,6 +184,9 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct ShardSet<'s, 'a> {
     pub(crate) shards: &'s mut [&'a mut Shard],
+    /// The instant of what is being taken: of a timer that comes late, when it was due. Usage is charged at the step's own time, and who
+    /// had not waited too long when their turn came is not sent away because a thread woke up late.
+    pub(crate) as_of: u64,
 }
 
 impl<'s, 'a> ShardSet<'s, 'a> {
@@ -192,7 +195,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     #[must_use]
     pub fn new(shards: &'s mut [&'a mut Shard]) -> Self {
         debug_assert!(shards.is_sorted_by(|a, b| a.index < b.index));
-        Self { shards }
+        Self { shards, as_of: 0 }
     }
 
     /// Takes what is due by `now`, then the input. Effects are appended.
@@ -212,6 +215,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
         if due {
             self.run_due(now, effects);
         }
+        self.as_of = now;
         match input {
             Input::Acquire { request, .. } if request.is_unscoped() => Output::Granted(Grant::unscoped(request, now)),
             Input::Check { request } if request.is_unscoped() => Output::WouldGrant(Vec::new()),
@@ -276,8 +280,9 @@ impl<'s, 'a> ShardSet<'s, 'a> {
 
     #[cold]
     fn run_due(&mut self, now: u64, effects: &mut Vec<Effect>) {
-        // In the order of their instants, whichever shard they are in: late or not, the outcome is the same.
+        // In the order of their instants, whichever shard they are in, and each as of when it was due.
         while let Some(at) = (0..self.shards.len()).min_by_key(|at| self.shards[*at].next_due) {
+            self.as_of = self.shards[at].next_due;
             let Some(timer) = self.shards[at].pop_due(now) else { return };
             self.due(at, timer, now, effects);
         }

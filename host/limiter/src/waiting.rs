@@ -262,9 +262,9 @@ impl ShardSet<'_, '_> {
             return Look::Done;
         };
         let mut sites = Sites::new();
-        if waiter.deadline < now {
-            // A step that comes late: it has waited long enough before it could be served.
-            self.end(head, Reason::TimedOut, now, effects);
+        if waiter.deadline < self.as_of {
+            // It has waited long enough before it could be served.
+            self.dismiss(head, Reason::TimedOut, now, effects, work);
             return Look::Done;
         }
         let parking = self.shards[origin].lines[line].parking;
@@ -450,8 +450,15 @@ impl ShardSet<'_, '_> {
     pub(crate) fn retry(&mut self, waiter: WaiterId, now: u64, effects: &mut Vec<Effect>) -> Output {
         let Some(origin) = self.at(waiter.shard) else { return Output::Gone };
         let Some(found) = self.shards[origin].place(waiter) else { return Output::Gone };
-        let Parking { spot, place } = self.shards[origin].lines[found.line].parking;
-        if found.waiter.deadline <= now {
+        let (deadline, state) = (found.waiter.deadline, &self.shards[origin].lines[found.line]);
+        let Parking { spot, place } = state.parking;
+        let shards = self.shards_of_line(&state.line);
+        if shards.iter().any(|shard| self.at(*shard).is_none()) {
+            // The book has changed since they were asked for.
+            effects.push(Effect::Retry { waiter, shards });
+            return Output::Done;
+        }
+        if deadline <= now {
             self.end(waiter, Reason::TimedOut, now, effects);
             return Output::Done;
         }
@@ -485,6 +492,14 @@ impl ShardSet<'_, '_> {
 
     /// Refuses a waiter, with the same detail as a newcomer, and serves who stood behind it.
     pub(crate) fn end(&mut self, waiter: WaiterId, reason: Reason, now: u64, effects: &mut Vec<Effect>) {
+        let mut work = Work::new();
+        self.dismiss(waiter, reason, now, effects, &mut work);
+        self.work(&mut work, now, effects);
+    }
+
+    /// The same, leaving what may have become free to the caller: were it served here, a step that comes late would stand one call
+    /// deeper for each waiter that it finds overdue.
+    fn dismiss(&mut self, waiter: WaiterId, reason: Reason, now: u64, effects: &mut Vec<Effect>, work: &mut Work) {
         let Some(at) = self.at(waiter.shard) else { return };
         let Some(place) = self.shards[at].place(waiter) else { return };
         let (found, parking) = (Arc::clone(&place.waiter), self.shards[at].lines[place.line].parking);
@@ -497,9 +512,7 @@ impl ShardSet<'_, '_> {
         }
         let refusal = self.refuse(reason, constraints);
         effects.push(Effect::Refused { waiter, refusal });
-        let mut work = Work::new();
-        self.take_off(at, waiter.slot, now, &mut work);
-        self.work(&mut work, now, effects);
+        self.take_off(at, waiter.slot, now, work);
     }
 
     /// After a change of rules: who can never fit any more ends, barriers are put anew, and who fits now is granted.

@@ -90,6 +90,8 @@ enum Standing {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Design {
     pub(crate) now: u8,
+    /// When what is being taken was due; `now` between two steps.
+    as_of: u8,
     pub(crate) used: [u8; 2],
     pub(crate) granted: u8,
     /// In the order of their grants.
@@ -105,6 +107,7 @@ impl Design {
     pub(crate) fn new() -> Self {
         Self {
             now: 0,
+            as_of: 0,
             used: [0; 2],
             granted: 0,
             leases: Vec::new(),
@@ -272,7 +275,9 @@ impl Design {
         loop {
             let ends = self.leases.iter().filter_map(|lease| Some((lease.ends_at?, 0, usize::from(lease.id))));
             let deadlines = self.waiters.iter().enumerate().map(|(place, waiter)| (waiter.deadline, 1, place));
-            match ends.chain(deadlines).min() {
+            let due = ends.chain(deadlines).min();
+            self.as_of = due.map_or(to, |(at, ..)| at.min(to));
+            match due {
                 Some((at, 0, id)) if at <= to => answers.extend(self.release(id as u8).into_iter().flatten()),
                 Some((at, _, place)) if at <= to => {
                     let waiter = self.waiters.remove(place);
@@ -296,7 +301,7 @@ impl Design {
             let Waiter { client, ask, deadline, .. } = self.waiters[place];
             let wanted = &MENU[client][ask];
             let standing = self.stand(wanted);
-            if deadline < self.now {
+            if deadline < self.as_of {
                 self.waiters.remove(place);
                 answers.push((client, Err(Reason::TimedOut)));
                 continue;
