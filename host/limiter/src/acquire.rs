@@ -7,7 +7,7 @@
 //! A batch asks for as many as it is content with, as one request of so many calls. Usage grows in [`crate::commit`].
 
 use crate::counter::Counter;
-use crate::describe::{Which, cap, reason_of, too_many_kinds};
+use crate::describe::{Which, cap, full_waitlist, reason_of, too_many_kinds};
 use crate::history::RateVerdict;
 use crate::lease::{Hold, LeasePart};
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
@@ -229,11 +229,11 @@ impl ShardSet<'_, '_> {
         let max_wait = self.max_wait(&sites, request);
         let Site { at, hold, .. } = sites[site];
         let refusal = if !wait || max_wait == 0 || self.is_draining(&sites) {
-            Some(Reason::Limited)
+            Some((Reason::Limited, None))
         } else {
             self.no_place(request, &sites[site])
         };
-        if let Some(reason) = refusal {
+        if let Some((reason, full)) = refusal {
             let counter = &mut self.shards[at].counters[hold.counter];
             counter.refused = counter.refused.saturating_add(1);
             if planted::is(Bug::RefusalChargesRate)
@@ -244,7 +244,11 @@ impl ShardSet<'_, '_> {
                 }
             }
             let waiter = line.map(|line| (u64::MAX, line.parking));
-            let constraints = self.describe(now, &sites, request, waiter, Which::InTheWay);
+            let mut constraints = self.describe(now, &sites, request, waiter, Which::InTheWay);
+            if let Some(full) = full {
+                constraints.retain(|constraint| (constraint.kind, &constraint.counter) != (full.kind, &full.counter));
+                constraints.push(full);
+            }
             self.leave_no_trace(&sites, now);
             let reason = if reason == Reason::Limited { reason_of(&constraints) } else { reason };
             return Arrival::Refused(self.refuse(reason, constraints));
@@ -270,8 +274,8 @@ impl ShardSet<'_, '_> {
         })
     }
 
-    /// Why nobody more can wait at a counter.
-    fn no_place(&self, request: &Request, site: &Site) -> Option<Reason> {
+    /// Why nobody more can wait at a counter, and what is full.
+    fn no_place(&self, request: &Request, site: &Site) -> Option<(Reason, Option<Constraint>)> {
         let counter = &self.shards[site.at].counters[site.hold.counter];
         let limits = Counter::limits(counter.rule.as_ref(), own(&request.inline, site));
         let max_waiters = limits.and_then(|limits| limits.max_waiters).unwrap_or(DEFAULT_MAX_WAITERS);
@@ -279,20 +283,15 @@ impl ShardSet<'_, '_> {
         let origin = &self.shards[origin];
         let caller = request.caller.0;
         if max_waiters == 0 {
-            Some(Reason::Limited)
-        } else if counter.waiting() >= max_waiters as usize
-            || !may_have(
-                origin.limits.max_waiters,
-                origin.waiting,
-                request.caller,
-                origin.use_of(caller).waiters,
-                request.count.get() as usize,
-            )
-        {
-            Some(Reason::Overloaded)
-        } else {
-            None
+            return Some((Reason::Limited, None));
         }
+        if counter.waiting() >= max_waiters as usize {
+            return Some((Reason::Overloaded, Some(full_waitlist(counter, limits, max_waiters))));
+        }
+        let (most, own, more) =
+            (origin.limits.max_waiters, origin.use_of(caller).waiters, request.count.get() as usize);
+        let room = may_have(most, origin.waiting, request.caller, own, more);
+        (!room).then(|| (Reason::Overloaded, Some(cap(&counter.name, most, origin.waiting))))
     }
 
     /// The decision that a newcomer would get that does not wait, with no effect: what binds it, or why not. `None`: not

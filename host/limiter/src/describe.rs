@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Bounds of an estimated `retry-after`: shorter is a poll, longer is a guess.
 const ESTIMATE: std::ops::RangeInclusive<u64> = 1_000_000_000..=60_000_000_000;
 
+/// How long a lease is taken to be held where none has ended yet: 1 s, the least that an estimate says.
+pub(crate) const UNKNOWN_HOLD: u64 = 1_000_000_000;
+
 /// Which constraints to name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
@@ -37,6 +40,18 @@ pub(crate) fn cap(counter: &str, limit: usize, used: usize) -> Constraint {
         frees_in: None,
         estimated: false,
         rate: None,
+    }
+}
+
+/// A waitlist that is full, as a constraint.
+pub(crate) fn full_waitlist(counter: &Counter, limits: Option<&Limits>, max_waiters: u32) -> Constraint {
+    let limit = limits.and_then(|limits| limits.concurrency).map_or(1, |concurrency| u64::from(concurrency.limit));
+    Constraint {
+        kind: ConstraintKind::Waitlist,
+        pattern: counter.rule.as_ref().map(|rule| rule.pattern.clone()),
+        frees_in: Some(estimate(counter, limit)),
+        estimated: true,
+        ..cap(&counter.name, max_waiters as usize, counter.waiting())
     }
 }
 
@@ -226,7 +241,8 @@ fn constraints_of(
 /// When a slot frees up if holders last as long as they did, and those who wait go first.
 fn estimate(counter: &Counter, limit: u64) -> Duration {
     let turns = 1 + counter.waiting() as u64 / limit.max(1);
-    Duration::from_nanos(counter.mean_hold().saturating_mul(turns).clamp(*ESTIMATE.start(), *ESTIMATE.end()))
+    let hold = Some(counter.mean_hold()).filter(|hold| *hold > 0).unwrap_or(UNKNOWN_HOLD);
+    Duration::from_nanos(hold.saturating_mul(turns).clamp(*ESTIMATE.start(), *ESTIMATE.end()))
 }
 
 #[cfg(test)]

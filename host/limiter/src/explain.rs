@@ -10,15 +10,15 @@
 //! O(state of the shards that the request lies in), and not at all where that is more than [`MAX_STATE`] entries: an
 //! operator's question must not hold up everybody else's.
 
-use crate::acquire::{Arrival, Sites, nanos};
+use crate::acquire::{Arrival, Sites};
 use crate::binding::RuleStanding;
 use crate::book::Rule;
-use crate::describe::Which;
+use crate::describe::{UNKNOWN_HOLD, Which};
 use crate::lease::LeasePart;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
-use crate::refusal::{Constraint, Refusal};
-use crate::request::{DEFAULT_MAX_WAIT, LeaseRef, Request};
+use crate::refusal::{Constraint, Reason, Refusal};
+use crate::request::{LeaseRef, Request};
 use crate::shard::Shard;
 use crate::snapshot::CounterSnapshot;
 use crate::step::{Effect, Input, ShardSet};
@@ -31,13 +31,11 @@ use std::time::Duration;
 const MAX_STATE: usize = 10_000;
 /// The most events that are looked ahead.
 const MAX_EVENTS: usize = 20_000;
-/// How long a lease is taken to be held where none has ended yet: 1 s, the least that an estimate says.
-const UNKNOWN_HOLD: u64 = 1_000_000_000;
 
 /// Why a request would be granted or not, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// What it would get now if it did not wait: nothing in its way, or the refusal.
+    /// What it would get now if it did not wait: nothing in its way, or the refusal; `overloaded` where it could not wait either.
     pub refusal: Option<Refusal>,
     /// Its counters, in the order in which they are asked.
     pub counters: Vec<ExplainedCounter>,
@@ -72,8 +70,20 @@ pub struct Forecast {
 impl ShardSet<'_, '_> {
     /// Explains a request that may wait. `None`: not all its shards are at hand.
     pub(crate) fn explain(&mut self, request: &Request, now: u64) -> Option<Explanation> {
-        let refusal = self.check(now, request)?.err();
-        let forecast = self.forecast(request, now);
+        // Those of a pool too that binds only others: the copy is run with all of them.
+        let shards = self.shards[0].placement.all_shards_of(request.scopes(), &self.shards[0].book);
+        if shards.iter().any(|shard| self.at(*shard).is_none()) {
+            return None;
+        }
+        let mut refusal = self.check(now, request)?.err();
+        let forecast = match self.forecast(request, now) {
+            Ok(forecast) => forecast,
+            Err(full) => {
+                // It could not even wait.
+                refusal = Some(full);
+                None
+            }
+        };
         let mut sites = Sites::new();
         self.locate_for_show(request, &mut sites);
         let mut counters = Vec::new();
@@ -111,37 +121,48 @@ impl ShardSet<'_, '_> {
     }
 
     /// When a newcomer would be granted. It is exact where it is the same though no holder ends before its time.
-    fn forecast(&self, request: &Request, now: u64) -> Option<Forecast> {
-        let expected = self.run_forward(request, now, true)?;
-        let estimated = !expected.is_zero() && self.run_forward(request, now, false) != Some(expected);
-        Some(Forecast { admitted_in: expected, estimated })
+    ///
+    /// # Errors
+    /// There is no place left to wait.
+    fn forecast(&self, request: &Request, now: u64) -> Result<Option<Forecast>, Refusal> {
+        let Some(expected) = self.run_forward(request, now, true)? else { return Ok(None) };
+        let estimated = !expected.is_zero() && self.run_forward(request, now, false)? != Some(expected);
+        Ok(Some(Forecast { admitted_in: expected, estimated }))
     }
 
     /// Runs a copy of the state forward until a newcomer is granted, in which holders end when they are expected to, or
     /// only when their leases do.
-    fn run_forward(&self, request: &Request, now: u64, holders_end: bool) -> Option<Duration> {
+    fn run_forward(&self, request: &Request, now: u64, holders_end: bool) -> Result<Option<Duration>, Refusal> {
         let size = |shard: &Shard| shard.counters.len() + shard.leases.len() + shard.places.len();
         if self.shards.iter().any(|shard| size(shard) > MAX_STATE) {
-            return None;
+            return Ok(None);
         }
         let mut copies: Vec<Shard> = self.shards.iter().map(|shard| (**shard).clone()).collect();
-        copies.iter_mut().for_each(|copy| copy.journal = None);
+        for copy in &mut copies {
+            copy.journal = None;
+            // Else the first that is expected to end would teach the rest.
+            for (_, counter) in copy.counters.iter_mut().filter(|(_, counter)| counter.mean_hold() == 0) {
+                counter.held_for(UNKNOWN_HOLD);
+            }
+        }
         let mut copies: Vec<&mut Shard> = copies.iter_mut().collect();
         let mut copy = ShardSet::new(&mut copies);
         let mut effects = Vec::new();
         let waiter = match copy.arrive(now, request, true, &[], &mut effects) {
-            Arrival::Granted(_) => return Some(Duration::ZERO),
+            Arrival::Granted(_) => return Ok(Some(Duration::ZERO)),
             Arrival::Waiting(waiter) => waiter,
-            Arrival::Refused(_) | Arrival::Elsewhere => return None,
+            Arrival::Refused(refusal) if refusal.reason == Reason::Overloaded => return Err(refusal),
+            Arrival::Refused(_) | Arrival::Elsewhere => return Ok(None),
         };
-        let latest = now.saturating_add(nanos(request.max_wait.unwrap_or(DEFAULT_MAX_WAIT)));
+        let place = copy.at(waiter.shard).and_then(|at| copy.shards[at].place(waiter));
+        let latest = place.map_or(now, |place| place.waiter.deadline);
         let mut ends = if holders_end { copy.expected_ends(now) } else { BinaryHeap::new() };
         for _ in 0..MAX_EVENTS {
             let due = copy.shards.iter().filter_map(|shard| shard.next_due()).min().unwrap_or(u64::MAX);
             let end = ends.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
             let at = due.min(end);
             if at > latest {
-                return None;
+                return Ok(None);
             }
             let input = match ends.peek() {
                 Some(Reverse((_, shard, slot, fence))) if end <= due => {
@@ -158,9 +179,9 @@ impl ShardSet<'_, '_> {
                 next += 1;
                 match effect {
                     Effect::Granted { waiter: granted, .. } if granted == waiter => {
-                        return Some(Duration::from_nanos(at - now));
+                        return Ok(Some(Duration::from_nanos(at - now)));
                     }
-                    Effect::Refused { waiter: refused, .. } if refused == waiter => return None,
+                    Effect::Refused { waiter: refused, .. } if refused == waiter => return Ok(None),
                     Effect::Granted { grant, .. } if holders_end => {
                         for lease in grant.more.iter().chain([&grant]).flat_map(|grant| &grant.parts) {
                             ends.push(copy.expected_end(*lease, at));
@@ -176,7 +197,7 @@ impl ShardSet<'_, '_> {
                 }
             }
         }
-        None
+        Ok(None)
     }
 
     /// When everybody who holds anything is expected to end.
@@ -201,7 +222,7 @@ impl ShardSet<'_, '_> {
 
 fn expected_end(shard: &Shard, part: &LeasePart, now: u64) -> u64 {
     let means = part.holds.iter().map(|hold| shard.counters[hold.counter].mean_hold());
-    let mean = means.max().filter(|mean| *mean > 0).unwrap_or(UNKNOWN_HOLD);
+    let mean = means.filter(|mean| *mean > 0).max().unwrap_or(UNKNOWN_HOLD);
     let expected = part.granted_at.saturating_add(mean);
     // Who has held for longer than the mean has as long again before it.
     if expected > now { expected } else { now.saturating_add(mean) }

@@ -78,7 +78,7 @@ impl ShardSet<'_, '_> {
         for hold in &holds {
             let counter = &mut shard.counters[hold.counter];
             counter.give_back(hold, now);
-            if measured {
+            if measured || counter.mean_hold() == 0 {
                 counter.held_for(held_for);
             }
             shard.sweep_later(hold.counter, now);

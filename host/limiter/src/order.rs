@@ -254,25 +254,24 @@ impl Waitlist {
         (parked.passes == MAX_PASSES).then(|| parked.clone())
     }
 
-    /// How many stand before a newcomer to this line, or to none that is here, with its priority and its fairness key; or before the
-    /// head of this line.
+    /// How many are served before a newcomer to this line, or to none that is here, with its priority and its fairness key; or before
+    /// the head of this line: as far as the order alone decides, and each is a unit.
     ///
     /// O(lines): for those that ask, and those that are refused.
     pub(crate) fn before(&self, line: Option<u32>, newcomer: bool, rank: (u8, &str), now: u64) -> usize {
-        let Some(own) = line.and_then(|place| self.get(place)) else { return self.before_none_here(rank, now) };
-        let earlier = self.in_order(now).take_while(|parked| parked.head != own.head).map(|parked| parked.waiters);
-        earlier.sum::<usize>() + if newcomer { own.waiters } else { 0 }
-    }
-
-    /// How many stand before a newcomer who would begin a line of its own.
-    fn before_none_here(&self, (priority, share): (u8, &str), now: u64) -> usize {
-        let waiters = |place| self.get(place).map_or(0, |parked| parked.waiters);
+        let own = line.and_then(|place| self.get(place));
+        let (priority, share) = own.map_or(rank, |own| (own.line.priority, &*own.line.share));
+        let waiters = |place: u32| self.get(place).map_or(0, |parked| parked.waiters);
         let above = self.classes.range(..Reverse(priority)).flat_map(|(_, class)| class.in_order());
-        let beside = self.classes.get(&Reverse(priority)).into_iter().flat_map(|class| class.before(share));
-        let before: usize = above.chain(beside).map(waiters).sum();
+        let above: usize = above.map(waiters).sum();
+        let in_line = own.filter(|_| newcomer).map_or(0, |own| own.waiters);
+        let beside = self.classes.get(&Reverse(priority)).map_or(0, |class| {
+            let head = own.filter(|_| !newcomer).map(|own| own.head);
+            class.before(share, head, in_line, &|place| self.get(place))
+        });
         // One of those below goes first when they were passed over for long.
         let below = self.overdue(now).and_then(Class::first).and_then(|place| self.get(place));
-        before + usize::from(below.is_some_and(|parked| parked.line.priority < priority))
+        above + beside + usize::from(below.is_some_and(|parked| parked.line.priority < priority))
     }
 
     fn count(&mut self, (calls, cost): (u32, u32)) {
@@ -380,15 +379,37 @@ impl Class {
         self.order.first_key_value().map(|(_, (_, place))| *place)
     }
 
-    /// The lines before a newcomer with this fairness key, who would begin a line of its own.
-    fn before(&self, share: &str) -> impl Iterator<Item = u32> {
+    /// How many are served before the one of this fairness key that has `in_line` before it in its line; `head`: it is the head of its
+    /// line, and no newcomer. Of each other key as many as have earlier start tags.
+    fn before<'a>(
+        &self,
+        share: &str,
+        head: Option<WaiterId>,
+        in_line: usize,
+        get: &impl Fn(u32) -> Option<&'a Parked>,
+    ) -> usize {
         let last = WaiterId { ticket: u64::MAX, shard: u16::MAX, slot: u32::MAX };
-        let own = match self.shares.get(share) {
-            Some(share) => share.first().0,
-            None => (self.ahead.get(share).copied().unwrap_or(0).max(self.served), last),
+        let head = head.unwrap_or(last);
+        let step = |share: &Share| {
+            let weight = get(share.first().1).map_or(1, |parked| u128::from(parked.line.weight.get()));
+            (TAG_UNIT / weight).max(1)
         };
-        let shares = self.order.range(..=own).filter_map(|(_, (key, _))| self.shares.get(key));
-        shares.flat_map(|share| share.lines.values().copied())
+        let waiters = |places: &mut dyn Iterator<Item = &u32>| -> usize {
+            places.filter_map(|place| get(*place)).map(|parked| parked.waiters).sum()
+        };
+        let (own, tag) = match self.shares.get(share) {
+            Some(own) => {
+                let earlier = waiters(&mut own.lines.range(..head).map(|(_, place)| place)).max(in_line);
+                (earlier, own.tag + step(own) * earlier as u128)
+            }
+            None => (0, self.ahead.get(share).copied().unwrap_or(0).max(self.served)),
+        };
+        let others = self.order.range(..=(tag, head)).filter(|(_, (key, _))| **key != *share);
+        let others = others.filter_map(|(_, (key, _))| self.shares.get(key)).map(|other| {
+            let turns = usize::try_from((tag - other.tag) / step(other)).unwrap_or(usize::MAX);
+            waiters(&mut other.lines.values()).min(turns.saturating_add(1))
+        });
+        own + others.sum::<usize>()
     }
 
     fn in_order(&self) -> impl Iterator<Item = u32> {

@@ -78,9 +78,9 @@ impl Reason {
     fn sentence(self) -> &'static str {
         match self {
             Self::Limited => "the limit is reached and the request was not to wait",
-            Self::Overloaded => "there is no place left to wait",
+            Self::Overloaded => "a waitlist or a bound of the host is full",
             Self::TimedOut => "it waited as long as it was allowed to",
-            Self::TooLarge => "its cost is above a limit, so it can never fit",
+            Self::TooLarge => "it asks for more than a limit ever allows",
             Self::Denied => "the caller may not use this scope",
             Self::Conflict => "its idempotency key was used before with another request",
             Self::Ended => "the lease that it once got has ended",
@@ -183,6 +183,12 @@ impl Constraint {
                 format!("{}; or raise {rule} above {limit}", wait("earlier starts leave the window"))
             }
             ConstraintKind::Closed => format!("give {rule} a concurrency above 0"),
+            ConstraintKind::Waitlist if used >= limit => {
+                format!(
+                    "{}; or raise the `max-waiters` of {rule} above {limit}",
+                    wait("one of those that wait is served")
+                )
+            }
             ConstraintKind::Waitlist => wait(&format!("the {used} that wait before it at `{counter}` are served")),
             ConstraintKind::Cap => format!("the host holds {used} of {limit}: fewer at a time, or a larger bound"),
             ConstraintKind::Paused | ConstraintKind::Draining => format!("resume `{counter}`"),
@@ -207,6 +213,9 @@ impl fmt::Display for Constraint {
             (ConstraintKind::Paused, _) => write!(f, "`{counter}` is paused"),
             (ConstraintKind::Draining, _) => write!(f, "`{counter}` is being drained"),
             (ConstraintKind::PushedBack, _) => write!(f, "`{counter}` was asked to pause"),
+            (ConstraintKind::Waitlist, _) if used >= limit => {
+                write!(f, "the waitlist of `{counter}` is full ({used}/{limit})")
+            }
             (ConstraintKind::Waitlist, _) => write!(f, "{used} waiting before it at `{counter}`"),
             _ => write!(f, "{} at `{counter}` ({used}/{limit})", kind.as_str()),
         }

@@ -18,6 +18,7 @@ use crate::catching_up::Walk;
 use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::journal::Journal;
+use crate::lease::Hold;
 use crate::leases::Leases;
 use crate::line::{LineState, Place};
 use crate::name::CounterKind;
@@ -238,7 +239,15 @@ impl Shard {
     #[inline]
     #[must_use]
     pub fn release_needs_time(&self, lease: LeaseRef) -> bool {
-        self.parked > 0 || hold_is_measured(lease.fence)
+        self.parked > 0
+            || hold_is_measured(lease.fence)
+            || self.leases.get(lease.slot).is_some_and(|part| self.holds_are_unknown(&part.holds))
+    }
+
+    /// Whether at one of these counters nobody knows how long a lease is held: the first that ends is measured, whatever its number.
+    #[inline]
+    pub(crate) fn holds_are_unknown(&self, holds: &[Hold]) -> bool {
+        holds.iter().any(|hold| self.counters[hold.counter].mean_hold() == 0)
     }
 
     /// Whether anybody waits here. Else nobody sees when a timer is taken: the next step takes first what has come due.

@@ -2,7 +2,7 @@
 
 mod bench;
 
-use bench::{Bench, S, costing, limits, request, total};
+use bench::{Bench, S, costing, limits, request, rule, total};
 use std::num::NonZeroU32;
 use std::time::Duration;
 use weir_limiter::{ConstraintKind, Effect, Input, Limits, Output, Reason, Refusal, Request, RuleSpec, Settled, Verb};
@@ -452,4 +452,96 @@ fn a_place_is_that_of_ones_priority_and_fairness_key() {
         assert_eq!(forecast, Some(4 * (before as u64 + 1)), "{priority}: where it stands is when it is served");
         assert_eq!(seconds(bench.try_acquire(&asked).unwrap_err().retry_after), forecast, "{priority}");
     }
+}
+
+/// Of those of other keys, as many stand before a newcomer as their weights let before it, and not their whole lines.
+#[test]
+fn a_place_among_fairness_keys_is_when_it_is_served() {
+    let weight = |weight| std::num::NonZeroU16::new(weight).unwrap();
+    let asked = |key: &str, share| request("s").fairness(key, weight(share)).unwrap();
+    for (share, own, expected) in [(1, 1, 1), (1, 3, 1), (3, 1, 1)] {
+        let mut bench = Bench::new(&[("s", "", &["1/1s"])]);
+        bench.take("s");
+        for _ in 0..8 {
+            bench.wait(&asked("a", share));
+        }
+        let newcomer = asked("b", own);
+        let explained = bench.explain(&newcomer);
+        assert_eq!(explained.position, Some(expected), "{share}:{own}");
+        let forecast = explained.forecast.map(|forecast| forecast.admitted_in);
+        assert_eq!(forecast, Some(SECOND * (expected as u32 + 1)), "{share}:{own}");
+        // Behind another of its key it waits for that, and for what of `a` comes before it.
+        bench.wait(&newcomer);
+        let explained = bench.explain(&newcomer);
+        let before = explained.position.unwrap() as u32;
+        assert_eq!(
+            explained.forecast.map(|forecast| forecast.admitted_in),
+            Some(SECOND * (before + 1)),
+            "{share}:{own}"
+        );
+    }
+}
+
+#[test]
+fn a_full_waitlist_is_named_and_explained() {
+    let mut limited = rule("1", &[]);
+    limited.limits.max_waiters = Some(2);
+    let mut bench = Bench::new(&[]);
+    bench.put(&[("s", limited)]);
+    bench.take("s");
+    for _ in 0..2 {
+        bench.wait(&request("s"));
+    }
+    let Output::Refused(refusal) = bench.step(Input::Acquire { request: &request("s"), wait: true, secrets: &[] })
+    else {
+        panic!("there is no room")
+    };
+    assert_eq!(refusal.reason, Reason::Overloaded);
+    let kinds: Vec<_> = refusal.blocked_on.iter().map(|found| (found.kind, found.used, found.limit)).collect();
+    assert_eq!(kinds, [(ConstraintKind::Concurrency, 1, 1), (ConstraintKind::Waitlist, 2, 2)]);
+    assert!(refusal.to_string().contains("the waitlist of `s` is full (2/2)"), "{refusal}");
+    // Whoever asks why is told the same, though who does not wait is refused for the limit.
+    assert_eq!(bench.try_acquire(&request("s")).unwrap_err().reason, Reason::Limited);
+    let explained = bench.explain(&request("s"));
+    let why = explained.refusal.unwrap();
+    assert_eq!((why.reason, explained.forecast), (Reason::Overloaded, None));
+    assert!(why.blocked_on[1].remedy().contains("raise the `max-waiters` of rule `s` above 2"), "{why:?}");
+}
+
+/// The rule says how long it may wait, and that is longer than where nothing is said.
+#[test]
+fn a_forecast_goes_by_the_wait_of_the_rule() {
+    let mut slow = rule("", &["1/2m"]);
+    slow.limits.max_wait = Some(Duration::from_secs(3_600));
+    let mut bench = Bench::new(&[]);
+    bench.put(&[("s", slow)]);
+    bench.take("s");
+    let forecast = bench.explain(&request("s")).forecast.map(|forecast| forecast.admitted_in);
+    assert_eq!(forecast, Some(120 * SECOND));
+}
+
+/// A pool over several scopes lies in a shard of its own, and every request of one of these scopes is decided with that shard at hand.
+#[test]
+fn a_forecast_beside_a_pool_of_others_is_the_same() {
+    let mut bench = Bench::new(&[("s", "", &["1/5s"])]);
+    bench.put(&[("*/*", total("1000", &[]))]);
+    bench.take("s");
+    let forecast = bench.explain(&request("s")).forecast.map(|forecast| forecast.admitted_in);
+    assert_eq!(forecast, Some(5 * SECOND));
+}
+
+/// Nobody has ended here yet: a second each is assumed, as a forecast does.
+#[test]
+fn an_estimate_where_nothing_is_known_counts_those_before_it() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    let holder = bench.take("s");
+    for _ in 0..3 {
+        bench.wait(&request("s"));
+    }
+    let retry = |bench: &mut Bench| bench.try_acquire(&request("s")).unwrap_err().retry_after;
+    assert_eq!(retry(&mut bench), Some(4 * SECOND));
+    // The first that ends is measured, whatever its number.
+    bench.now += 3 * S;
+    bench.release(&holder);
+    assert_eq!(retry(&mut bench), Some(9 * SECOND));
 }

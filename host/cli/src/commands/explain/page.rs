@@ -50,7 +50,7 @@ fn reason(explanation: &ExplanationView) -> Option<&str> {
 fn verdict(explanation: &ExplanationView) -> String {
     match reason(explanation) {
         None => "would be granted now".to_owned(),
-        Some("too-large") => "never (too-large): its cost is above a limit".to_owned(),
+        Some("too-large") => "never (too-large): it asks for more than a limit ever allows".to_owned(),
         Some(reason) => format!("not now ({reason})"),
     }
 }
