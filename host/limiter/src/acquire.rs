@@ -34,6 +34,8 @@ pub(crate) struct Site {
     pub(crate) hold: Hold,
     /// Which of the request's inline keys it is of; [`RULED`]: none.
     own: u8,
+    /// The lease that the request rides on, wherever: a shard, by where it stands in the set, and a slot there.
+    lender: Option<(usize, u32)>,
 }
 
 impl Site {
@@ -130,13 +132,13 @@ pub(crate) fn ride(lender: &LeasePart, hold: &mut Hold) {
     }
 }
 
-/// Asks one counter, without effect.
+/// Asks one counter, without effect. `barred`: a barrier stops this ticket there.
 #[inline]
 pub(crate) fn stand(
     counter: &mut Counter,
     hold: &Hold,
     own: Option<&Arc<Inline>>,
-    ticket: Option<u64>,
+    (ticket, barred): (Option<u64>, bool),
     now: u64,
 ) -> Standing {
     let starts = hold.starts();
@@ -145,7 +147,7 @@ pub(crate) fn stand(
     }
     // Who rides whole belongs to what is present: no barrier and no drain concerns it.
     let present = !hold.takes_any();
-    let mut standing = if !present && counter.bars(ticket) { Standing::Blocked(None) } else { Standing::Fits };
+    let mut standing = if !present && barred { Standing::Blocked(None) } else { Standing::Fits };
     let known = ticket.or(present.then_some(0));
     if let Some((_, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(known, now)) {
         standing = Standing::Blocked(until);
@@ -435,7 +437,7 @@ impl ShardSet<'_, '_> {
         {
             ride(&shard.leases[slot], &mut hold);
         }
-        sites.push(Site { at, hold, own: RULED });
+        sites.push(Site { at, hold, own: RULED, lender });
         Ok(counter)
     }
 
@@ -454,7 +456,7 @@ impl ShardSet<'_, '_> {
                 {
                     ride(&self.shards[at].leases[slot], &mut hold);
                 }
-                sites.push(Site { at, hold, own });
+                sites.push(Site { at, hold, own, lender });
             }
             self.shards[at].counters[counter].rare.as_ref()
         };
@@ -504,13 +506,24 @@ impl ShardSet<'_, '_> {
         self.shards[at].leases.lender(lease).map(|_| (at, lease.slot))
     }
 
+    /// Whether a barrier stops this ticket at a site.
+    #[inline]
+    pub(crate) fn is_barred(&self, site: &Site, ticket: Option<u64>) -> bool {
+        let held = site.lender.map(|(home, slot)| {
+            let shard = &self.shards[home];
+            (shard.index, &*shard.leases[slot].holds)
+        });
+        self.shards[site.at].counters[site.hold.counter].bars(ticket, held)
+    }
+
     /// Asks every site, without effect.
     #[inline]
     pub(crate) fn ask(&mut self, now: u64, sites: &[Site], inline: &[Arc<Inline>], ticket: Option<u64>) -> Answer {
         let mut answer = Answer::Fits;
         for (index, site) in sites.iter().enumerate() {
+            let barred = self.is_barred(site, ticket);
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            match (stand(counter, &site.hold, own(inline, site), ticket, now), answer) {
+            match (stand(counter, &site.hold, own(inline, site), (ticket, barred), now), answer) {
                 (Standing::Never, _) => return Answer::Never,
                 (Standing::Blocked(until), Answer::Fits) => answer = Answer::Blocked { site: index, until },
                 _ => {}

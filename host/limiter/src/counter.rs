@@ -23,8 +23,10 @@ use crate::planted::{self, Bug};
 use crate::request::{Inline, WaiterId};
 use crate::shadow::Shadow;
 use crate::sweeps;
+use crate::waiting::Spot;
 use compact_str::CompactString;
-use std::collections::BTreeSet;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// See the module.
@@ -59,12 +61,15 @@ pub(crate) struct Counter {
     pub(crate) next_swept: u32,
 }
 
+/// What a lease holds in a shard.
+pub(crate) type Held<'a> = (u16, &'a [Hold]);
+
 /// Who waits at a counter, and what waiting leaves behind. Once there, it stays until its counter goes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Queue {
     pub(crate) waitlist: Waitlist,
-    /// Whose barriers stand here; see `order`.
-    pub(crate) barriers: BTreeSet<WaiterId>,
+    /// Whose barriers stand here, and where each lacks what others hold; see `order`.
+    pub(crate) barriers: BTreeMap<WaiterId, SmallVec<[Spot; 1]>>,
     /// When a refill is due that will look at the waitlist; 0: none.
     pub(crate) refill_at: u64,
     /// Waits of those who had to.
@@ -217,17 +222,23 @@ impl Counter {
             || self.rare.as_ref().is_some_and(|rare| rare.hand.paused)
     }
 
-    /// Whether a barrier stops this ticket here; a newcomer has none yet, and is later than all.
+    /// Whether a barrier stops this ticket here; a newcomer has none yet, and is later than all. `held`: what it rides on.
     #[inline]
-    pub(crate) fn bars(&self, ticket: Option<u64>) -> bool {
+    pub(crate) fn bars(&self, ticket: Option<u64>, held: Option<Held<'_>>) -> bool {
         !planted::is(Bug::BarrierIgnored)
-            && self.first_barrier().is_some_and(|barrier| ticket.is_none_or(|ticket| barrier < ticket))
+            && self.first_barrier(held).is_some_and(|barrier| ticket.is_none_or(|ticket| barrier < ticket))
     }
 
-    /// The lowest ticket that has a barrier here.
+    /// The lowest ticket whose barrier here concerns who rides on `held`: whoever lacks some of that waits for its holder, and so
+    /// does not stop it.
     #[inline]
-    pub(crate) fn first_barrier(&self) -> Option<u64> {
-        self.queue.as_ref()?.barriers.first().map(|owner| owner.ticket)
+    pub(crate) fn first_barrier(&self, held: Option<Held<'_>>) -> Option<u64> {
+        let barriers = &self.queue.as_ref()?.barriers;
+        let Some((shard, holds)) = held else { return barriers.first_key_value().map(|(owner, _)| owner.ticket) };
+        let waits_for_it = |lacks: &[Spot]| {
+            lacks.iter().any(|lacked| lacked.0 == shard && holds.iter().any(|hold| hold.counter == lacked.1))
+        };
+        barriers.iter().find(|(_, lacks)| !waits_for_it(lacks)).map(|(owner, _)| owner.ticket)
     }
 
     /// Who waits here; `None`: nobody ever did.

@@ -220,7 +220,7 @@ fn constraints_of(
         }
     }
     let line = waiter.and_then(|(_, place)| place);
-    let stopped = line.is_some() || takes && counter.bars(waiter.map(|(ticket, _)| ticket));
+    let stopped = line.is_some() || takes && counter.bars(waiter.map(|(ticket, _)| ticket), None);
     let before = || counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, rank, now));
     // Where a rate blocks, those who wait before it take what it frees first.
     if wanted(true, false) && needs && (stopped && !blocked || newcomer && last.is_some() && before() > 0) {

@@ -89,7 +89,8 @@ impl Shard {
             if counter.waiting() > 0
                 || counter.rare.is_some()
                 || counter.starts_a_log() && self.log_entries >= self.limits.max_log_entries
-                || stand(counter, &hold(0, at + 1 == depth), None, None, now) != Standing::Fits
+                || counter.bars(None, None)
+                || stand(counter, &hold(0, at + 1 == depth), None, (None, false), now) != Standing::Fits
             {
                 return None;
             }

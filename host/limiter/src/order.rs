@@ -22,8 +22,9 @@
 //! What fits is granted: the order chooses among those that fit, and a large or wide request could be passed forever by
 //! small ones. So the first in the order of each counter counts who passes it, and a line that moves on counts what it
 //! leaves to others; after [`MAX_PASSES`] the head raises a *barrier* at the counters it needs, and later tickets stop
-//! there until it has gone. A barrier holds no capacity, and lets lower
-//! tickets by, so that barriers form no cycle.
+//! there until it has gone. A barrier holds no capacity, and lets lower tickets by, so that barriers form no cycle. It
+//! also lets by who rides on a lease that holds what its owner lacks: that is whom the owner waits for. What a borrower
+//! does not take passes nobody.
 //!
 //! # Bounds
 //! Joining, leaving and moving a line, and finding the next that fits where each needs the same: O(log lines). A line that

@@ -198,26 +198,31 @@ impl ShardSet<'_, '_> {
         let Some(found) = shard.counters.get_mut(counter) else { return (None, None) };
         let Some((calls, cost)) = found.waitlist().and_then(Waitlist::least) else { return (None, None) };
         let least = Hold::new(counter, calls, cost);
-        if let Standing::Blocked(until) = stand(found, &least, None, Some(0), now) {
+        if let Standing::Blocked(until) = stand(found, &least, None, (Some(0), false), now) {
             return (None, until);
         }
         // Who rides is asked for what it lacks now: were it looked at in vain, two of them in different shards would send for each
         // other without end.
         let (index, leases) = (shard.index, &shard.leases);
-        let need = |parked: &Parked| {
-            let Some(alone) = &parked.line.alone else { return Hold::new(counter, parked.calls, parked.cost) };
-            let mut hold = Hold::new(counter, alone.need.0, alone.need.1);
-            let lender = alone.lender.filter(|lender| lender.shard == index);
-            if let Some(lender) = lender.and_then(|lender| leases.lender(lender)) {
-                ride(lender, &mut hold);
+        let asked = |found: &mut Counter, parked: &Parked| {
+            let mut hold = Hold::new(counter, parked.calls, parked.cost);
+            let mut held = None;
+            if let Some(alone) = &parked.line.alone {
+                hold = Hold::new(counter, alone.need.0, alone.need.1);
+                let lender = alone.lender.filter(|lender| lender.shard == index);
+                if let Some(lender) = lender.and_then(|lender| leases.lender(lender)) {
+                    ride(lender, &mut hold);
+                    held = Some((index, &*lender.holds));
+                }
             }
-            hold
+            let ticket = Some(parked.head.ticket);
+            let barred = found.bars(ticket, held);
+            stand(found, &hold, parked.own.as_ref(), (ticket, barred), now)
         };
         // Mostly the first in the order fits.
         let first = found.waitlist().and_then(|waitlist| waitlist.first(now)).cloned();
         if let Some(parked) = first.filter(|parked| !tried.contains(&parked.head)) {
-            let standing = stand(found, &need(&parked), parked.own.as_ref(), Some(parked.head.ticket), now);
-            if !matches!(standing, Standing::Blocked(_)) {
+            if !matches!(asked(found, &parked), Standing::Blocked(_)) {
                 return (Some(parked), None);
             }
         }
@@ -225,7 +230,7 @@ impl ShardSet<'_, '_> {
         let waitlist = std::mem::take(&mut found.queue().waitlist);
         let mut soonest: Option<u64> = None;
         let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head)).find(|parked| {
-            match stand(found, &need(parked), parked.own.as_ref(), Some(parked.head.ticket), now) {
+            match asked(found, parked) {
                 // What never fits is refused when it is looked at.
                 Standing::Fits | Standing::Never => true,
                 Standing::Blocked(until) => {
@@ -394,27 +399,28 @@ impl ShardSet<'_, '_> {
     fn raise(&mut self, owner: WaiterId, line: u32, inline: &[Arc<Inline>], sites: &Sites, now: u64, work: &mut Work) {
         let ticket = owner.ticket;
         let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
+        let mut lacks: SmallVec<[Spot; 1]> = SmallVec::new();
         let (mut rate, mut closed) = (false, false);
         for site in sites {
+            let (barred, spot) = (self.is_barred(site, Some(ticket)), self.spot(site));
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            let standing = stand(counter, &site.hold, own(inline, site), Some(ticket), now);
+            let standing = stand(counter, &site.hold, own(inline, site), (Some(ticket), barred), now);
             closed |= standing != Standing::Fits && counter.is_closed();
             rate |= matches!(standing, Standing::Blocked(Some(_)));
+            if standing != Standing::Fits {
+                lacks.push(spot);
+            }
         }
         if !closed {
-            for site in sites {
-                let counter = &mut self.shards[site.at].counters[site.hold.counter];
-                if !rate || stand(counter, &site.hold, own(inline, site), Some(ticket), now) != Standing::Fits {
-                    wanted.push(self.spot(site));
-                }
-            }
+            let spots = sites.iter().map(|site| self.spot(site));
+            wanted.extend(spots.filter(|spot| !rate || lacks.contains(spot)));
         }
         let Some(origin) = self.at(owner.shard) else { return };
         let Some(state) = self.shards[origin].lines.get_mut(line) else { return };
         let before = std::mem::replace(&mut state.barrier, wanted.clone());
         for spot in &wanted {
             if let Some(at) = self.at(spot.0) {
-                self.shards[at].counters[spot.1].queue().barriers.insert(owner);
+                self.shards[at].counters[spot.1].queue().barriers.insert(owner, lacks.clone());
             }
         }
         for spot in before.into_iter().filter(|spot| !wanted.contains(spot)) {
@@ -422,10 +428,15 @@ impl ShardSet<'_, '_> {
         }
     }
 
-    /// Counts a grant at each of its counters against who is first in order there and came earlier.
+    /// Counts a grant at each of its counters against who is first in order there and came earlier. Where it takes nothing that anybody
+    /// could lack, because it rides on who has it, it passes nobody.
     pub(crate) fn count_passes(&mut self, sites: &Sites, ticket: Option<u64>, now: u64, effects: &mut Vec<Effect>) {
         for site in sites {
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
+            let starts = site.hold.starts() != (0, 0) && !counter.histories.is_empty();
+            if !starts && !site.hold.takes_any() {
+                continue;
+            }
             let Some(queue) = &mut counter.queue else { continue };
             if let Some(parked) = queue.waitlist.passed(ticket.unwrap_or(u64::MAX), now) {
                 let shards = self.shards_of_line(&parked.line);

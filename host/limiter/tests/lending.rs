@@ -177,7 +177,7 @@ fn a_drain_lets_later_riders_in_since_they_are_present() {
     assert_eq!(bench.let_in(), [waiter]);
 }
 
-/// Who stands behind those who wait for its lender waits for itself.
+/// Who stands behind those who wait for its lender waits for itself: whatever it takes besides.
 #[test]
 fn no_barrier_stops_a_later_rider() {
     let mut bench = Bench::new(&[("s", "3:cost", &["200/1m"])]);
@@ -193,8 +193,10 @@ fn no_barrier_stops_a_later_rider() {
     assert_eq!(passed, 64);
     ride_once(&mut bench, &outer, request("s"));
     ride_once(&mut bench, &outer, request("s"));
-    let refusal = bench.try_acquire(&on(&outer, costing("s", 2))).unwrap_err();
-    assert_eq!(refusal.blocked_on[0].kind, ConstraintKind::Waitlist, "who takes any more does not");
+    let more = bench.try_acquire(&on(&outer, costing("s", 2))).unwrap();
+    assert_eq!(bench.held("s"), (1, 2));
+    bench.release(&more);
+    assert!(bench.try_acquire(&request("s").priority(5)).is_err(), "who does not ride stands behind it");
     bench.release(&outer);
     assert_eq!(bench.let_in(), [large]);
 }
@@ -375,4 +377,31 @@ fn a_loan_that_returns_lets_the_next_ride_at_any_counter_of_the_lender() {
     let waiter = bench.wait(&on(&lender, request("s/x")));
     bench.release(&borrower);
     assert_eq!(bench.let_in(), [waiter]);
+}
+
+/// Somebody waits for what a lease holds, and has a barrier at what its borrowers take below: they go on, or each would wait for the other.
+#[test]
+fn who_waits_for_a_lender_stops_none_of_its_borrowers() {
+    let mut bench = Bench::new(&[("app", "2:cost", &[]), ("app/db", "1", &[])]);
+    let outer = bench.take("app");
+    let wide = bench.wait(&costing("app/db", 2));
+    // What takes nothing at `app` passes nobody there.
+    for _ in 0..200 {
+        let inner = bench.try_acquire(&on(&outer, request("app/db"))).unwrap();
+        bench.release(&inner);
+    }
+    assert_eq!(bench.counter("app/db").map(|counter| counter.barrier), Some(None));
+    // Others do.
+    while let Ok(passing) = bench.try_acquire(&request("app")) {
+        bench.release(&passing);
+    }
+    let barrier = bench.counter("app/db").unwrap().barrier;
+    assert_eq!(barrier, Some(wide.ticket));
+    let inner = bench.try_acquire(&on(&outer, request("app/db"))).unwrap();
+    bench.release(&inner);
+    // Who has something else stands behind the barrier, as everybody does.
+    let elsewhere = bench.take("other");
+    assert!(bench.try_acquire(&on(&elsewhere, request("app/db"))).is_err());
+    bench.release(&outer);
+    assert_eq!(bench.let_in(), [wide]);
 }

@@ -69,6 +69,8 @@ impl World {
         let line = if request.lend_from.is_some() { format!("alone {}", self.sequence) } else { line_of(&request) };
         let behind = self.waiters.iter().any(|waiter| waiter.line == line);
         let barred = self.barred(&needs, None);
+        // Who rides may go past the barrier of one who waits for what it rides on.
+        let stopped = barred && request.lend_from.is_none();
         let scopes = request.targets.len() + request.inline.len();
         self.visits.hit_full += u64::from(verdict == Some(Verdict::Blocked));
         self.visits.touched_several += u64::from(scopes > 1);
@@ -78,7 +80,7 @@ impl World {
         let max_wait = if wish.min(rule) == Duration::MAX { DEFAULT_MAX_WAIT } else { wish.min(rule) };
         self.say(|| format!("acquire {needs:?} {request:?}: {verdict:?} behind {behind} barred {barred}"));
         if self.rng.u8(..4) == 0 {
-            self.ask_first(&request, verdict, behind || barred)?;
+            self.ask_first(&request, verdict, (behind || stopped, behind || barred))?;
         }
         let mut future = if timed {
             Future::Timed(self.engine.acquire_timed_batch(request.clone()))
@@ -98,7 +100,7 @@ impl World {
                     "granted what does not fit: {verdict:?}"
                 );
                 ensure!(!behind, "granted before those who wait in its line");
-                ensure!(!barred, "granted past a barrier");
+                ensure!(!stopped, "granted past a barrier");
                 self.visits.note(Class::GrantedAtOnce);
                 let whole = got.len() as u32 == request.count.get();
                 if batch && request.count.get() > 1 {
@@ -179,14 +181,20 @@ impl World {
     }
 
     /// A question must not change anything, and must answer as the deed does.
-    pub(crate) fn ask_first(&mut self, request: &Request, verdict: Option<Verdict>, behind: bool) -> Result<()> {
+    /// Asks for the decision first. `behind`: whether others are certainly before it, and whether they may be.
+    pub(crate) fn ask_first(
+        &mut self,
+        request: &Request,
+        verdict: Option<Verdict>,
+        behind: (bool, bool),
+    ) -> Result<()> {
         match self.engine.check(request) {
             Ok(_) => {
-                ensure!(matches!(verdict, Some(Verdict::Fits) | None) && !behind, "check admits what does not fit");
+                ensure!(matches!(verdict, Some(Verdict::Fits) | None) && !behind.0, "check admits what does not fit");
             }
             Err(refusal) => {
                 let cap = refusal.reason == Reason::Overloaded;
-                ensure!(cap || behind || verdict != Some(Verdict::Fits), "check refuses what fits: {refusal}");
+                ensure!(cap || behind.1 || verdict != Some(Verdict::Fits), "check refuses what fits: {refusal}");
             }
         }
         if self.rng.u8(..8) == 0 {
