@@ -105,8 +105,12 @@ fn service(
 /// Reads the file of a component.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| {
-        Failure::failed(anyhow::anyhow!("{}: cannot read the component: {error}", path.display()))
-            .hint("build it first: cargo build --release --target wasm32-wasip2")
+        let (what, hint) = if path.is_dir() {
+            ("it is a directory".to_owned(), "name the file of the component: FOLDER/NAME.wasm")
+        } else {
+            (error.to_string(), "build it first: cargo build --release --target wasm32-wasip2")
+        };
+        Failure::failed(anyhow::anyhow!("{}: cannot read the component: {what}", path.display())).hint(hint)
     })
 }
 
