@@ -15,6 +15,12 @@ use crate::error::Failure;
 /// Starts a server, and answers the engine that it runs on.
 pub(crate) fn start(config: Config) -> Result<(Server, Engine), Failure> {
     let engine = match &config.data {
+        None if config.durability == Durability::Power => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "the durability is `power`, and there is no data directory to write to"
+            ))
+            .hint("name one: --data DIR (WEIR_DATA, [server] data)"));
+        }
         None => {
             tracing::info!(
                 "in memory only: leases, rate history and changed rules end with this process (--data DIR keeps them)"
