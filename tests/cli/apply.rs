@@ -97,14 +97,15 @@ fn a_bad_file_says_where_and_changes_nothing() {
         ("[[rule]]\npattern = \"a b\"\n", &["rules.toml:2:11: ", "0x20"][..]),
         ("[[rule]]\n", &["rules.toml:1:1: ", "missing field `pattern`"]),
         ("[[rules]]\npattern = \"a\"\n", &["rules.toml:1:3: ", "unknown field `rules`"]),
-        ("[[rule]]\npattern = \"a\"\ntotal = true\n", &["rules.toml:1:1: ", "patterns with `*`"]),
+        ("[[rule]]\npattern = \"a\"\ntotal = true\n", &["rules.toml:3:9: ", "patterns with `*`"]),
         (
             "[[rule]]\npattern = \"a\"\nshadow-limits = { rates = [\"0/1m\"] }\n",
             &["rules.toml:3:", "`0` is not a number"],
         ),
-        ("[[rule]]\npattern = \"a\"\nmax-pushback = \"2days\"\n", &["rules.toml:1:1: ", "at most 1day"]),
-        ("[[rule]]\npattern = \"a\"\n[[rule]]\npattern = \"a\"\n", &["rules.toml:3:1: ", "another rule for `a`"]),
+        ("[[rule]]\npattern = \"a\"\nmax-pushback = \"2days\"\n", &["rules.toml:3:16: ", "at most 1day"]),
+        ("[[rule]]\npattern = \"a\"\n[[rule]]\npattern = \"a\"\n", &["rules.toml:4:11: ", "another rule for `a`"]),
         ("rule = 3", &["rules.toml:1:8: "]),
+        ("[rule]\npattern = \"a\"\n", &["rules.toml:1:2: ", "write [[rule]]"]),
         ("# nothing\n", &["no [[rule]]", "--prune would delete every rule"]),
     ] {
         let rules = file(folder.path(), "rules.toml", text);

@@ -126,6 +126,13 @@ fn a_wasi_0_2_component_is_refused_with_what_to_do() {
     let (run, made) = compose(guests::SYNC, &[]);
     run.fails(1, &[guests::SYNC, "WASI 0.2", "wasi:http/incoming-handler@0.2", "ingress-scope", "/weir/scope/"]);
     assert!(!made);
+    // On a host without Weir it cannot be served as it is.
+    let (run, made) = compose(guests::SYNC, &["--client"]);
+    run.fails(1, &[guests::SYNC, "WASI 0.2", "weir-client-sync.wasm", "wac plug"]);
+    assert!(!made && !run.err.contains("ingress-scope"), "{}", run.err);
+    let (run, made) = compose(WASM, &["--middleware", guests::SYNC]);
+    run.fails(1, &[guests::SYNC, "WASI 0.2", "wasi:http/incoming-handler@0.2", "a middleware is"]);
+    assert!(!made && !run.err.contains("ingress-scope"), "{}", run.err);
 }
 
 #[test]
@@ -152,11 +159,14 @@ fn what_cannot_be_composed_is_1_and_said_for_what_it_is() {
         (&newer, &[], &["weir-middleware imports `wasi:http/handler@0.3.0`", "exports `wasi:http/handler@0.4.0`"]),
         (&hollow, &[], &["weir-middleware imports `wasi:http/handler@0.3.0`", &hollow, "missing"]),
         (guests::EGRESS, &alone, &["nothing imports `weir:flow/..`", guests::EGRESS, "leave --client out"]),
+        (&sync, &alone, &[&sync, "imports `weir:flow/leases-sync@0.1.0-draft.2`", "weir-client-sync.wasm", "wac plug"]),
         (
-            &sync,
+            guests::CALLS,
             &alone,
-            &[&sync, "imports `weir:flow/leases-sync@0.1.0-draft.2`", "weir-client exports `nothing of it`"],
+            &[guests::CALLS, "imports `weir:calls/calls@", "weir-client offers no `weir:calls`", "weir serve"],
         ),
+        (guests::CALLS, &["--client"], &[guests::CALLS, "imports `weir:calls/calls@", "weir serve"]),
+        (folder.path().to_str().unwrap(), &[], &["it is a directory", "name the file"]),
         (WASM, &["--middleware", WASM], &[WASM, "no middleware", "must import `wasi:http/handler@0.3.0`"]),
         (WASM, &["--middleware", &module], &[&module, "core module"]),
         (WASM, &["--middleware", "no-such.wasm"], &["no-such.wasm", "cannot read"]),
@@ -165,7 +175,9 @@ fn what_cannot_be_composed_is_1_and_said_for_what_it_is() {
         run.fails(1, parts);
         assert_eq!((run.out.as_str(), made), ("", false), "{app}");
     }
-    run(&["compose", WASM, "-o", "/no/such/folder/out.wasm"]).fails(1, &["/no/such/folder/out.wasm", "cannot write"]);
+    let nowhere = run(&["compose", WASM, "-o", "/no/such/folder/out.wasm"]);
+    nowhere.fails(1, &["/no/such/folder/out.wasm", "cannot write"]);
+    assert!(!nowhere.err.contains(".weir-"), "{}", nowhere.err);
     run(&["compose", WASM, "-o", folder.path().to_str().unwrap()]).fails(1, &["cannot write"]);
     run(&["compose", WASM, "-o", "out.wasm", "--no-middleware"]).fails(2, &["--client"]);
 }

@@ -227,6 +227,7 @@ async fn a_wrong_variable_is_500_by_its_name() {
         ("WEIR_SCOPE", "{header:}", "{header:NAME}"),
         ("WEIR_LIMIT_KEY", "a/b/c", "one or two parts"),
         ("WEIR_LIMIT_KEY", "a b", "0x20"),
+        ("WEIR_LIMIT_KEY", "a/{header:x-tenant|}", "behind `|`"),
     ] {
         let host = Host::new(&[]);
         let app = runner(&host, guests::STREAM, &[(variable, value)]);

@@ -61,6 +61,15 @@ fn held(serving: &Serving, counter: &str) -> u64 {
     counters.iter().find(|found| found["counter"] == counter).map_or(0, |found| found["calls"].as_u64().expect("calls"))
 }
 
+#[test]
+fn power_wants_a_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = file(folder.path(), "weir.toml", RULES);
+    run(&["serve", "-c", &config, "--durability", "power"]).fails(2, &["durability is `power`", "--data"]);
+    let config = file(folder.path(), "weir.toml", format!("[server]\ndurability = \"power\"\n{RULES}"));
+    run(&["serve", "-c", &config]).fails(2, &["durability is `power`", "--data"]);
+}
+
 /// Clients go on while the server is killed at any moment, again and again. At no time do they hold more than the limit, in no
 /// window have more started than the rate allows, and a request that is repeated under its key is one lease.
 #[test]

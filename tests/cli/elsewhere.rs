@@ -175,6 +175,8 @@ async fn the_answer_behind_says_how_it_went() {
         ("/status?status=503&retry-after=20", 1, true),
         ("/status?status=429&retry-after=20", 1, true),
         ("/status?status=429&retry-after=soon", 0, false),
+        ("/status?status=429&retry-after=+5", 0, false),
+        ("/status?status=429&retry-after=18446744073709551616", 1, true),
         ("/error", 1, false),
     ] {
         let weir = Weir::new(&[]);

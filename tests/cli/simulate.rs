@@ -455,7 +455,7 @@ fn rules_are_those_of_the_configuration() {
     let bad = file(folder.path(), "bad.toml", "[[rule]]\npattern = \"a\"\nrates = [\"0/1m\"]\n");
     simulate(&["-c", &bad]).fails(2, &["bad.toml:3:", "is not a number from 1"]);
     let twice = file(folder.path(), "twice.toml", "[[rule]]\npattern = \"a\"\n[[rule]]\npattern = \"a\"\n");
-    simulate(&["-c", &twice]).fails(2, &["twice.toml:3:", "another rule for `a`"]);
+    simulate(&["-c", &twice]).fails(2, &["twice.toml:4:11: ", "another rule for `a`"]);
     file(folder.path(), "weir.toml", "[[rule]]\npattern = \"a\"\nconcurrency = 7\n");
     assert_eq!(of(&simulate(&["--json"]).json(), "a")["in-use"]["limit"], 7);
     let none = file(folder.path(), "none.toml", "");

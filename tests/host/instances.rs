@@ -1,8 +1,9 @@
 //! How many instances a component has, and who gets one.
 
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use weir_tests::{Host, get, guests, within};
-use weir_wasm::{ComponentConfig, HandleError, Runtime, RuntimeConfig};
+use weir_wasm::{ComponentConfig, HandleError, Runner, Runtime, RuntimeConfig};
 
 #[tokio::test]
 async fn requests_queue_for_an_instance() {
@@ -104,6 +105,53 @@ async fn runners_share_the_instances_of_a_component() {
         assert_eq!(get(&other, "/plain").await.unwrap(), "plain");
     }
     host.settles().await;
+}
+
+/// Two runners with an instance each, and all requests come to one of them: they run two at a time.
+#[tokio::test]
+async fn an_idle_instance_of_another_runner_does_not_stand_by() {
+    let host = Host::new(&[("app", "2")]);
+    let component = host.try_load(guests::FLOW, isolated_pair).unwrap();
+    let (one, other) = (component.runner(), component.runner());
+    assert_eq!(get(&one, "/plain").await.unwrap(), "plain");
+    assert_eq!(get(&other, "/plain").await.unwrap(), "plain");
+    let holds = [hold(&one, "app", 3_600_000), hold(&one, "app", 3_600_000)];
+    host.shows("app", 2, 0).await;
+    for one in holds {
+        one.abort();
+    }
+    host.settles().await;
+}
+
+/// The same with one that becomes idle while a request waits elsewhere.
+#[tokio::test]
+async fn an_instance_that_becomes_idle_ends_for_who_waits_elsewhere() {
+    let host = Host::new(&[("app", "2"), ("short", "1")]);
+    let component = host.try_load(guests::FLOW, isolated_pair).unwrap();
+    let (one, other) = (component.runner(), component.runner());
+    let short = hold(&other, "short", 200);
+    host.shows("short", 1, 0).await;
+    let holds = [hold(&one, "app", 3_600_000), hold(&one, "app", 3_600_000)];
+    assert_eq!(within("the short one", short).await.unwrap().unwrap(), "held");
+    host.shows("app", 2, 0).await;
+    for one in holds {
+        one.abort();
+    }
+    host.settles().await;
+}
+
+/// Two instances that never end by being idle.
+fn isolated_pair(config: &mut ComponentConfig) {
+    config.max_instances = Some(2);
+    config.isolate = true;
+    config.allow_scopes = vec!["*".into()];
+    config.limits.idle_time = Duration::from_secs(3600);
+}
+
+/// A request that holds a scope.
+fn hold(runner: &Runner, scope: &str, milliseconds: u64) -> JoinHandle<Result<String, HandleError>> {
+    let (runner, path) = (runner.clone(), format!("/hold?scope={scope}&ms={milliseconds}"));
+    tokio::spawn(async move { get(&runner, &path).await })
 }
 
 #[tokio::test]

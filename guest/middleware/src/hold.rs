@@ -66,10 +66,16 @@ async fn pass(mut source: StreamReader<u8>, mut sink: StreamWriter<u8>) {
     }
 }
 
+/// Digits and nothing else; more than fit are as many as fit.
+fn seconds(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
 /// As the contract has it for `keep`.
 fn outcome(status: u16, retry_after: &[Vec<u8>]) -> Outcome {
-    let seconds = || std::str::from_utf8(retry_after.first()?).ok()?.trim().parse().ok();
-    match (status, seconds()) {
+    match (status, retry_after.first().and_then(|value| seconds(value))) {
         (429 | 503, Some(seconds)) => Outcome::PushedBack(Some(Duration::from_secs(seconds))),
         (500.., _) => Outcome::Failed,
         _ => Outcome::Ok,

@@ -67,6 +67,13 @@ impl FromStr for Template {
         if !rest.is_empty() {
             pieces.push(Piece::Text(literal(rest)?));
         }
+        // Then a request that lacks it would be blamed for what it cannot mend.
+        let is_empty = |piece: &Piece| matches!(piece, Piece::Place(_, Some(default)) if default.is_empty());
+        if pieces.iter().all(is_empty) {
+            return Err(format!(
+                "`{text}`: nothing is left of it where a request has no such thing; write a name behind `|`"
+            ));
+        }
         Ok(Self(pieces))
     }
 }

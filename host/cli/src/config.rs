@@ -52,10 +52,14 @@
 //! Unknown fields are refused, and every error names file, line and field. Nothing is served unless all of it is right.
 
 // With their paths, so that the fuzz targets can take this file in.
+#[path = "config/address.rs"]
+mod address;
 #[path = "config/component.rs"]
 mod component;
 #[path = "config/egress.rs"]
 mod egress;
+#[path = "config/place.rs"]
+mod place;
 #[path = "config/rules.rs"]
 mod rules;
 #[path = "config/size.rs"]
@@ -63,7 +67,6 @@ mod size;
 
 use std::fmt;
 use std::fs;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -77,9 +80,11 @@ use weir_wasm::ComponentConfig;
 
 use crate::error::Failure;
 
+use self::address::AddressText;
 use self::component::ComponentTable;
 use self::egress::EgressTable;
 
+pub(crate) use address::address;
 pub(crate) use rules::{rules, written_rules};
 
 /// The file that is read where none is named.
@@ -162,8 +167,8 @@ struct FileTable {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ServerTable {
-    listen: Option<SocketAddr>,
-    admin: Option<SocketAddr>,
+    listen: Option<AddressText>,
+    admin: Option<AddressText>,
     shutdown_timeout: Option<DurationText>,
     workers: Option<Spanned<NonZeroUsize>>,
     data: Option<PathBuf>,
@@ -209,10 +214,7 @@ pub(crate) fn read(file: &Path) -> Result<Config, Failure> {
 /// The file of tokens that a configuration names. Its components need not be there.
 pub(crate) fn tokens(file: &Path) -> Result<Option<PathBuf>, Failure> {
     let text = read_text(file, "configuration").map_err(|refused| refused.hint("name another with -c FILE"))?;
-    let table: FileTable = toml::from_str(&text).map_err(|error| {
-        let problem = plainly(error.message());
-        Failure::usage(ConfigError { file: file.to_owned(), text: text.clone(), span: error.span(), problem })
-    })?;
+    let table = tables(file, &text).map_err(Failure::usage)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     Ok(table.server.tokens.map(|tokens| folder.join(tokens)))
 }
@@ -224,7 +226,25 @@ fn read_text(file: &Path, what: &str) -> Result<String, Failure> {
     if size > MAX_FILE_BYTES {
         return Err(refused(format!("it has {size} bytes, and the most is {MAX_FILE_BYTES}")));
     }
-    fs::read_to_string(file).map_err(|error| refused(error.to_string()))
+    let bytes = fs::read(file).map_err(|error| refused(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
+        let byte = bytes.get(at).copied().unwrap_or_default();
+        let problem = format!("the {what} is not UTF-8 text: it has the byte 0x{byte:02x}");
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        Failure::usage(ConfigError { file: file.to_owned(), text, span: Some(at..at), problem })
+    })
+}
+
+/// The tables of a text, each for itself.
+fn tables(file: &Path, text: &str) -> Result<FileTable, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let (span, problem) = match place::shape(text) {
+            Some((span, problem)) => (Some(span), problem),
+            None => (error.span(), plainly(error.message())),
+        };
+        ConfigError { file: file.to_owned(), text: text.to_owned(), span, problem }
+    })
 }
 
 /// The configuration of a component that is served alone: named like its file, on every path.
@@ -247,12 +267,12 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         span,
         problem,
     };
-    let table: FileTable = toml::from_str(text).map_err(|error| refuse(error.span(), plainly(error.message())))?;
+    let table = tables(file, text)?;
     let at = |(span, problem)| refuse(Some(span), problem);
 
     let mut server = ServerConfig::default();
-    server.ingress = table.server.listen.unwrap_or(server.ingress);
-    server.admin = table.server.admin.unwrap_or(server.admin);
+    server.ingress = table.server.listen.map_or(server.ingress, |listen| listen.0);
+    server.admin = table.server.admin.map_or(server.admin, |admin| admin.0);
     server.shutdown_timeout = table.server.shutdown_timeout.map_or(server.shutdown_timeout, |timeout| timeout.0);
     server.workers = table.server.workers.map(workers).transpose().map_err(at)?;
     let folder = file.parent().unwrap_or(Path::new(""));
@@ -268,8 +288,8 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     }
     let (egress, limits) = egress::check(table.egress).map_err(at)?;
     let components = component::check(folder, table.component, &egress).map_err(at)?;
-    let rules = [table.rule, limits].concat();
-    let rules = rules::check(rules).map_err(at)?.into_iter().map(rules::Checked::change).collect();
+    let rules = rules::check(text, table.rule, limits).map_err(at)?;
+    let rules = rules.into_iter().map(rules::Checked::change).collect();
     let data = table.server.data.map(|data| folder.join(data));
     let durability = table.server.durability.map(Durability::from).unwrap_or_default();
     Ok(Config { server, components, rules, data, durability })
@@ -300,6 +320,11 @@ mod tests {
         for (text, place, part) in [
             ("[server]\nlisen = \"127.0.0.1:1\"\n", "weir.toml:2:1: ", "unknown field `lisen`"),
             ("[server]\nlisten = \"localhost\"\n", "weir.toml:2:10: ", "socket address"),
+            ("[server]\nadmin = \"8080\"\n", "weir.toml:2:9: ", "like 127.0.0.1:8080"),
+            ("[[server]]\nlisten = \"127.0.0.1:1\"\n", "weir.toml:1:3: ", "write [server]"),
+            ("[rule]\npattern = \"a\"\n", "weir.toml:1:2: ", "write [[rule]]"),
+            ("[server]\n[component]\nname = \"a\"\n", "weir.toml:2:2: ", "write [[component]]"),
+            (&format!("{hello}[egress]\nhost = \"a\"\n"), "weir.toml:4:2: ", "write [[egress]]"),
             ("[server]\nshutdown-timeout = \"soon\"\n", "weir.toml:2:20: ", "`soon` is not a duration"),
             ("[server]\nworkers = 0\n", "weir.toml:2:11: ", "from 1 "),
             ("[server\n", "weir.toml:1:", ""),
@@ -336,8 +361,21 @@ mod tests {
             (&format!("{hello}[[rule]]\npattern = \"a\"\nconcurrency = -1\n"), "weir.toml:6:15: ", "the least is 0"),
             (
                 &format!("{hello}[[rule]]\npattern = \"a\"\nrates = [\"3/1m\", \"4/1m\"]\n"),
-                "weir.toml:4:",
+                "weir.toml:6:9: ",
                 "rule `a`: two rates",
+            ),
+            (
+                &format!("{hello}[[rule]]\npattern = \"a\"\nmax-wait = \"2days\"\nrates = [\"3/1m\"]\n"),
+                "weir.toml:6:12: ",
+                "max-wait",
+            ),
+            (
+                &format!(
+                    "{hello}[[rule]]\npattern = \"a\"\n[[rule]]\npattern = \"b\"\ndescription = \"{}\"\n",
+                    "x".repeat(1025)
+                ),
+                "weir.toml:8:15: ",
+                "1025 bytes long: the most is 1024",
             ),
             (
                 &format!("{hello}[[rule]]\npattern = \"a\"\nshadow-limits = {{ speed = 1 }}\n"),
@@ -369,13 +407,25 @@ mod tests {
             ),
             (
                 &format!("{hello}[[egress]]\nhost = \"a\"\nconcurrency = 1\n[[rule]]\npattern = \"a\"\n"),
-                "weir.toml:4:",
-                "another rule for `a`",
+                "weir.toml:6:15: ",
+                "concurrency: there is a [[rule]] for `a`",
             ),
-            (&format!("{hello}[[rule]]\npattern = \"a\"\ntotal = true\n"), "weir.toml:4:", "patterns with `*`"),
+            (
+                &format!(
+                    "{hello}[[egress]]\nhost = \"a:1\"\nrates = [\"1/1s\"]\n[[egress]]\nhost = \"a:2\"\nrates = [\"1/1s\"]\n"
+                ),
+                "weir.toml:9:9: ",
+                "rates: another [[egress]] has limits for `a`",
+            ),
+            (
+                &format!("{hello}[[egress]]\nhost = \"a\"\nlimit-key = \"{{header:b|}}\"\n"),
+                "weir.toml:6:13: ",
+                "limit-key: `{header:b|}`",
+            ),
+            (&format!("{hello}[[rule]]\npattern = \"a\"\ntotal = true\n"), "weir.toml:6:9: ", "patterns with `*`"),
             (
                 &format!("{hello}[[rule]]\npattern = \"a\"\n[[rule]]\npattern = \"a\"\n"),
-                "weir.toml:6:",
+                "weir.toml:7:11: ",
                 "another rule for `a`",
             ),
         ] {

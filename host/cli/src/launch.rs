@@ -15,6 +15,12 @@ use crate::error::Failure;
 /// Starts a server, and answers the engine that it runs on.
 pub(crate) fn start(config: Config) -> Result<(Server, Engine), Failure> {
     let engine = match &config.data {
+        None if config.durability == Durability::Power => {
+            return Err(Failure::usage(anyhow::anyhow!(
+                "the durability is `power`, and there is no data directory to write to"
+            ))
+            .hint("name one: --data DIR (WEIR_DATA, [server] data)"));
+        }
         None => {
             tracing::info!(
                 "in memory only: leases, rate history and changed rules end with this process (--data DIR keeps them)"
@@ -105,8 +111,12 @@ fn service(
 /// Reads the file of a component.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| {
-        Failure::failed(anyhow::anyhow!("{}: cannot read the component: {error}", path.display()))
-            .hint("build it first: cargo build --release --target wasm32-wasip2")
+        let (what, hint) = if path.is_dir() {
+            ("it is a directory".to_owned(), "name the file of the component: FOLDER/NAME.wasm")
+        } else {
+            (error.to_string(), "build it first: cargo build --release --target wasm32-wasip2")
+        };
+        Failure::failed(anyhow::anyhow!("{}: cannot read the component: {what}", path.display())).hint(hint)
     })
 }
 

@@ -250,7 +250,17 @@ impl FromStr for Rate {
         let period = parse_duration(period)
             .map_err(|error| refuse(format!("the period `{}` is not a duration: {error}", start(period))))?;
         let mut rate = Self::window(limit, period);
+        // Mode, burst, counting.
+        let mut said = [false; 3];
         for field in fields {
+            let part = match field {
+                "smooth" | "window" => 0,
+                "cost" | "calls" => 2,
+                _ => 1,
+            };
+            if std::mem::replace(&mut said[part], true) {
+                return Err(refuse(format!("`{}` says again what is said before it", start(field))));
+            }
             match field.split_once('=') {
                 None if field == "smooth" => rate.mode = Mode::Smooth,
                 None if field == "window" => rate.mode = Mode::Window,
@@ -391,6 +401,11 @@ mod tests {
             ("3/1x", "is not a duration"),
             ("3/1m:fast", "none of smooth"),
             ("3/1m:burst=0", "burst `0`"),
+            ("3/1m:cost:cost", "`cost` says again"),
+            ("3/1m:cost:calls", "`calls` says again"),
+            ("3/1m:smooth:window", "`window` says again"),
+            ("3/1m:smooth:burst=2:burst=2", "`burst=2` says again"),
+            ("3/1m:fast:slow", "`fast` is none of smooth"),
             ("3/1m:burst=2", "smooth rates only"),
             ("3/1m:smooth:cost", "needs burst=N"),
             ("3/999us", "out of bounds"),

@@ -4,8 +4,10 @@
 //! pool. A request that finds none queues here, first come first served: only the one at the head tries, each time that
 //! something frees up, and hands its turn on when an instance has taken it.
 //!
-//! An instance belongs to the runner that made it. When the head's runner has none, an instance of another runner is
-//! asked to end: an idle one if there is one, else one that then takes no new requests.
+//! An instance belongs to the runner that made it. When the head's runner has no idle one, an idle instance of another
+//! runner ends for it, also one that becomes idle while the head waits: of two instances none stands by while requests
+//! queue. When nothing is idle and the head's runner has no instance at all, one of another runner takes no new requests
+//! from then on.
 
 use crate::instance::InstanceState;
 use parking_lot::Mutex;
@@ -110,17 +112,19 @@ impl Gate {
         let _ = tokio::time::timeout(LOOK_AGAIN, self.freed.notified()).await;
     }
 
-    /// Sees to it that an instance of another runner ends when `runner` has none of its own.
+    /// Sees to it that an instance of another runner ends when `runner` has none that is idle. One at a time: as long as
+    /// one is on its way out, nothing more is asked. To be called each time that the head has found no room.
     pub(crate) fn make_room_for(&self, runner: usize) {
-        let instances: Vec<_> = self.instances.lock().iter().filter_map(Weak::upgrade).collect();
-        if instances.iter().any(|instance| instance.runner() == runner) {
+        let all = self.instances.lock().iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
+        let (retired, serving): (Vec<_>, Vec<_>) = all.into_iter().partition(|instance| instance.is_retired());
+        let (own, others): (Vec<_>, Vec<_>) = serving.into_iter().partition(|instance| instance.runner() == runner);
+        if retired.iter().chain(&own).any(|instance| instance.is_idle()) {
             return;
         }
-        if instances.iter().any(|instance| instance.is_retired()) {
-            return;
-        }
-        let chosen = instances.iter().find(|instance| instance.is_idle()).or_else(|| instances.first());
-        if let Some(instance) = chosen {
+        let idle = others.iter().find(|instance| instance.is_spare());
+        // A busy one is asked only by who has nothing else to wait for, and never one that waits for its first request.
+        let busy = || others.iter().find(|instance| own.is_empty() && retired.is_empty() && !instance.is_idle());
+        if let Some(instance) = idle.or_else(busy) {
             instance.retire();
         }
     }

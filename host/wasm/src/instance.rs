@@ -32,6 +32,8 @@ pub(crate) struct InstanceState {
     /// Takes no new requests.
     retired: AtomicBool,
     idle: AtomicBool,
+    /// It is idle after a request, so none is on its way to it that it was made for.
+    spare: AtomicBool,
     /// It is being dropped by its expiry: not a failure of the guest.
     stopping: AtomicBool,
     leaked: AtomicUsize,
@@ -56,6 +58,7 @@ impl InstanceState {
             running: Mutex::default(),
             retired: AtomicBool::new(false),
             idle: AtomicBool::new(true),
+            spare: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             leaked: AtomicUsize::new(0),
             background: RequestState::background(),
@@ -79,6 +82,7 @@ impl InstanceState {
     /// The worker has taken a request. Answers false when it was given up before, and is a ghost.
     pub(crate) fn request_starts(self: &Arc<Self>, request: &Arc<RequestState>) -> bool {
         self.idle.store(false, Ordering::Relaxed);
+        self.spare.store(false, Ordering::Relaxed);
         if request.start(self) {
             let mut running = self.running.lock();
             running.requests.push(request.clone());
@@ -140,6 +144,10 @@ impl InstanceState {
         self.idle.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn is_spare(&self) -> bool {
+        self.spare.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -185,6 +193,7 @@ impl InstanceState {
     /// All guest tasks have ended: what is still held, nobody can give back.
     pub(crate) fn became_idle(&self) {
         self.idle.store(true, Ordering::Relaxed);
+        self.spare.store(true, Ordering::Relaxed);
         let requests: smallvec::SmallVec<[Arc<RequestState>; 4]> =
             self.running.lock().requests.iter().cloned().collect();
         let mut leaked = 0;

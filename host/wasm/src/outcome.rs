@@ -41,8 +41,14 @@ fn ended(head: &response::Parts, pause: Option<Duration>) -> Outcome {
     }
 }
 
+/// Digits and nothing else. More than fit are as many as fit: whoever asks for longer than anybody allows gets what is allowed.
 fn seconds(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    whole(headers.get(RETRY_AFTER)?.to_str().ok()?.trim()).map(Duration::from_secs)
+}
+
+fn whole(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
@@ -64,7 +70,7 @@ fn used_up(list: &str) -> Option<Duration> {
         })
         .collect();
     let parameter = |item: &str, name: &str| -> Option<u64> {
-        item.split(';').find_map(|part| part.trim().strip_prefix(name)?.trim().parse().ok())
+        item.split(';').find_map(|part| whole(part.trim().strip_prefix(name)?.trim()))
     };
     bare.split(',')
         .filter(|item| parameter(item, "r=") == Some(0))
@@ -94,7 +100,11 @@ mod tests {
             (429, Some("20"), pause(20)),
             (503, Some("0"), pause(0)),
             (503, Some("18446744073709551615"), pause(u64::MAX)),
-            (503, Some("18446744073709551616"), Outcome::Failed),
+            (503, Some("18446744073709551616"), pause(u64::MAX)),
+            (503, Some("99999999999999999999999999999999999999999"), pause(u64::MAX)),
+            (503, Some("+5"), Outcome::Failed),
+            (503, Some("5.5"), Outcome::Failed),
+            (503, Some(""), Outcome::Failed),
             (503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), Outcome::Failed),
             (503, Some("-1"), Outcome::Failed),
             (503, None, Outcome::Failed),
@@ -122,7 +132,10 @@ mod tests {
             (&[("retry-after", "Tue, 20 Oct 2026 12:00:05 GMT"), ("date", "Tue, 20 Oct 2026 12:00:00 GMT")], pause(5)),
             (&[("retry-after", NOON)], pause(0)),
             (&[("retry-after", "Tue, 20 Oct 2026 12:00:00 GMT")], pause(0)),
+            (&[("retry-after", "18446744073709551616")], pause(u64::MAX)),
             (&[("ratelimit", "\"default\";r=0;t=7")], pause(7)),
+            (&[("ratelimit", "\"default\";r=0;t=18446744073709551616")], pause(u64::MAX)),
+            (&[("ratelimit", "\"default\";r=+0;t=7")], Outcome::Failed),
             (&[("ratelimit", "\"a\";r=0;t=7, \"b\"; r=0; t=9,\"c\";r=3;t=60")], pause(9)),
             (&[("ratelimit", "\"a\";r=0;t=7"), ("ratelimit", "\"b\";r=0;t=8")], pause(8)),
             (&[("ratelimit", "\"a, \\\";r=0;t=99\";r=1;t=5, b;r=0;t=3")], pause(3)),

@@ -135,7 +135,6 @@ impl Runner {
         }
         let Some(place) = gate.queue() else { return Err(QueueFull.into()) };
         state.set_turn(gate.turn().await);
-        gate.make_room_for(self.number);
         loop {
             match self.attempt(state, request).await? {
                 Attempt::Done(response) => {
@@ -144,6 +143,7 @@ impl Runner {
                 }
                 Attempt::NoRoom(back) => request = back,
             }
+            gate.make_room_for(self.number);
             gate.freed().await;
         }
     }

@@ -165,8 +165,10 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The mode of a file that is simply created; the umask is taken off it.
     let mode = Permissions::from_mode(0o666);
-    let mut file = tempfile::Builder::new().prefix(".weir-").permissions(mode).tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    // Its errors name the temporary file, which tells nobody anything.
+    let file = tempfile::Builder::new().prefix(".weir-").permissions(mode).tempfile_in(folder);
+    let mut file = file.map_err(|error| io::Error::from(error.kind()))?;
+    file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())

@@ -24,7 +24,7 @@ use self::live::Screen;
 use self::table::Rows;
 use crate::error::Failure;
 use crate::log::{self, LogArgs};
-use crate::{launch, output, signals};
+use crate::{config, launch, output, signals};
 
 /// How long requests may still run when it ends: the longest work that anybody is likely to ask for by hand.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,11 +48,11 @@ pub(crate) struct DemoArgs {
     seconds: Option<u32>,
 
     /// Where ingress listens [default: 127.0.0.1:8080, or a free port]
-    #[arg(long, env = "WEIR_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "WEIR_LISTEN", value_name = "ADDRESS", value_parser = config::address)]
     listen: Option<SocketAddr>,
 
     /// Where the admin API listens [default: 127.0.0.1:9070, or a free port]
-    #[arg(long, env = "WEIR_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "WEIR_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = config::address)]
     admin: Option<SocketAddr>,
 
     /// Show no table; print the summary as JSON

@@ -56,11 +56,11 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Args)]
 struct ServerArgs {
     /// Where ingress listens [default: 127.0.0.1:8080]
-    #[arg(long, env = "WEIR_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "WEIR_LISTEN", value_name = "ADDRESS", value_parser = config::address)]
     listen: Option<SocketAddr>,
 
     /// Where the admin API listens [default: 127.0.0.1:9070]
-    #[arg(long, env = "WEIR_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "WEIR_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = config::address)]
     admin_listen: Option<SocketAddr>,
 
     /// How long requests may still run once it shuts down [default: 10s]

@@ -61,7 +61,8 @@ fn component(folder: &Path, table: ComponentTable, egress: &Egress) -> Result<Co
     let name = scope("name", &table.name)?;
     let path = folder.join(table.path.get_ref());
     if !path.is_file() {
-        return Err((table.path.span(), format!("path: there is no file {}", path.display())));
+        let what = if path.is_dir() { "it is a directory, and must be a file:" } else { "there is no file" };
+        return Err((table.path.span(), format!("path: {what} {}", path.display())));
     }
     let route = match &table.route {
         Some(route) => route.get_ref().parse().map_err(|error| (route.span(), format!("route: {error}")))?,

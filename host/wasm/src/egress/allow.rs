@@ -11,7 +11,7 @@
 
 use super::address::{Host, is_public};
 use http::Uri;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use std::net::IpAddr;
 use wasmtime_wasi_http::Error;
 
@@ -127,9 +127,20 @@ enum Rule {
 impl Rule {
     fn parse(text: &str) -> Option<Self> {
         if text.contains('/') {
-            return text.parse().ok().map(Self::Network);
+            return network(text).map(Self::Network);
         }
         HostPattern::parse(text).map(Self::Host)
+    }
+}
+
+/// A network in its one spelling: as of hosts, IPv4 addresses are never inside of IPv6. One of those that is wider than all of
+/// IPv4 is none.
+fn network(text: &str) -> Option<IpNet> {
+    let network: IpNet = text.parse().ok()?;
+    let IpNet::V6(inside) = network else { return Some(network) };
+    match inside.addr().to_ipv4_mapped() {
+        Some(address) => Ipv4Net::new(address, inside.prefix_len().checked_sub(96)?).ok().map(IpNet::V4),
+        None => Some(network),
     }
 }
 
@@ -234,6 +245,12 @@ mod tests {
         assert!(allows("10.1.0.0/16", "http://10.1.2.3:99/"));
         assert!(!allows("10.1.0.0/16", "http://10.2.0.1/"));
         assert!(!allows("10.1.0.0/16", "http://example.com/"));
+        assert!(
+            allows("::ffff:127.0.0.0/104", "http://127.1.2.3/")
+                && allows("::ffff:127.0.0.0/104", "http://[::ffff:7f00:1]/")
+        );
+        assert!(!allows("::ffff:127.0.0.0/104", "http://128.0.0.1/"));
+        assert!(allows("fd00::/8", "http://[fd12::1]/"));
     }
 
     #[test]
@@ -277,6 +294,7 @@ mod tests {
         assert!(!admits(&["10.0.0.7"], "10.0.0.8", 80));
         assert!(!admits(&["10.0.0.7:5432"], "10.0.0.7", 80));
         assert!(admits(&["10.0.0.0/8"], "10.9.9.9", 80));
+        assert!(admits(&["::ffff:10.0.0.0/104"], "10.9.9.9", 80));
         assert!(admits(&["169.254.169.254"], "::ffff:169.254.169.254", 80));
         assert!(!admits(&["10.0.0.7"], "64:ff9b::10.0.0.7", 80));
         assert!(admits(&["localhost:9000"], "127.0.0.1", 9000) && admits(&["localhost"], "::1", 1));
@@ -308,6 +326,7 @@ mod tests {
             "127.1",
             "0x7f000001",
             "10.0.0.0/33",
+            "::ffff:127.0.0.0/95",
             "*.127.0.0.1",
             "[::1%25eth0]",
             "bücher.example",

@@ -8,7 +8,8 @@
 //! # A worked example
 //! `host = "*.example.com"`, `scope = "example"`, `limit-key = "{component}/{header:x-model}"`. Component `chat` sends
 //! `POST https://api.example.com/` with `x-model: small`: the call waits at `example`, `example/chat` and
-//! `example/chat/small`. Without the field, or with one that is no name, it is refused as `invalid`.
+//! `example/chat/small`. Without the field, or with one that is no name, it is refused as `invalid`. With
+//! `{header:x-model|none}` a call without the field, or with an empty one, waits at `example/chat/none`.
 
 use super::address::Host;
 use super::allow::{Destination, HostPattern};
@@ -40,14 +41,15 @@ pub enum EgressError {
     Name(#[from] NameError),
     /// A limit key that cannot be filled in.
     #[error(
-        "`{template}` is no limit key: one or two parts of names, {{component}}, {{host}}, {{method}} and {{header:NAME}}"
+        "`{template}` is no limit key: one or two parts of names, {{component}}, {{host}}, {{method}}, {{header:NAME}} and \
+         {{header:NAME|DEFAULT}}"
     )]
     LimitKey {
         /// What was given.
         template: String,
     },
     /// A cost that is none.
-    #[error("`{cost}` is no cost: write a number from 1, or {{header:NAME}}")]
+    #[error("`{cost}` is no cost: write a number from 1, {{header:NAME}} or {{header:NAME|NUMBER}}")]
     Cost {
         /// What was given.
         cost: String,
@@ -77,13 +79,15 @@ enum Piece {
     Component,
     Host,
     Method,
-    Header(HeaderName),
+    /// What stands in where a call has none is a name.
+    Header(HeaderName, Option<String>),
 }
 
 #[derive(Debug, Clone)]
 enum Cost {
     Fixed(NonZeroU32),
-    Header(HeaderName),
+    /// What stands in where a call has none is a number from 1.
+    Header(HeaderName, Option<String>),
 }
 
 /// What a rule reads of a call.
@@ -116,7 +120,7 @@ impl EgressRule {
     }
 
     /// Sets the limit key: one or two parts joined by `/`, in which `{component}`, `{host}`, `{method}` and `{header:NAME}`
-    /// stand for what the call says.
+    /// stand for what the call says. `{header:NAME|DEFAULT}` is the default where it has no such field, or an empty one.
     ///
     /// # Errors
     /// It is no such text.
@@ -126,14 +130,19 @@ impl EgressRule {
         if self.limit_key.len() > 2 { Err(wrong()) } else { Ok(self) }
     }
 
-    /// Sets the cost: a number from 1, or `{header:NAME}`. Default: 1.
+    /// Sets the cost: a number from 1, `{header:NAME}`, or `{header:NAME|NUMBER}` for calls without the field. Default: 1.
     ///
     /// # Errors
-    /// It is neither.
+    /// It is none of them.
     pub fn cost(mut self, cost: &str) -> Result<Self, EgressError> {
         let wrong = || EgressError::Cost { cost: cost.to_owned() };
         self.cost = match pieces(cost).as_deref() {
-            Some([Piece::Header(name)]) => Cost::Header(name.clone()),
+            Some([Piece::Header(name, default)]) => {
+                if default.as_ref().is_some_and(|default| default.parse::<NonZeroU32>().is_err()) {
+                    return Err(wrong());
+                }
+                Cost::Header(name.clone(), default.clone())
+            }
             _ => Cost::Fixed(cost.parse().map_err(|_| wrong())?),
         };
         Ok(self)
@@ -178,8 +187,8 @@ impl EgressRule {
         }
         let cost = match &self.cost {
             Cost::Fixed(cost) => *cost,
-            Cost::Header(name) => {
-                let value = header(sent.headers, name)?;
+            Cost::Header(name, default) => {
+                let value = header(sent.headers, name, default.as_deref())?;
                 value.parse().map_err(|_| format!("the field `{name}` is no cost: a number from 1 to 4294967295"))?
             }
         };
@@ -193,7 +202,7 @@ impl Piece {
             Self::Text(text) => out.push_str(text),
             Self::Component => out.push_str(sent.component),
             Self::Method => out.push_str(sent.method.as_str()),
-            Self::Header(name) => out.push_str(header(sent.headers, name)?),
+            Self::Header(name, default) => out.push_str(header(sent.headers, name, default.as_deref())?),
             // Writing to a string does not fail. Brackets are no part of a name.
             Self::Host => match &sent.to.host {
                 Host::Name(name) => out.push_str(name),
@@ -204,12 +213,18 @@ impl Piece {
     }
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Unfit> {
-    let value = headers.get(name).ok_or_else(|| format!("the field `{name}` is missing"))?;
-    value.to_str().map(str::trim).map_err(|_| format!("the field `{name}` is no text"))
+/// The value of a field, or what stands in where it is missing or empty.
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName, default: Option<&'a str>) -> Result<&'a str, Unfit> {
+    let value = headers.get(name).map(|value| value.to_str().map(str::trim)).transpose();
+    match (value.map_err(|_| format!("the field `{name}` is no text"))?, default) {
+        (None | Some(""), Some(default)) => Ok(default),
+        (Some(value), _) => Ok(value),
+        (None, None) => Err(format!("the field `{name}` is missing")),
+    }
 }
 
-/// The pieces of one part. None where a brace has no partner, or holds nothing that is known.
+/// The pieces of one part. None where a brace has no partner or holds nothing that is known, and where no call makes a name of
+/// it.
 fn pieces(mut part: &str) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     while !part.is_empty() {
@@ -226,13 +241,33 @@ fn pieces(mut part: &str) -> Option<Vec<Piece>> {
                 "component" => Piece::Component,
                 "host" => Piece::Host,
                 "method" => Piece::Method,
-                _ => Piece::Header(name.strip_prefix("header:")?.parse().ok()?),
+                _ => {
+                    // A `|` may be in the name of a field, but in no name that anybody uses.
+                    let field = name.strip_prefix("header:")?;
+                    let (field, default) = match field.split_once('|') {
+                        Some((field, default)) => (field, Some(default.to_owned())),
+                        None => (field, None),
+                    };
+                    if let Some(default) = &default {
+                        ScopedKey::new(default, None).ok()?;
+                    }
+                    Piece::Header(field.parse().ok()?, default)
+                }
             });
         } else if !rest.is_empty() {
             return None;
         }
     }
-    Some(pieces).filter(|pieces| !pieces.is_empty())
+    // The least that a call makes of it.
+    let least: String = pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) | Piece::Header(_, Some(text)) => text.as_str(),
+            Piece::Component | Piece::Host | Piece::Method | Piece::Header(_, None) => "x",
+        })
+        .collect();
+    ScopedKey::new(&least, None).ok()?;
+    Some(pieces)
 }
 
 /// The egress rules of a host. Cloning is a reference count.
@@ -336,13 +371,64 @@ mod tests {
     }
 
     #[test]
+    fn a_default_stands_in_for_a_field_that_is_missing_or_empty() {
+        let keyed =
+            rule("h").limit_key("{component}/m-{header:x-model|none}").unwrap().cost("{header:x-cost|7}").unwrap();
+        for (headers, key, cost) in [
+            (&[][..], "s/chat/m-none", 7),
+            (&[("x-model", ""), ("x-cost", " ")], "s/chat/m-none", 7),
+            (&[("x-model", "small"), ("x-cost", "12")], "s/chat/m-small", 12),
+        ] {
+            assert_eq!(asks(&keyed, headers), Ok((key.to_owned(), cost)), "{headers:?}");
+        }
+        // What is there and no name is no name yet.
+        for headers in [[("x-model", "a b")], [("x-model", "a/b")], [("x-cost", "0")]] {
+            assert!(asks(&keyed, &headers).is_err(), "{headers:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_filled_in_is_refused() {
-        for template in
-            ["", "a//b", "a/b/c", "{", "}", "{}", "{scope}", "{header:}", "{header:a b}", "{component", "a b", "é"]
-        {
+        let long = "x".repeat(120);
+        let too_long = [format!("{long}{{header:a|{long}}}"), format!("{long}{{host}}{long}")];
+        let wrong = [
+            "",
+            "a//b",
+            "a/b/c",
+            "{",
+            "}",
+            "{}",
+            "{scope}",
+            "{header:}",
+            "{header:a b}",
+            "{component",
+            "a b",
+            "é",
+            "{header:a|}",
+            "{header:|a}",
+            "{header:a|b c}",
+            "{header:a|b|c}",
+            "{header:a|b/c}",
+            "{component|a}",
+            "{host|a}",
+        ];
+        for template in wrong.into_iter().chain(too_long.iter().map(String::as_str)) {
             assert!(rule("h").limit_key(template).is_err(), "{template}");
         }
-        for cost in ["", "0", "-1", "1.5", "many", "{component}", "{header:a}{header:b}", "4294967296"] {
+        for cost in [
+            "",
+            "0",
+            "-1",
+            "1.5",
+            "many",
+            "{component}",
+            "{header:a}{header:b}",
+            "4294967296",
+            "{header:a|}",
+            "{header:a|0}",
+            "{header:a|many}",
+            "{header:a|4294967296}",
+        ] {
             assert_eq!(rule("h").cost(cost).unwrap_err(), EgressError::Cost { cost: cost.to_owned() });
         }
     }

@@ -131,7 +131,7 @@ impl Outgoing {
             }
         };
         let response = self.client.send(request, &to, options).await;
-        self.counts.sent(response.is_ok());
+        self.counts.sent(&response);
         let response = match response {
             Ok(response) => response,
             Err(error) => {
@@ -172,7 +172,7 @@ impl Outgoing {
         options: Option<RequestOptions>,
     ) -> Result<Response<WasiBody>, Error> {
         let response = self.client.send(request, to, options).await;
-        self.counts.sent(response.is_ok());
+        self.counts.sent(&response);
         Ok(unrefused(response?).map(|body| body.boxed_unsync()))
     }
 

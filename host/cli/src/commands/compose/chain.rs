@@ -21,8 +21,22 @@ use crate::error::Failure;
 const HANDLER: &str = "wasi:http/handler";
 /// The interfaces that a client meets.
 const FLOW: &str = "weir:flow/";
+/// The one of them that is for WASI 0.2, which a client of WASI 0.3 does not have.
+const FLOW_SYNC: &str = "weir:flow/leases-sync";
+/// What no client meets. Its types are those of `weir:flow`, which would stay imports along with it.
+const CALLS: &str = "weir:calls/";
 /// The handler in WASI 0.2.
 const OLD_HANDLER: &str = "wasi:http/incoming-handler";
+
+/// What to do about an app of WASI 0.2.
+const SERVE_IT: &str = "serve it as it is: call it under a scope (`/weir/scope/SCOPE/call/NAME/...`), or give its [[component]] an \
+     `ingress-scope`; or build it for WASI 0.3 (spin-sdk 7)";
+/// The same for a host without Weir.
+const PLUG_IT: &str = "there is no middleware for WASI 0.2; what it imports of weir:flow is met by hand, with \
+     weir-client-sync.wasm: `wac plug APP.wasm --plug weir_client_sync.wasm -o OUT.wasm` (docs/design.md, `From another host`); or \
+     build it for WASI 0.3 (spin-sdk 7)";
+/// And about a middleware of WASI 0.2.
+const BUILD_IT: &str = "a middleware is a component of WASI 0.3: it exports and imports wasi:http/handler@0.3.0";
 
 /// One component, and what messages call it.
 #[derive(Debug)]
@@ -49,7 +63,7 @@ pub(crate) enum ChainError {
     #[error("{name}: the component is damaged: {message}")]
     Damaged { name: String, message: String },
     #[error("{name}: a WASI 0.2 component: it exports `{export}`, and only `{HANDLER}@0.3.0` can be composed")]
-    Old { name: String, export: String },
+    Old { name: String, export: String, hint: &'static str },
     #[error("{name}: it exports no HTTP handler: it needs `{HANDLER}@0.3.0`, and exports {exports}")]
     NoHandler { name: String, exports: String },
     #[error("{name}: it is a middleware itself: it imports `{import}`, which nothing would meet")]
@@ -60,6 +74,12 @@ pub(crate) enum ChainError {
     NoFlow { layers: String },
     #[error("{outer} imports `{import}`, and {inner} exports `{export}`: {why}")]
     Mismatch { outer: String, import: String, inner: String, export: String, why: String },
+    #[error("{outer} imports `{import}`, and {inner} exports nothing of it")]
+    Unmet { outer: String, import: String, inner: String },
+    #[error("{name} imports `{import}`, which is for WASI 0.2, and {client} exports what is for WASI 0.3")]
+    Sync { name: String, import: String, client: String },
+    #[error("{name} imports `{import}`, and {client} offers no `weir:calls`: only Weir's own host makes such calls")]
+    Calls { name: String, import: String, client: String },
     #[error("they do not go together: {0}")]
     Graph(String),
     #[error("the result is not what it should be: {0}")]
@@ -69,9 +89,11 @@ pub(crate) enum ChainError {
 impl From<ChainError> for Failure {
     fn from(error: ChainError) -> Self {
         let hint = match &error {
-            ChainError::Old { .. } => Some(
-                "serve it as it is: call it under a scope (`/weir/scope/SCOPE/call/NAME/...`), or give its [[component]] an \
-                 `ingress-scope`; or build it for WASI 0.3 (spin-sdk 7)",
+            ChainError::Old { hint, .. } => Some(*hint),
+            ChainError::Sync { .. } => Some(PLUG_IT),
+            ChainError::Calls { .. } => Some(
+                "leave --client out, and serve it with `weir serve`; or let it call by wasi:http, under a lease that it acquires by \
+                 weir:flow",
             ),
             ChainError::AppIsMiddleware { .. } => Some("name it with --middleware, and the component behind it first"),
             ChainError::NoMiddleware { .. } => Some("leave --middleware out for Weir's own"),
@@ -100,7 +122,7 @@ pub(crate) fn compose(app: &Layer, middlewares: &[Layer], client: Option<&Layer>
     let mut asks = 0;
     let behind = add(&mut graph, app)?;
     let offered = exports(&graph, &behind);
-    handler_of(app, &offered)?;
+    handler_of(app, &offered, if client.is_some() { PLUG_IT } else { SERVE_IT })?;
     if let Some(import) = imports(&graph, &behind).into_iter().find(|name| is(name, HANDLER)) {
         return Err(ChainError::AppIsMiddleware { name: app.name.clone(), import });
     }
@@ -110,11 +132,11 @@ pub(crate) fn compose(app: &Layer, middlewares: &[Layer], client: Option<&Layer>
     let mut inner = behind;
     for middleware in middlewares.iter().rev() {
         let outer = add(&mut graph, middleware)?;
+        handler_of(middleware, &exports(&graph, &outer), BUILD_IT)?;
         if !meet(&mut graph, &outer, &inner, HANDLER)? {
             let imports = listed(&imports(&graph, &outer));
             return Err(ChainError::NoMiddleware { name: middleware.name.clone(), imports });
         }
-        handler_of(middleware, &exports(&graph, &outer))?;
         asks += meet_flow(&mut graph, &outer, client.as_ref())?;
         inner = outer;
     }
@@ -130,7 +152,7 @@ pub(crate) fn with_client(middleware: &Layer, client: &Layer) -> Result<Composed
     let mut graph = CompositionGraph::new();
     let client = add(&mut graph, client)?;
     let part = add(&mut graph, middleware)?;
-    handler_of(middleware, &exports(&graph, &part))?;
+    handler_of(middleware, &exports(&graph, &part), BUILD_IT)?;
     if meet_flow(&mut graph, &part, Some(&client))? == 0 {
         return Err(ChainError::NoFlow { layers: middleware.name.clone() });
     }
@@ -156,7 +178,15 @@ fn finish(
 /// Meets all that a layer imports of `weir:flow`, if there is a client, and answers how much that is.
 fn meet_flow(graph: &mut CompositionGraph, layer: &Part<'_>, client: Option<&Part<'_>>) -> Result<usize, ChainError> {
     let Some(client) = client else { return Ok(0) };
-    let wanted: Vec<_> = imports(graph, layer).into_iter().filter(|name| name.starts_with(FLOW)).collect();
+    let (name, client_name) = (layer.name.to_owned(), client.name.to_owned());
+    let imported = imports(graph, layer);
+    if let Some(import) = imported.iter().find(|name| name.starts_with(CALLS)) {
+        return Err(ChainError::Calls { name, import: import.clone(), client: client_name });
+    }
+    if let Some(import) = imported.iter().find(|name| is(name, FLOW_SYNC)) {
+        return Err(ChainError::Sync { name, import: import.clone(), client: client_name });
+    }
+    let wanted: Vec<_> = imported.into_iter().filter(|name| name.starts_with(FLOW)).collect();
     for import in &wanted {
         meet(graph, layer, client, base(import))?;
     }
@@ -189,7 +219,10 @@ fn meet(graph: &mut CompositionGraph, outer: &Part<'_>, inner: &Part<'_>, interf
             export: export.to_owned(),
             why,
         };
-        let Some(export) = export else { return Err(mismatch("nothing of it", "it stays unmet".to_owned())) };
+        let Some(export) = export else {
+            let (outer, inner) = (outer.name.to_owned(), inner.name.to_owned());
+            return Err(ChainError::Unmet { outer, import: import.clone(), inner });
+        };
         if !fits(&export) {
             return Err(mismatch(export, "these versions do not go together".to_owned()));
         }
@@ -201,14 +234,14 @@ fn meet(graph: &mut CompositionGraph, outer: &Part<'_>, inner: &Part<'_>, interf
     Ok(!wanted.is_empty())
 }
 
-/// Refuses a layer without a handler, for what it is.
-fn handler_of(layer: &Layer, exports: &[String]) -> Result<(), ChainError> {
+/// Refuses a layer without a handler, for what it is. `hint`: what to do about one of WASI 0.2.
+fn handler_of(layer: &Layer, exports: &[String], hint: &'static str) -> Result<(), ChainError> {
     if exports.iter().any(|export| is(export, HANDLER)) {
         return Ok(());
     }
     let name = layer.name.clone();
     Err(match exports.iter().find(|export| is(export, OLD_HANDLER)) {
-        Some(export) => ChainError::Old { name, export: export.clone() },
+        Some(export) => ChainError::Old { name, export: export.clone(), hint },
         None => ChainError::NoHandler { name, exports: listed(exports) },
     })
 }
