@@ -221,10 +221,10 @@ impl ShardSet<'_, '_> {
         };
         // Mostly the first in the order fits.
         let first = found.waitlist().and_then(|waitlist| waitlist.first(now)).cloned();
-        if let Some(parked) = first.filter(|parked| !tried.contains(&parked.head)) {
-            if !matches!(asked(found, &parked), Standing::Blocked(_)) {
-                return (Some(parked), None);
-            }
+        if let Some(parked) = first.filter(|parked| !tried.contains(&parked.head))
+            && !matches!(asked(found, &parked), Standing::Blocked(_))
+        {
+            return (Some(parked), None);
         }
         // Taken out while its counter is asked.
         let waitlist = std::mem::take(&mut found.queue().waitlist);
