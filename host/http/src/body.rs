@@ -42,7 +42,7 @@ where
         }
         Ok(Err(error)) => Err(Problem::bad_request("body", format!("it did not arrive whole: {error}")).into()),
         Err(_elapsed) => {
-            let detail = format!("the body did not arrive within {}", humantime::format_duration(time));
+            let detail = format!("the body did not arrive within {}", weir_engine::format_duration(time));
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into())
         }
     }
