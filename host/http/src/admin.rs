@@ -167,13 +167,15 @@ fn router(admin: Admin) -> Router {
         .route(HEALTH, get(health))
         .route("/metrics", get(metrics))
         .fallback(async |uri: Uri| {
-            Problem::new(StatusCode::NOT_FOUND, format!("there is no `{}` in the admin API", shorten(uri.path())))
+            let detail = format!("there is no `{}` in the admin API", shorten(uri.path()));
+            Problem::new(StatusCode::NOT_FOUND, detail).because("unknown-resource")
         })
         .method_not_allowed_fallback(async || {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this resource does not take that method; the header `allow` lists those it takes",
             )
+            .because("method-not-allowed")
         })
         // There is a limit of our own before it.
         .layer(DefaultBodyLimit::disable())

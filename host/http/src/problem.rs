@@ -224,7 +224,7 @@ impl Problem {
     #[must_use]
     pub fn allows(methods: &'static str) -> Self {
         let detail = format!("this resource does not take that method; it takes {methods}");
-        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).because("method-not-allowed");
         problem.header(ALLOW, methods);
         problem
     }
