@@ -5,7 +5,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Run, Serving, end, run, signal, weir};
+use crate::operate::shows;
+use crate::{Run, Serving, WASM, end, run, signal, weir};
 
 /// A server with one rule on the scope `s`.
 fn serving(concurrency: &str) -> Serving {
@@ -166,6 +167,35 @@ fn a_signal_reaches_the_command_and_the_lease_is_given_back() {
         std::thread::sleep(Duration::from_millis(10));
     };
     assert_eq!((status.code(), held(&serving, "s")), (Some(143), 0));
+}
+
+#[test]
+fn who_waits_outlasts_a_restart_of_the_server() {
+    let serving = serving("0");
+    let ingress = serving.ingress.clone();
+    let mut command = weir(&["run", "--scope", "s", "--wait", "90s", "--", "echo", "done"]);
+    command.env("WEIR_URL", &ingress);
+    let waits = std::thread::spawn(move || end(command));
+    shows(&serving, "s", 0, 1);
+    drop(serving);
+    let address = ingress.trim_start_matches("http://");
+    let serving = Serving::start(weir(&["serve", WASM, "--listen", address, "--admin-listen", "127.0.0.1:0"]));
+    assert_eq!(waits.join().expect("an end").ok(), "done\n");
+    assert_eq!(held(&serving, "s"), 0);
+}
+
+#[test]
+fn a_server_that_never_answers_is_not_waited_for_longer_than_was_said() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| run(&["run", "--scope", "s", "--wait", "1s", "--url", &url, "--", "true"]));
+        let acquired = run(&["lease", "acquire", "s", "--max-wait", "0s", "--url", &url]);
+        acquired.fails(1, &["no server answers at", "nothing came in time"]);
+        waits.join().expect("an end").fails(125, &["no server answers at", "nothing came in time"]);
+    });
+    assert!(began.elapsed() < Duration::from_secs(60), "it waited for {:?}", began.elapsed());
 }
 
 #[test]

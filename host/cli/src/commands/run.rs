@@ -97,11 +97,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::failed(error).code(code);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let asked = Instant::now();
-    let granted = client.acquire(body).map_err(|error| Failure::from(error).code(code))?;
+    let (granted, repeated) = client.acquire(body).map_err(|error| Failure::from(error).code(code))?;
     let lease = granted.leases.into_iter().next();
     let lease = lease.ok_or_else(|| Failure::failed(anyhow!("the server answered without a lease")).code(code))?;
     // Counted from when the grant must have been at the earliest: never longer than the server counts.
-    let ends = asked + granted.waited.0 + lease.remaining.0;
+    let mut ends = asked + granted.waited.0 + lease.remaining.0;
+    if repeated {
+        // A server that was started meanwhile counts from then on, so this may be long ago.
+        let asked = Instant::now();
+        let extended = client.extend(&lease.id, args.take.lease_time);
+        ends = asked + extended.map_err(|error| Failure::from(error).code(code))?;
+    }
     let outcome = runtime.block_on(under(args, &client, &lease, ends));
     // An extension may be under way to a server that does not answer: nobody waits for it.
     runtime.shutdown_background();

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
         ..args.take.body(&args.key)
     };
     let granted = match LeaseClient::new(&args.take.ingress)?.acquire(body) {
-        Ok(granted) => granted,
+        Ok((granted, _)) => granted,
         Err(error) => {
             // The exit code tells the one from the other.
             if let (true, ClientError::Problem(problem)) = (args.json, &error) {
