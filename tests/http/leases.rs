@@ -298,11 +298,16 @@ async fn bad_input_is_named_and_changes_nothing() {
         (Method::DELETE, "/weir/v1/leases/x?outcome=good", "", "", 400, "outcome"),
         (Method::DELETE, "/weir/v1/leases/x?retry-after=1s", "", "", 400, "outcome=pushed-back"),
         (Method::DELETE, "/weir/v1/leases/x?speed=1", "", "", 400, "speed"),
+        (Method::DELETE, "/weir/v1/leases/x?outcome=%FF", "", "", 400, "the byte 0xff"),
+        (Method::POST, "/weir/v1/leases?speed=1", json, r#"{"scope":"s"}"#, 400, "`speed=1`"),
+        (Method::POST, "/weir/v1/check?speed=1", json, r#"{"scope":"s"}"#, 400, "`speed=1`"),
+        (Method::POST, "/weir/v1/leases/x/settle?cost=1", json, r#"{"cost":1}"#, 400, "`cost=1`"),
     ] {
         let answer = ask(method.clone(), path, kind, body).send(&client).await;
         let shown: String = body.chars().take(80).collect();
         assert_eq!(answer.status, status, "{method} {path} {shown}: {}", answer.body);
         assert!(answer.body.contains(part), "{method} {path} {shown}: `{part}` is missing in {}", answer.body);
+        assert!(!answer.body.contains("deserialize"), "{}", answer.body);
         assert_eq!(answer.header("content-type"), "application/problem+json");
     }
     assert_eq!(served.host.state(), before);

@@ -58,7 +58,7 @@ use crate::problem::{Problem, shorten};
 use crate::serve::{Phase, Phases};
 use crate::tokens::{Right, Timestamp, Tokens};
 use crate::watch::Watch;
-use crate::{connection, listen};
+use crate::{connection, listen, query};
 
 /// The largest body: a batch of 100,000 rules, the most that a book holds, at 300 bytes each. In a minute it comes over 5 Mbit/s.
 const BODY: Bounds =
@@ -141,6 +141,7 @@ async fn admit(State(admin): Shared, request: Request, next: Next) -> Result<Res
     let now = Timestamp::of_unix_millis(admin.engine.unix_millis());
     let access = admin.door.admit(request.uri(), request.headers(), now)?;
     access.needs(right(request.method(), request.uri().path()))?;
+    query::is_text(request.uri())?;
     let (mut parts, sent) = request.into_parts();
     parts.extensions.insert(access);
     let request = Request::from_parts(parts, Body::from(body::whole(sent, BODY).await?));

@@ -32,7 +32,6 @@
 
 use std::time::Duration;
 
-use axum::extract::Query;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
@@ -49,6 +48,7 @@ use crate::api::{
 use crate::body::{self, Bounds};
 use crate::json;
 use crate::problem::{Problem, shorten};
+use crate::query;
 use crate::serve::{Phase, Phases};
 use crate::tokens::{Right, Timestamp};
 
@@ -154,6 +154,7 @@ impl Leases {
             return self.release(caller, id, &parts.uri).await;
         }
         debug_assert_eq!(parts.method, Method::POST);
+        query::none(&parts.uri)?;
         let body = whole(&parts.headers, body).await?;
         match resource {
             Resource::Leases => self.acquire(&parts, &access, caller, &body).await,
@@ -252,8 +253,7 @@ impl Leases {
     }
 
     async fn release(&self, caller: Caller, id: &str, uri: &Uri) -> Result<Response<Bytes>, Box<Problem>> {
-        let Query(query) = Query::<ReleaseQuery>::try_from_uri(uri)
-            .map_err(|rejection| Problem::bad_request("query", rejection.body_text()))?;
+        let query: ReleaseQuery = query::read(uri)?;
         let outcome = match (query.outcome.unwrap_or(OutcomeName::Ok), query.retry_after) {
             (OutcomeName::PushedBack, after) => Outcome::PushedBack(after.map_or(UNSAID_PUSHBACK, |text| text.0)),
             (OutcomeName::Ok, None) => Outcome::Ok,
