@@ -279,6 +279,7 @@ async fn bad_input_is_named_and_changes_nothing() {
         (Method::POST, LEASES, json, &deep[..60_000], 400, "no JSON object"),
         (Method::POST, LEASES, json, &format!("{{\"scope\":{}", &deep[..60_000]), 400, "scope"),
         (Method::POST, LEASES, json, r#"{"scope":"s"} x"#, 400, "trailing characters"),
+        (Method::POST, LEASES, json, r#"{"scope":"s",}"#, 400, "\"field\":\"body\""),
         (Method::POST, LEASES, json, r#"{"scope":"s","scope":"t"}"#, 400, "duplicate field"),
         (Method::POST, LEASES, json, r#"{"scope":"s","speed":1}"#, 400, "unknown field `speed`"),
         (Method::POST, LEASES, json, r#"{"scope":["s"]}"#, 400, "\"field\":\"scope\""),
