@@ -103,7 +103,9 @@ fn a_token_is_made_listed_rotated_and_revoked() {
     assert!(rotated[..22] == token[..22] && rotated != token, "the id stays");
     assert!(tokens.run(&["list", "--json"]).json()["tokens"][0]["old-until"].is_string());
     assert!(!tokens.text().contains(secret(rotated)));
-    tokens.run(&["rotate", "payments"]).ok();
+    let twice = tokens.run(&["rotate", "payments"]);
+    assert!(twice.err.contains("was to be good until 20") && twice.err.contains("ends now"), "{twice:?}");
+    assert!(!tokens.run(&["rotate", "payments"]).err.contains("warning"), "nothing was promised");
     assert_eq!(tokens.run(&["list", "--json"]).json()["tokens"][0]["old-until"], Value::Null);
 
     tokens.run(&["create", "payments", "--all-scopes"]).fails(1, &["there is a token `payments` already", "rotate"]);
