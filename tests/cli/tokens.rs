@@ -263,6 +263,23 @@ fn where_others_reach_it_a_server_wants_tokens() {
 }
 
 #[test]
+fn a_file_that_is_taken_away_is_logged() {
+    let tokens = Tokens::new();
+    let token = tokens.create(&["all", "--all-scopes"]);
+    let serving = Serving::new(&[WASM, "--tokens", &tokens.path]);
+    let check = || with(&token, &["lease", "check", "s", "--url", &serving.ingress]).code;
+    assert_eq!(check(), Some(0));
+    std::fs::remove_file(&tokens.path).expect("it was there");
+    let began = Instant::now();
+    while check() != Some(1) {
+        assert!(began.elapsed() < HANG, "it is still good");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (_, log) = serving.end_with(Signal::TERM);
+    assert!(log.contains("WARN") && log.contains("the token file is gone"), "{log}");
+}
+
+#[test]
 fn a_client_shows_its_token_and_says_what_to_do_about_an_answer() {
     let tokens = Tokens::new();
     let token = tokens.create(&["payments", "--right", "lease", "--right", "operate", "--scope", "payments"]);
