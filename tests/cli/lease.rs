@@ -77,7 +77,8 @@ fn a_batch_a_repetition_and_a_pushback() {
     let first = ids(&granted);
     assert_eq!(first.len(), 3);
     assert_eq!(ids(&at(&serving, &arguments).json()), first, "the same request gets the same leases");
-    at(&serving, &["lease", "release", &first[0], "--pushed-back", "1h"]).ok();
+    assert_eq!(at(&serving, &["lease", "release", "--pushed-back", &first[1]]).ok(), "released\n");
+    at(&serving, &["lease", "release", &first[0], "--pushed-back=1h"]).ok();
     at(&serving, &["lease", "acquire", "s", "--max-wait", "0s"]).fails(4, &["pushed-back"]);
 }
 
