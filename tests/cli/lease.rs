@@ -149,6 +149,20 @@ fn a_command_whose_lease_is_lost_is_ended() {
 }
 
 #[test]
+fn a_lease_that_is_lost_to_a_server_that_stands_still_is_not_given_back() {
+    let serving = serving("1");
+    let pid = serving.child.id();
+    let script = format!("kill -STOP {pid}; sleep 3600");
+    let arguments = ["run", "--scope", "s", "--lease-time", "1s", "--", "sh", "-c", &script];
+    let began = std::time::Instant::now();
+    let ended = at(&serving, &arguments);
+    let took = began.elapsed();
+    signal(pid, Signal::CONT);
+    ended.fails(124, &["the lease was lost", "ending the command"]);
+    assert!(!ended.err.contains("not given back") && took < Duration::from_secs(10), "{took:?}: {ended:?}");
+}
+
+#[test]
 fn a_signal_reaches_the_command_and_the_lease_is_given_back() {
     use std::io::{BufRead, BufReader};
     let serving = serving("1");
