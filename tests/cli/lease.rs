@@ -223,10 +223,12 @@ fn what_is_said_wrongly_is_named() {
     run(&["lease", "acquire", "a//b"]).fails(2, &["a//b"]);
     run(&["lease", "acquire", "s", "--cost", "0"]).fails(2, &["--cost", "it is a number from 1 to 4294967295"]);
     run(&["lease", "acquire", "s", "--weight", "1001"]).fails(2, &["1 to 1000"]);
+    run(&["lease", "acquire", "s", "--count", "0"]).fails(2, &["--count", "a batch is a number from 1 to 1000"]);
+    run(&["lease", "acquire", "s", "--least", "1001"]).fails(2, &["--least", "a batch is a number from 1 to 1000"]);
     run(&["lease", "acquire", "s", "--url", "ftp://x"]).fails(2, &["is not an http URL", "http://127.0.0.1:8080"]);
     let serving = Serving::demo();
     at(&serving, &["lease", "acquire", "s", "--lease-time", "1ms"]).fails(2, &["lease-time", "100ms to 1h"]);
-    at(&serving, &["lease", "acquire", "s", "--count", "1001"]).fails(2, &["batch"]);
+    at(&serving, &["lease", "acquire", "s", "--count", "2", "--least", "3"]).fails(2, &["batch of 2", "(least)"]);
     at(&serving, &["lease", "extend", "../../v1/check"]).fails(1, &["the lease is gone"]);
     run(&["lease", "check", "s", "--url", &serving.admin]).fails(1, &["does not answer like the lease API", "--url"]);
     run(&["rules", "list", "--admin", &serving.ingress]).fails(1, &["does not answer like the admin API", "--admin"]);
