@@ -173,7 +173,7 @@ fn what_is_said_wrongly_is_2() {
     let tokens = Tokens::new();
     for (arguments, part) in [
         (&["create"][..], "<NAME>"),
-        (&["create", "a"], "--scope"),
+        (&["create", "a"], "<--scope <SCOPE>|--all-scopes>"),
         (&["create", "a b", "--all-scopes"], "`a b` is no name of a token"),
         (&["create", "", "--all-scopes"], "no name of a token"),
         (&["create", &"x".repeat(129), "--all-scopes"], "1 to 128 bytes"),
