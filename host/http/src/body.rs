@@ -36,7 +36,7 @@ where
     let Bounds { most, time, instead } = bounds;
     let too_large = || {
         let detail = format!("the body is larger than {most} bytes: {instead}");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).because("body-too-large").into()
+        Box::new(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).because("body-too-large"))
     };
     // One that says so beforehand is not waited for.
     if body.size_hint().lower() > most as u64 {

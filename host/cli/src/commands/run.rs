@@ -49,8 +49,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The command finds WEIR_LEASE_ID and WEIR_LEASE_FENCE in its environment. Its exit code is passed on, 128 + N where
-signal N has ended it. Others: 2 wrong usage, 75 not now (it waited as long as it may), 124 the lease was lost and the command ended,
-125 it failed before the command, 126 the command cannot be started, 127 there is no such command.
+signal N has ended it. Others: 2 wrong usage, 75 not now (it waited as long as it may), 124 the lease was lost and the
+command ended, 125 it failed before the command, 126 the command cannot be started, 127 there is no such command.
 
 Examples:
   weir run --scope payments --wait 10m -- ./settle-day.sh
