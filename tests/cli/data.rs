@@ -200,6 +200,18 @@ fn leases_rules_pauses_and_keys_are_there_after_a_kill() {
 }
 
 #[test]
+fn a_directory_that_has_the_rules_needs_none_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = file(folder.path(), "weir.toml", "");
+    let data = folder.path().join("data");
+    let serving = serve(&config, &data);
+    serving.run(&["rules", "set", "slots", "--concurrency", "1"]).ok();
+    serving.end_with(Signal::KILL);
+    let serving = serve(&config, &data);
+    assert_eq!(serving.run(&["rules", "list", "--json"]).json()["rules"][0]["pattern"], "slots");
+}
+
+#[test]
 fn without_a_directory_it_says_that_it_keeps_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let config = file(folder.path(), "weir.toml", RULES);

@@ -41,6 +41,7 @@ fn a_page_says_who_binds_what_is_in_the_way_and_when() {
         ", if nothing else arrives; nobody waits before it\n",
         "  in the way rate 1/1h, 1 used: earlier starts leave the window in 59m 5",
         "; or raise rule `m/gpt` above 1\n",
+        "  shadow     m/gpt would have refused 0\n",
     ] {
         assert!(late.contains(part), "`{part}` is missing in:\n{late}");
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Run, Serving, end, run, signal, weir};
+use crate::operate::shows;
+use crate::{Run, Serving, WASM, end, run, signal, weir};
 
 /// A server with one rule on the scope `s`.
 fn serving(concurrency: &str) -> Serving {
@@ -76,7 +77,8 @@ fn a_batch_a_repetition_and_a_pushback() {
     let first = ids(&granted);
     assert_eq!(first.len(), 3);
     assert_eq!(ids(&at(&serving, &arguments).json()), first, "the same request gets the same leases");
-    at(&serving, &["lease", "release", &first[0], "--pushed-back", "1h"]).ok();
+    assert_eq!(at(&serving, &["lease", "release", "--pushed-back", &first[1]]).ok(), "released\n");
+    at(&serving, &["lease", "release", &first[0], "--pushed-back=1h"]).ok();
     at(&serving, &["lease", "acquire", "s", "--max-wait", "0s"]).fails(4, &["pushed-back"]);
 }
 
@@ -147,6 +149,20 @@ fn a_command_whose_lease_is_lost_is_ended() {
 }
 
 #[test]
+fn a_lease_that_is_lost_to_a_server_that_stands_still_is_not_given_back() {
+    let serving = serving("1");
+    let pid = serving.child.id();
+    let script = format!("kill -STOP {pid}; sleep 3600");
+    let arguments = ["run", "--scope", "s", "--lease-time", "1s", "--", "sh", "-c", &script];
+    let began = std::time::Instant::now();
+    let ended = at(&serving, &arguments);
+    let took = began.elapsed();
+    signal(pid, Signal::CONT);
+    ended.fails(124, &["the lease was lost", "ending the command"]);
+    assert!(!ended.err.contains("not given back") && took < Duration::from_secs(10), "{took:?}: {ended:?}");
+}
+
+#[test]
 fn a_signal_reaches_the_command_and_the_lease_is_given_back() {
     use std::io::{BufRead, BufReader};
     let serving = serving("1");
@@ -169,6 +185,35 @@ fn a_signal_reaches_the_command_and_the_lease_is_given_back() {
 }
 
 #[test]
+fn who_waits_outlasts_a_restart_of_the_server() {
+    let serving = serving("0");
+    let ingress = serving.ingress.clone();
+    let mut command = weir(&["run", "--scope", "s", "--wait", "90s", "--", "echo", "done"]);
+    command.env("WEIR_URL", &ingress);
+    let waits = std::thread::spawn(move || end(command));
+    shows(&serving, "s", 0, 1);
+    drop(serving);
+    let address = ingress.trim_start_matches("http://");
+    let serving = Serving::start(weir(&["serve", WASM, "--listen", address, "--admin-listen", "127.0.0.1:0"]));
+    assert_eq!(waits.join().expect("an end").ok(), "done\n");
+    assert_eq!(held(&serving, "s"), 0);
+}
+
+#[test]
+fn a_server_that_never_answers_is_not_waited_for_longer_than_was_said() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| run(&["run", "--scope", "s", "--wait", "1s", "--url", &url, "--", "true"]));
+        let acquired = run(&["lease", "acquire", "s", "--max-wait", "0s", "--url", &url]);
+        acquired.fails(1, &["no server answers at", "nothing came in time"]);
+        waits.join().expect("an end").fails(125, &["no server answers at", "nothing came in time"]);
+    });
+    assert!(began.elapsed() < Duration::from_secs(60), "it waited for {:?}", began.elapsed());
+}
+
+#[test]
 fn what_is_said_wrongly_is_named() {
     let nobody = "http://127.0.0.1:1";
     run(&["lease", "acquire", "s", "--url", nobody]).fails(1, &["no server answers", "weir serve", "--url URL"]);
@@ -178,10 +223,12 @@ fn what_is_said_wrongly_is_named() {
     run(&["lease", "acquire", "a//b"]).fails(2, &["a//b"]);
     run(&["lease", "acquire", "s", "--cost", "0"]).fails(2, &["--cost", "it is a number from 1 to 4294967295"]);
     run(&["lease", "acquire", "s", "--weight", "1001"]).fails(2, &["1 to 1000"]);
+    run(&["lease", "acquire", "s", "--count", "0"]).fails(2, &["--count", "a batch is a number from 1 to 1000"]);
+    run(&["lease", "acquire", "s", "--least", "1001"]).fails(2, &["--least", "a batch is a number from 1 to 1000"]);
     run(&["lease", "acquire", "s", "--url", "ftp://x"]).fails(2, &["is not an http URL", "http://127.0.0.1:8080"]);
     let serving = Serving::demo();
     at(&serving, &["lease", "acquire", "s", "--lease-time", "1ms"]).fails(2, &["lease-time", "100ms to 1h"]);
-    at(&serving, &["lease", "acquire", "s", "--count", "1001"]).fails(2, &["batch"]);
+    at(&serving, &["lease", "acquire", "s", "--count", "2", "--least", "3"]).fails(2, &["batch of 2", "(least)"]);
     at(&serving, &["lease", "extend", "../../v1/check"]).fails(1, &["the lease is gone"]);
     run(&["lease", "check", "s", "--url", &serving.admin]).fails(1, &["does not answer like the lease API", "--url"]);
     run(&["rules", "list", "--admin", &serving.ingress]).fails(1, &["does not answer like the admin API", "--admin"]);

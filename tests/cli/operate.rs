@@ -97,5 +97,9 @@ fn a_pool_counts_all_that_match_and_shadow_limits_refuse_nothing() {
     assert_eq!(serving.run(&["counters", "reset", "*"]).ok(), "reset *: 0 held, 0 waiting\n");
     assert_eq!(call("b"), 200);
     serving.run(&["counters", "pause", "nowhere/*"]).fails(1, &["no pool `nowhere/*`", "weir rules list"]);
+    serving.run(&["rules", "set", "idle/*", "--total", "--concurrency", "1"]).ok();
+    for verb in ["resume", "unpin"] {
+        serving.run(&["counters", verb, "idle/*"]).fails(1, &["the pool `idle/*` is idle: nothing is held"]);
+    }
     serving.run(&["counters", "resume", "nowhere"]).fails(1, &["no counter `nowhere`", "weir counters"]);
 }

@@ -45,6 +45,25 @@ fn set_knows_pools_shadow_limits_and_pushbacks() {
 }
 
 #[test]
+fn set_says_that_a_pool_takes_the_place_of_a_rule_for_each() {
+    let serving = Serving::demo();
+    let set = |arguments: &[&str]| {
+        let set = serving.run(&[&["rules", "set", "t/*"], arguments].concat());
+        assert_eq!(set.code, Some(0), "{set:?}");
+        set.err
+    };
+    assert_eq!(set(&["--concurrency", "5"]), "");
+    let note = "note: a pattern has one rule: the limits of t/* were for ";
+    assert_eq!(
+        set(&["--total", "--concurrency", "50"]),
+        format!("{note}each that matches, and are for all together now\n")
+    );
+    assert_eq!(set(&["--total"]), "");
+    assert_eq!(set(&["--no-total"]), format!("{note}all that match together, and are for each now\n"));
+    assert_eq!(serving.run(&["rules", "set", "u/*", "--total", "--concurrency", "1"]).err, "");
+}
+
+#[test]
 fn list_shows_the_rules_sorted() {
     let serving = Serving::demo();
     let nothing = serving.run(&["rules", "list"]);

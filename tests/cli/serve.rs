@@ -89,7 +89,7 @@ fn a_bad_configuration_is_2_with_line_and_field() {
         ("[[component]]\nname = \"a\"\npath = \"none.wasm\"\n", ["bad.toml:3:8: ", "path: there is no file"]),
         ("[[rule]]\npattern = \"a/b/c/d\"\n", ["bad.toml:2:11: ", "parts"]),
         ("not toml", ["bad.toml:1:", ""]),
-        ("", ["bad.toml: ", "no component"]),
+        ("", ["bad.toml: no component and no rule", "--data DIR"]),
     ] {
         let config = file(folder.path(), "bad.toml", text);
         let run = run(&["serve", "-c", &config]);

@@ -103,7 +103,9 @@ fn a_token_is_made_listed_rotated_and_revoked() {
     assert!(rotated[..22] == token[..22] && rotated != token, "the id stays");
     assert!(tokens.run(&["list", "--json"]).json()["tokens"][0]["old-until"].is_string());
     assert!(!tokens.text().contains(secret(rotated)));
-    tokens.run(&["rotate", "payments"]).ok();
+    let twice = tokens.run(&["rotate", "payments"]);
+    assert!(twice.err.contains("was to be good until 20") && twice.err.contains("ends now"), "{twice:?}");
+    assert!(!tokens.run(&["rotate", "payments"]).err.contains("warning"), "nothing was promised");
     assert_eq!(tokens.run(&["list", "--json"]).json()["tokens"][0]["old-until"], Value::Null);
 
     tokens.run(&["create", "payments", "--all-scopes"]).fails(1, &["there is a token `payments` already", "rotate"]);
@@ -171,7 +173,7 @@ fn what_is_said_wrongly_is_2() {
     let tokens = Tokens::new();
     for (arguments, part) in [
         (&["create"][..], "<NAME>"),
-        (&["create", "a"], "--scope"),
+        (&["create", "a"], "<--scope <SCOPE>|--all-scopes>"),
         (&["create", "a b", "--all-scopes"], "`a b` is no name of a token"),
         (&["create", "", "--all-scopes"], "no name of a token"),
         (&["create", &"x".repeat(129), "--all-scopes"], "1 to 128 bytes"),
@@ -258,6 +260,23 @@ fn where_others_reach_it_a_server_wants_tokens() {
     let shown = with(&token, &["counters", "--json", "--admin", &serving.admin]).json();
     assert_eq!((id.trim().len(), &shown["counters"][0]["counter"]), (36, &serde_json::json!("s")));
     with(&token, &["lease", "release", id.trim(), "--url", &serving.ingress]).ok();
+}
+
+#[test]
+fn a_file_that_is_taken_away_is_logged() {
+    let tokens = Tokens::new();
+    let token = tokens.create(&["all", "--all-scopes"]);
+    let serving = Serving::new(&[WASM, "--tokens", &tokens.path]);
+    let check = || with(&token, &["lease", "check", "s", "--url", &serving.ingress]).code;
+    assert_eq!(check(), Some(0));
+    std::fs::remove_file(&tokens.path).expect("it was there");
+    let began = Instant::now();
+    while check() != Some(1) {
+        assert!(began.elapsed() < HANG, "it is still good");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (_, log) = serving.end_with(Signal::TERM);
+    assert!(log.contains("WARN") && log.contains("the token file is gone"), "{log}");
 }
 
 #[test]

@@ -177,6 +177,8 @@ async fn what_the_admin_api_has_not_is_a_problem_too() {
             (status, "application/problem+json"),
             "{path}"
         );
+        let reason = if status == 405 { "method-not-allowed" } else { "unknown-resource" };
+        assert_eq!(answer.json()["reason"], reason, "{path}");
         if status == 405 {
             assert!(!answer.header("allow").is_empty(), "{path}");
         }

@@ -159,6 +159,7 @@ async fn bad_questions_name_their_field() {
         ("", "scope", "missing"),
         ("scope=", "scope", "empty"),
         ("scope=a%20b", "scope", "0x20"),
+        ("scope=%FF", "scope", "0xff"),
         ("scope=a/b", "scope", "`/`"),
         (&long, "scope", "129 bytes"),
         ("scope=s&limit-key=", "limit-key", "empty"),

@@ -275,10 +275,11 @@ async fn bad_input_is_named_and_changes_nothing() {
         (Method::POST, LEASES, json, "{}", 400, "missing field `scope`"),
         (Method::POST, LEASES, json, r#"["s"]"#, 400, "no JSON object"),
         (Method::POST, LEASES, json, "null", 400, "no JSON object"),
-        (Method::POST, LEASES, json, &deep, 413, "65536 bytes"),
+        (Method::POST, LEASES, json, &deep, 413, "body-too-large"),
         (Method::POST, LEASES, json, &deep[..60_000], 400, "no JSON object"),
         (Method::POST, LEASES, json, &format!("{{\"scope\":{}", &deep[..60_000]), 400, "scope"),
         (Method::POST, LEASES, json, r#"{"scope":"s"} x"#, 400, "trailing characters"),
+        (Method::POST, LEASES, json, r#"{"scope":"s",}"#, 400, "\"field\":\"body\""),
         (Method::POST, LEASES, json, r#"{"scope":"s","scope":"t"}"#, 400, "duplicate field"),
         (Method::POST, LEASES, json, r#"{"scope":"s","speed":1}"#, 400, "unknown field `speed`"),
         (Method::POST, LEASES, json, r#"{"scope":["s"]}"#, 400, "\"field\":\"scope\""),
@@ -292,16 +293,22 @@ async fn bad_input_is_named_and_changes_nothing() {
         (Method::POST, &extend, json, r#"{"lease-time":9}"#, 400, "lease-time"),
         (Method::POST, "/weir/v1/check", json, r#"{"scope":"s","max-wait":"1s"}"#, 400, "unknown field `max-wait`"),
         (Method::GET, LEASES, "", "", 405, "it takes POST"),
+        (Method::GET, LEASES, "", "", 405, "method-not-allowed"),
         (Method::POST, "/weir/openapi.json", json, "{}", 405, "it takes GET"),
         (Method::POST, "/weir/v1/lease", json, "{}", 404, "openapi.json"),
         (Method::DELETE, "/weir/v1/leases/x?outcome=good", "", "", 400, "outcome"),
         (Method::DELETE, "/weir/v1/leases/x?retry-after=1s", "", "", 400, "outcome=pushed-back"),
         (Method::DELETE, "/weir/v1/leases/x?speed=1", "", "", 400, "speed"),
+        (Method::DELETE, "/weir/v1/leases/x?outcome=%FF", "", "", 400, "the byte 0xff"),
+        (Method::POST, "/weir/v1/leases?speed=1", json, r#"{"scope":"s"}"#, 400, "`speed=1`"),
+        (Method::POST, "/weir/v1/check?speed=1", json, r#"{"scope":"s"}"#, 400, "`speed=1`"),
+        (Method::POST, "/weir/v1/leases/x/settle?cost=1", json, r#"{"cost":1}"#, 400, "`cost=1`"),
     ] {
         let answer = ask(method.clone(), path, kind, body).send(&client).await;
         let shown: String = body.chars().take(80).collect();
         assert_eq!(answer.status, status, "{method} {path} {shown}: {}", answer.body);
         assert!(answer.body.contains(part), "{method} {path} {shown}: `{part}` is missing in {}", answer.body);
+        assert!(!answer.body.contains("deserialize"), "{}", answer.body);
         assert_eq!(answer.header("content-type"), "application/problem+json");
     }
     assert_eq!(served.host.state(), before);
@@ -400,6 +407,13 @@ async fn the_document_describes_what_is_served() {
         assert_eq!(operation.get("security").is_some(), open, "{operation}");
         for status in ["401", "403"] {
             assert_eq!(operation["responses"].get(status).is_none(), open, "{operation}");
+        }
+        for response in operation["responses"].as_object().expect("responses").values() {
+            let Some(path) = response.get("$ref").and_then(Value::as_str) else { continue };
+            assert!(document.pointer(path.trim_start_matches('#')).is_some(), "{path} leads nowhere");
+        }
+        for status in ["404", "405"] {
+            assert!(operation["responses"].get(status).is_some(), "{operation}");
         }
     }
     let elsewhere = post(&served, "/weir/v1/check", &json!({"scope": "s"})).header("via", "1.1 proxy");

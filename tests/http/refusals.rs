@@ -62,6 +62,16 @@ async fn concurrency_in_the_way_is_503() {
 }
 
 #[tokio::test]
+async fn a_closed_counter_names_no_time() {
+    let served = Served::new(&[("s", "0")]);
+    let answer = get(served.ingress, PATH).header("weir-max-wait", "0s").once().await;
+    assert_eq!((answer.status.as_u16(), answer.headers.get("retry-after")), (503, None));
+    let problem = answer.json();
+    assert_eq!((&problem["constraints"][0]["kind"], problem.get("retry-after")), (&"closed".into(), None));
+    served.host.settles().await;
+}
+
+#[tokio::test]
 async fn a_wait_that_ends_first_says_so() {
     let served = Served::new(&[("s", "1")]);
     let lease = served.host.take("s");

@@ -357,6 +357,35 @@ async fn a_server_sees_what_becomes_of_tokens_while_it_runs() {
     becomes(&other, 401).await;
 }
 
+/// Who waits shows a token that was good when it came. It must be so when its turn comes.
+#[tokio::test]
+async fn a_token_that_is_revoked_while_it_waits_takes_nothing() {
+    let file = File::new();
+    let token = file.make("one", ALL, &["*"]);
+    let other = file.make("two", ALL, &["*"]);
+    let served = file.serve(&[("s", "1")]);
+    let held = served.host.take("s");
+    let ask = |token: &str| {
+        let asked = with(send(served.ingress, Method::POST, LEASES, &json!({"scope": "s", "priority": 255})), token);
+        tokio::spawn(asked.once())
+    };
+    let revoked = ask(&token);
+    served.host.shows("s", 1, 1).await;
+    file.change(|file| file.tokens.retain(|token| token.name.to_string() != "one"));
+    let began = std::time::Instant::now();
+    while with(get(served.admin, "/v1/rules"), &token).once().await.status != 401 {
+        assert!(began.elapsed() < HANG, "it is never seen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let good = ask(&other);
+    served.host.shows("s", 1, 2).await;
+    drop(held);
+    let answer = revoked.await.expect("an answer");
+    assert_eq!((answer.status.as_u16(), &answer.json()["reason"]), (401, &json!("unauthenticated")));
+    assert_eq!(good.await.expect("an answer").status, 201, "what it would have got goes to the next");
+    assert_eq!(served.host.usage("s"), (1, 0));
+}
+
 /// A lease is its taker's. To everybody else it is like one that never was, and nothing happens to it.
 #[tokio::test]
 async fn the_lease_of_another_is_gone() {

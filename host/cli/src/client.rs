@@ -63,16 +63,21 @@ pub(crate) enum ClientError {
     Problem(Box<Problem>),
     /// Nobody listens there, or the connection was cut.
     #[error("no server answers at {url}: {reason}")]
-    Unreachable {
-        url: String,
-        reason: String,
-        hint: String,
-        /// Whether it is of use to try again at once.
-        cut: bool,
-    },
+    Unreachable { url: String, reason: String, hint: String, how: Silence },
     /// Somebody answers, who is not what was looked for.
     #[error("{url} does not answer like {} of weir: {reason}", .face.name())]
     Stranger { url: String, reason: String, face: Face },
+}
+
+/// How a server is out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// The connection was cut: it is of use to try again at once.
+    Cut,
+    /// Nobody listens there.
+    Refused,
+    /// It cannot be found, or does not answer in time.
+    Mute,
 }
 
 fn place(problem: &Problem) -> String {
@@ -160,9 +165,16 @@ impl Http {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> ClientError {
-        let cut = matches!(error, ureq::Error::Io(error) if error.kind() != io::ErrorKind::ConnectionRefused);
+        let (how, reason) = match error {
+            ureq::Error::Io(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => {
+                (Silence::Refused, error.to_string())
+            }
+            ureq::Error::Io(_) => (Silence::Cut, error.to_string()),
+            ureq::Error::Timeout(ureq::Timeout::Global) => (Silence::Mute, "nothing came in time".to_owned()),
+            _ => (Silence::Mute, error.to_string()),
+        };
         let hint = format!("start a server with `weir serve`, or name another with {}", self.face.option().0);
-        ClientError::Unreachable { url: self.base.clone(), reason: error.to_string(), hint, cut }
+        ClientError::Unreachable { url: self.base.clone(), reason, hint, how }
     }
 
     fn answer<T: DeserializeOwned>(

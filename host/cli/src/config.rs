@@ -279,13 +279,6 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     server.tokens = table.server.tokens.map(|tokens| folder.join(tokens));
     server.lease_api = table.server.lease_api.unwrap_or(server.lease_api);
 
-    if table.component.is_empty() && table.rule.is_empty() {
-        return Err(refuse(
-            None,
-            "no component and no rule: there is nothing to serve; add a [[component]] with name and path, or a [[rule]] for the lease API"
-                .to_owned(),
-        ));
-    }
     let (egress, limits) = egress::check(table.egress).map_err(at)?;
     let components = component::check(folder, table.component, &egress).map_err(at)?;
     let rules = rules::check(text, table.rule, limits).map_err(at)?;
@@ -329,7 +322,6 @@ mod tests {
             ("[server]\nworkers = 0\n", "weir.toml:2:11: ", "from 1 "),
             ("[server\n", "weir.toml:1:", ""),
             ("[sever]\n", "weir.toml:1:2: ", "unknown field `sever`"),
-            ("", "weir.toml: ", "no component"),
             ("[server]\ndurability = \"disk\"\n", "weir.toml:2:14: ", "unknown variant `disk`"),
             (
                 "[[component]]\nname = \"a b\"\npath = \"Cargo.toml\"\n",
@@ -473,6 +465,8 @@ mod tests {
 
     #[test]
     fn what_is_not_said_has_its_default() {
+        let config = parse(Path::new("weir.toml"), "").unwrap();
+        assert!(config.components.is_empty() && config.rules.is_empty() && config.data.is_none());
         let config = parse(Path::new("weir.toml"), "[[component]]\nname = \"hello\"\npath = \"Cargo.toml\"\n").unwrap();
         assert_eq!(config.server.ingress, weir_http::DEFAULT_INGRESS);
         assert_eq!(config.server.admin, weir_http::DEFAULT_ADMIN);

@@ -55,5 +55,5 @@ pub use weir_limiter::{
     Limits, MAX_BATCH, MAX_LEASE_TIME, MAX_TARGETS, MAX_WEIGHT, MIN_LEASE_TIME, Mode, NameError, Offer, Outcome,
     Pattern, PatternError, Precondition, Rate, RateSnapshot, Reason, Refusal, Request, RequestError, Rule, RuleBook,
     RuleError, RulePatch, RuleSpec, RuleStanding, ScopedKey, Settled, ShadowSnapshot, ShardLimits, UNSAID_PUSHBACK,
-    Verb, check_lease_time, parse_duration,
+    Verb, check_lease_time, format_duration, parse_duration,
 };

@@ -58,7 +58,7 @@ use crate::problem::{Problem, shorten};
 use crate::serve::{Phase, Phases};
 use crate::tokens::{Right, Timestamp, Tokens};
 use crate::watch::Watch;
-use crate::{connection, listen};
+use crate::{connection, listen, query};
 
 /// The largest body: a batch of 100,000 rules, the most that a book holds, at 300 bytes each. In a minute it comes over 5 Mbit/s.
 const BODY: Bounds =
@@ -141,6 +141,7 @@ async fn admit(State(admin): Shared, request: Request, next: Next) -> Result<Res
     let now = Timestamp::of_unix_millis(admin.engine.unix_millis());
     let access = admin.door.admit(request.uri(), request.headers(), now)?;
     access.needs(right(request.method(), request.uri().path()))?;
+    query::is_text(request.uri())?;
     let (mut parts, sent) = request.into_parts();
     parts.extensions.insert(access);
     let request = Request::from_parts(parts, Body::from(body::whole(sent, BODY).await?));
@@ -167,13 +168,15 @@ fn router(admin: Admin) -> Router {
         .route(HEALTH, get(health))
         .route("/metrics", get(metrics))
         .fallback(async |uri: Uri| {
-            Problem::new(StatusCode::NOT_FOUND, format!("there is no `{}` in the admin API", shorten(uri.path())))
+            let detail = format!("there is no `{}` in the admin API", shorten(uri.path()));
+            Problem::new(StatusCode::NOT_FOUND, detail).because("unknown-resource")
         })
         .method_not_allowed_fallback(async || {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this resource does not take that method; the header `allow` lists those it takes",
             )
+            .because("method-not-allowed")
         })
         // There is a limit of our own before it.
         .layer(DefaultBodyLimit::disable())

@@ -15,6 +15,7 @@ mod counters;
 mod explain;
 mod leases;
 mod limits;
+mod number;
 mod object;
 mod rules;
 mod text;

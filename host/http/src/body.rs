@@ -34,16 +34,21 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let Bounds { most, time, instead } = bounds;
+    let too_large = || {
+        let detail = format!("the body is larger than {most} bytes: {instead}");
+        Box::new(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).because("body-too-large"))
+    };
+    // One that says so beforehand is not waited for.
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
     match tokio::time::timeout(time, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let detail = format!("the body is larger than {most} bytes: {instead}");
-            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into())
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Problem::bad_request("body", format!("it did not arrive whole: {error}")).into()),
         Err(_elapsed) => {
-            let detail = format!("the body did not arrive within {}", humantime::format_duration(time));
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into())
+            let detail = format!("the body did not arrive within {}", weir_engine::format_duration(time));
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail).because("body-too-slow").into())
         }
     }
 }
@@ -63,8 +68,13 @@ mod tests {
         assert_eq!(whole(Full::new(Bytes::from_static(b"abc")), BOUNDS).await.unwrap(), "abc");
         let large = whole(Full::new(Bytes::from_static(b"abcd")), BOUNDS).await.unwrap_err();
         assert_eq!((large.status, large.detail.as_str()), (413, "the body is larger than 3 bytes: send less"));
+        assert_eq!(large.reason.as_deref(), Some("body-too-large"));
+        let chunks = [b"ab", b"cd"].map(|chunk| Ok::<_, Infallible>(Frame::data(Bytes::from_static(chunk))));
+        let unsaid = whole(StreamBody::new(stream::iter(chunks)), BOUNDS).await.unwrap_err();
+        assert_eq!(unsaid.status, 413, "without a length that says so");
         let never = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
         let slow = whole(never, Bounds { time: Duration::from_millis(1), ..BOUNDS }).await.unwrap_err();
         assert_eq!((slow.status, slow.detail.as_str()), (408, "the body did not arrive within 1ms"));
+        assert_eq!(slow.reason.as_deref(), Some("body-too-slow"));
     }
 }

@@ -34,6 +34,43 @@ fn wrong(field: String, error: &serde_json::Error) -> Problem {
     let detail = error.to_string();
     let detail = plainly(detail.split(" at line ").next().unwrap_or(&detail));
     // A body that ends too early has no field that is at fault.
-    let field = if field == "." || error.is_eof() { "body".to_owned() } else { field };
+    let field = if error.is_eof() { "body" } else { known(&field) };
     Problem::bad_request(field, detail).at(place)
+}
+
+/// As much of a path as has names: where the next one should begin, there is none.
+fn known(path: &str) -> &str {
+    match path.strip_suffix('?').unwrap_or(path).trim_end_matches('.') {
+        "" => "body",
+        known => known,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::AcquireBody;
+
+    #[test]
+    fn what_has_no_name_is_blamed_on_what_it_is_in() {
+        for (body, field) in [
+            (r#"{"scope":"a",}"#, "body"),
+            (r#"{"scope":"a""#, "body"),
+            (r#"{"scope":"a"} x"#, "body"),
+            (r#"{"scope":"a","cost":true}"#, "cost"),
+            (r#"{"scope":"a","targets":[{"scope":"b"},{"scope":"c",}]}"#, "targets[1]"),
+        ] {
+            let problem = read::<AcquireBody>(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(field), "{body}: {}", problem.detail);
+        }
+    }
+
+    #[test]
+    fn a_path_ends_where_its_names_do() {
+        for (path, field) in
+            [(".", "body"), ("?", "body"), ("a.?", "a"), ("a[0].?", "a[0]"), ("a.b", "a.b"), ("a[1]", "a[1]")]
+        {
+            assert_eq!(known(path), field);
+        }
+    }
 }

@@ -25,19 +25,20 @@
 //!
 //! # Who may
 //! Whoever is on this machine, and whoever has a token with the right `lease`, in the scopes of that token; see the module
-//! `access`. A lease is its taker's: to everybody else it is gone. A token's name is the taker, so it may be rotated; without
+//! `access`. A token is looked at when a request comes, and again when its wait is over: one that is no longer good then takes
+//! nothing. A lease is its taker's: to everybody else it is gone. A token's name is the taker, so it may be rotated; without
 //! a token the taker is this machine. A body must say that it is JSON, which a page in a browser cannot do without asking
 //! first.
 
 use std::time::Duration;
 
-use axum::extract::Query;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
-use weir_engine::{Caller, Engine, LeaseError, LeaseId, Outcome, Reason, Refusal, UNSAID_PUSHBACK};
+use weir_engine::{Caller, Engine, LeaseError, LeaseId, Outcome, Reason, Refusal, TimedLease, UNSAID_PUSHBACK};
 
 use crate::access::{Access, Door};
 use crate::api::{
@@ -47,6 +48,7 @@ use crate::api::{
 use crate::body::{self, Bounds};
 use crate::json;
 use crate::problem::{Problem, shorten};
+use crate::query;
 use crate::serve::{Phase, Phases};
 use crate::tokens::{Right, Timestamp};
 
@@ -146,17 +148,16 @@ impl Leases {
             return Ok(response(StatusCode::OK, Bytes::from_static(DOCUMENT.as_bytes())));
         }
         let (parts, body) = request.into_parts();
-        let now = Timestamp::of_unix_millis(self.engine.unix_millis());
-        let access = self.door.admit(&parts.uri, &parts.headers, now)?;
-        access.needs(Right::Lease)?;
+        let access = self.admit(&parts)?;
         let caller = self.caller(&access)?;
         if let Resource::Lease(id) = resource {
             return self.release(caller, id, &parts.uri).await;
         }
         debug_assert_eq!(parts.method, Method::POST);
+        query::none(&parts.uri)?;
         let body = whole(&parts.headers, body).await?;
         match resource {
-            Resource::Leases => self.acquire(&access, caller, &body).await,
+            Resource::Leases => self.acquire(&parts, &access, caller, &body).await,
             Resource::Check => self.check(&access, caller, &body),
             Resource::Extend(id) => self.extend(caller, id, &body).await,
             Resource::Settle(id) => self.settle(caller, id, &body).await,
@@ -177,7 +178,21 @@ impl Leases {
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).because(Reason::Overloaded.as_str()).into())
     }
 
-    async fn acquire(&self, access: &Access, caller: Caller, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
+    /// Who asks, if they may do so now.
+    fn admit(&self, parts: &Parts) -> Result<Access, Box<Problem>> {
+        let now = Timestamp::of_unix_millis(self.engine.unix_millis());
+        let access = self.door.admit(&parts.uri, &parts.headers, now)?;
+        access.needs(Right::Lease)?;
+        Ok(access)
+    }
+
+    async fn acquire(
+        &self,
+        parts: &Parts,
+        access: &Access,
+        caller: Caller,
+        body: &[u8],
+    ) -> Result<Response<Bytes>, Box<Problem>> {
         let body: AcquireBody = json::read(body)?;
         let request = body.request().map_err(bad_field)?.caller(caller);
         within(access, &request)?;
@@ -188,7 +203,23 @@ impl Leases {
             () = phases.reached(Phase::Draining) => Err(Refusal::new(Reason::Unavailable)),
         };
         let leases = granted.map_err(|refusal| Box::new(Problem::refused(&refusal)))?;
+        if leases.iter().any(|lease| !lease.waited.is_zero()) {
+            self.still_may(parts, &body).inspect_err(|_| self.give_back(caller, &leases))?;
+        }
         Ok(answer(StatusCode::CREATED, &LeasesView::of(&leases)))
+    }
+
+    /// Whether a token that was good before a wait is so after it.
+    fn still_may(&self, parts: &Parts, body: &AcquireBody) -> Result<(), Box<Problem>> {
+        let access = self.admit(parts)?;
+        within(&access, &body.request().map_err(bad_field)?)
+    }
+
+    fn give_back(&self, caller: Caller, leases: &[TimedLease]) {
+        for lease in leases {
+            // One that has ended meanwhile needs it no more.
+            let _ended = self.engine.leases_of(caller).release(lease.id, Outcome::Ok);
+        }
     }
 
     fn check(&self, access: &Access, caller: Caller, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
@@ -222,8 +253,7 @@ impl Leases {
     }
 
     async fn release(&self, caller: Caller, id: &str, uri: &Uri) -> Result<Response<Bytes>, Box<Problem>> {
-        let Query(query) = Query::<ReleaseQuery>::try_from_uri(uri)
-            .map_err(|rejection| Problem::bad_request("query", rejection.body_text()))?;
+        let query: ReleaseQuery = query::read(uri)?;
         let outcome = match (query.outcome.unwrap_or(OutcomeName::Ok), query.retry_after) {
             (OutcomeName::PushedBack, after) => Outcome::PushedBack(after.map_or(UNSAID_PUSHBACK, |text| text.0)),
             (OutcomeName::Ok, None) => Outcome::Ok,

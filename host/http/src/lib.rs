@@ -43,6 +43,7 @@ mod leases;
 mod listen;
 mod metrics;
 mod problem;
+mod query;
 mod route;
 mod serve;
 pub mod tokens;

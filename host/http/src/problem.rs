@@ -3,7 +3,8 @@
 //! Every error answer is `application/problem+json` (RFC 9457). A refusal of the limiter becomes:
 //!
 //! - **429** when a rate is in the way, **503** otherwise (concurrency, closed, overloaded, shutting down);
-//! - `Retry-After` in whole seconds, rounded up, at least 1, and never earlier than any `t` below;
+//! - `Retry-After` in whole seconds, rounded up, at least 1, and never earlier than any `t` below; absent where somebody holds a
+//!   counter, and nobody can say for how long (closed, paused, draining);
 //! - `RateLimit-Policy` and `RateLimit` with one item for each limit in the way, in the form of [`RATE_LIMIT_DRAFT`]:
 //!
 //! ```text
@@ -158,7 +159,9 @@ impl Problem {
         problem.header(RATE_LIMIT, &join(&policies, Policy::state_item));
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
             let last = policies.iter().filter_map(|policy| policy.frees_in).max();
-            problem.come_back_in(refusal.retry_after.max(last).unwrap_or(RETRY_UNKNOWN));
+            if refusal.retry_after.is_some() || !refusal.blocked_on.iter().any(is_held) {
+                problem.come_back_in(refusal.retry_after.max(last).unwrap_or(RETRY_UNKNOWN));
+            }
         }
         problem.retry_after = refusal.retry_after.map(DurationText);
         problem.violated_policies = policies.into_iter().map(|policy| policy.name).collect();
@@ -224,7 +227,7 @@ impl Problem {
     #[must_use]
     pub fn allows(methods: &'static str) -> Self {
         let detail = format!("this resource does not take that method; it takes {methods}");
-        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).because("method-not-allowed");
         problem.header(ALLOW, methods);
         problem
     }
@@ -273,6 +276,11 @@ impl Problem {
     fn come_back_in(&mut self, after: Duration) {
         self.header(RETRY_AFTER, &whole_seconds(after).max(1).to_string());
     }
+}
+
+/// Whether somebody's hand is in the way, until it is taken away.
+fn is_held(constraint: &Constraint) -> bool {
+    matches!(constraint.kind, ConstraintKind::Closed | ConstraintKind::Paused | ConstraintKind::Draining)
 }
 
 fn refusal_status(refusal: &Refusal) -> StatusCode {
@@ -443,11 +451,21 @@ mod tests {
     }
 
     #[test]
+    fn nobody_knows_how_long_a_counter_is_held() {
+        let rate = constraint(ConstraintKind::Rate, Some("3/1m"), 3, Some(Duration::from_secs(19)));
+        for kind in [ConstraintKind::Closed, ConstraintKind::Paused, ConstraintKind::Draining] {
+            let held = vec![rate.clone(), constraint(kind, None, 0, None)];
+            let response = Problem::refused(&refusal(Reason::Paused, None, held)).into_response();
+            assert_eq!((response.status().as_u16(), header(&response, "retry-after")), (503, None), "{kind:?}");
+        }
+    }
+
+    #[test]
     fn a_full_waitlist_is_503_without_policies() {
         let waitlist = constraint(ConstraintKind::Waitlist, None, 10, None);
         let response = Problem::refused(&refusal(Reason::Overloaded, None, vec![waitlist])).into_response();
         assert_eq!(response.status(), 503);
-        assert_eq!(header(&response, "ratelimit"), None);
+        assert_eq!((header(&response, "ratelimit"), header(&response, "retry-after")), (None, Some("1")));
     }
 
     #[test]

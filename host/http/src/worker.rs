@@ -77,7 +77,7 @@ pub(crate) async fn run(
     drop(connections);
     let open = graceful.count();
     if tokio::time::timeout(shutdown_timeout, graceful.shutdown()).await.is_err() {
-        tracing::warn!(connections = open, after = %humantime::format_duration(shutdown_timeout), "requests still run; they are dropped");
+        tracing::warn!(connections = open, after = %weir_engine::format_duration(shutdown_timeout), "requests still run; they are dropped");
     }
     watching.abort();
 }

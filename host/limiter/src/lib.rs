@@ -69,7 +69,7 @@ pub use book::{
     RuleError, RulePatch, RuleSpec,
 };
 pub use direct::Taken;
-pub use duration::{DurationError, parse_duration};
+pub use duration::{DurationError, format_duration, parse_duration};
 pub use explain::{ExplainedCounter, Explanation, Forecast};
 pub use histogram::Histogram;
 pub use history::MAX_KINDS;

@@ -6,7 +6,7 @@
 //!
 //! The short text forms are those of files and of the command line: `5`, `5:cost`, `3/1m`, `100/1s:smooth:burst=10`.
 
-use crate::duration::parse_duration;
+use crate::duration::{format_duration, parse_duration};
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
@@ -83,7 +83,7 @@ pub enum LimitError {
         text: String,
     },
     /// The period is out of bounds.
-    #[error("a period of {} is out of bounds: 1ms to 366days", humantime::format_duration(*.period))]
+    #[error("a period of {} is out of bounds: 1ms to 366days", format_duration(*.period))]
     Period {
         /// What was given.
         period: Duration,
@@ -98,7 +98,7 @@ pub enum LimitError {
     #[error("a smooth rate that counts cost needs burst=N, the largest cost that may start at once")]
     BurstMissing,
     /// A limit that does not divide its period well enough.
-    #[error("{limit} in {} cannot be spread evenly: rounded to whole nanoseconds it is off by more than 0.1 %", humantime::format_duration(*.period))]
+    #[error("{limit} in {} cannot be spread evenly: rounded to whole nanoseconds it is off by more than 0.1 %", format_duration(*.period))]
     Rounding {
         /// Units a period.
         limit: NonZeroU32,
@@ -126,13 +126,13 @@ pub enum LimitError {
         second: Rate,
     },
     /// A `max-wait` above [`MAX_WAIT`].
-    #[error("max-wait {} is too long: at most 1day", humantime::format_duration(*.max_wait))]
+    #[error("max-wait {} is too long: at most 1day", format_duration(*.max_wait))]
     MaxWait {
         /// What was given.
         max_wait: Duration,
     },
     /// A `max-pushback` above [`MAX_WAIT`].
-    #[error("max-pushback {} is too long: at most 1day", humantime::format_duration(*.max_pushback))]
+    #[error("max-pushback {} is too long: at most 1day", format_duration(*.max_pushback))]
     MaxPushback {
         /// What was given.
         max_pushback: Duration,
@@ -217,7 +217,7 @@ impl Rate {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let period = humantime::format_duration(self.period).to_string().replace(' ', "");
+        let period = format_duration(self.period).to_string().replace(' ', "");
         write!(f, "{}/{period}", self.limit)?;
         if self.mode == Mode::Smooth {
             f.write_str(":smooth")?;
@@ -381,6 +381,8 @@ mod tests {
             "7/1h:smooth:burst=900:cost",
             "1/1ms",
             "1/1m30s",
+            "100/365days",
+            "1/40days3h",
         ] {
             assert_eq!(rate(text).unwrap().to_string(), text);
         }
@@ -409,7 +411,7 @@ mod tests {
             ("3/1m:burst=2", "smooth rates only"),
             ("3/1m:smooth:cost", "needs burst=N"),
             ("3/999us", "out of bounds"),
-            ("3/367days", "out of bounds"),
+            ("3/367days", "a period of 367days is out of bounds: 1ms to 366days"),
             ("4000000000/1s:smooth", "off by more than 0.1 %"),
             ("1/366days:smooth:burst=4294967295", "over 100 years"),
         ] {

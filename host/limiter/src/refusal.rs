@@ -1,5 +1,6 @@
 //! Refusals: why not, what is in the way, and when to come back.
 
+use crate::duration::format_duration;
 use crate::limits::Rate;
 use crate::operator::Outcome;
 use crate::pattern::Pattern;
@@ -171,7 +172,7 @@ impl Constraint {
         let wait = |what: &str| match self.frees_in {
             Some(frees_in) => {
                 let about = if self.estimated { "about " } else { "" };
-                format!("{what} in {about}{}", humantime::format_duration(whole_millis(frees_in)))
+                format!("{what} in {about}{}", format_duration(whole_millis(frees_in)))
             }
             None => what.to_owned(),
         };
@@ -299,7 +300,7 @@ impl fmt::Display for Refusal {
             write!(f, "{}{constraint}", if index == 0 { "; in the way: " } else { ", " })?;
         }
         if let Some(after) = self.retry_after {
-            write!(f, "; retry after {}", humantime::format_duration(whole_millis(after)))?;
+            write!(f, "; retry after {}", format_duration(whole_millis(after)))?;
         }
         Ok(())
     }

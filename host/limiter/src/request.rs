@@ -1,5 +1,6 @@
 //! Requests and what they get.
 
+use crate::duration::format_duration;
 use crate::limits::{LimitError, Limits};
 use crate::line::{Alone, Line};
 use crate::name::{CounterName, NameError, Part, ScopedKey, check_part};
@@ -141,7 +142,7 @@ pub enum RequestError {
         given: u16,
     },
     /// A lease time outside [`MIN_LEASE_TIME`] to [`MAX_LEASE_TIME`].
-    #[error("a lease time of {} is out of bounds: 100ms to 1h", humantime::format_duration(*.given))]
+    #[error("a lease time of {} is out of bounds: 100ms to 1h", format_duration(*.given))]
     LeaseTime {
         /// What was given.
         given: Duration,

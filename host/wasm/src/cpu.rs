@@ -11,7 +11,7 @@ use wasmtime::UpdateDeadline;
 
 /// The guest used up its CPU time.
 #[derive(Debug, thiserror::Error)]
-#[error("the guest used its {} of CPU time for one request", humantime::format_duration(*.budget))]
+#[error("the guest used its {} of CPU time for one request", weir_engine::format_duration(*.budget))]
 pub(crate) struct CpuExceeded {
     budget: Duration,
 }

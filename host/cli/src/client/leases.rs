@@ -1,22 +1,30 @@
 //! The lease API of ingress.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
 use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use weir_engine::Outcome;
+use weir_engine::{DEFAULT_MAX_WAIT, Outcome};
 use weir_http::api::{
     AcquireBody, CheckBody, CheckView, DurationText, ExtendBody, ExtendedView, LeasesView, ReleasedView, SettleBody,
     SettledView,
 };
+use weir_limiter::MAX_WAIT;
 
-use super::{ClientError, Face, Http, TokenArgs};
+use super::{ClientError, Face, Http, Silence, TokenArgs};
 use crate::error::Failure;
 
 /// How often a request is sent again whose connection was cut.
 const RETRIES: usize = 3;
+/// The pause before the first such time; it doubles.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause of who waits for a server that restarts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long after the end of a wait its answer may take.
+const GRACE: Duration = super::TIMEOUT;
 
 /// Where the server is.
 #[derive(Debug, Clone, Args)]
@@ -41,26 +49,48 @@ impl LeaseClient {
         Ok(Self { http: Http::new(&args.url, Face::Leases, &args.token)? })
     }
 
-    /// Waits for leases. Without an idempotency key it gets one, so that it can be sent again.
-    pub(crate) fn acquire(&self, mut body: AcquireBody) -> Result<LeasesView, ClientError> {
+    /// Waits for leases, and answers besides whether it was sent more than once. Without an idempotency key it gets one.
+    ///
+    /// It is sent again as long as it may wait: when its connection was cut, and then also while nobody listens, since the
+    /// server restarts. One that never was there is not waited for.
+    pub(crate) fn acquire(&self, mut body: AcquireBody) -> Result<(LeasesView, bool), ClientError> {
         body.idempotency_key.get_or_insert_with(|| format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)));
-        // It waits as long as the server lets it; only a server that is not there is noticed sooner.
-        self.post("/weir/v1/leases", &body, None)
+        let given = body.max_wait.map(|wait| wait.0.min(MAX_WAIT));
+        let until = Instant::now() + given.unwrap_or(DEFAULT_MAX_WAIT);
+        let left = || until.saturating_duration_since(Instant::now());
+        let (mut tries, mut pause) = (0, PAUSE);
+        loop {
+            // Where it does not say how long it waits, a rule does, and nobody here knows which.
+            let answer_within = given.map_or(MAX_WAIT, |_| left()).saturating_add(GRACE);
+            let answered: Result<LeasesView, _> = self.post_once("/weir/v1/leases", &body, answer_within);
+            let error = match answered {
+                Err(error @ ClientError::Unreachable { how: Silence::Cut, .. }) => error,
+                Err(error @ ClientError::Unreachable { how: Silence::Refused, .. }) if tries > 0 => error,
+                answered => return answered.map(|granted| (granted, tries > 0)),
+            };
+            if tries >= RETRIES && left().is_zero() {
+                return Err(error);
+            }
+            thread::sleep(pause);
+            tries += 1;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            body.max_wait = given.map(|_| DurationText(left()));
+        }
     }
 
     pub(crate) fn check(&self, body: &CheckBody) -> Result<CheckView, ClientError> {
-        self.post("/weir/v1/check", body, Some(super::TIMEOUT))
+        self.post("/weir/v1/check", body)
     }
 
     /// How long the lease lasts now.
     pub(crate) fn extend(&self, id: &str, lease_time: Duration) -> Result<Duration, ClientError> {
         let body = ExtendBody { lease_time: DurationText(lease_time) };
-        let extended: ExtendedView = self.post(&format!("{}/extend", path(id)), &body, Some(super::TIMEOUT))?;
+        let extended: ExtendedView = self.post(&format!("{}/extend", path(id)), &body)?;
         Ok(extended.remaining.0)
     }
 
     pub(crate) fn settle(&self, id: &str, cost: u32) -> Result<SettledView, ClientError> {
-        self.post(&format!("{}/settle", path(id)), &SettleBody { cost }, Some(super::TIMEOUT))
+        self.post(&format!("{}/settle", path(id)), &SettleBody { cost })
     }
 
     /// Whether it ended now; if not, it had ended before.
@@ -80,18 +110,20 @@ impl LeaseClient {
         Ok(again(send)?.released)
     }
 
-    fn post<T: DeserializeOwned>(
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        again(|| self.post_once(path, body, super::TIMEOUT))
+    }
+
+    fn post_once<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
-        timeout: Option<Duration>,
+        timeout: Duration,
     ) -> Result<T, ClientError> {
         let url = self.http.url(path);
-        again(|| {
-            let request = self.http.agent.post(&url).config().timeout_global(timeout);
-            let sent = request.timeout_connect(Some(super::TIMEOUT)).build().send_json(body);
-            self.http.answer(&url, sent)
-        })
+        let request = self.http.agent.post(&url).config().timeout_global(Some(timeout));
+        let sent = request.timeout_connect(Some(super::TIMEOUT)).build().send_json(body);
+        self.http.answer(&url, sent)
     }
 }
 
@@ -103,6 +135,6 @@ fn path(id: &str) -> String {
 
 /// Sends a request again as long as its connection is cut.
 fn again<T>(send: impl FnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
-    let times = ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_max_times(RETRIES);
-    send.retry(times).when(|error| matches!(error, ClientError::Unreachable { cut: true, .. })).call()
+    let times = ExponentialBuilder::default().with_min_delay(PAUSE).with_max_times(RETRIES);
+    send.retry(times).when(|error| matches!(error, ClientError::Unreachable { how: Silence::Cut, .. })).call()
 }

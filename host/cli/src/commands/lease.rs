@@ -20,7 +20,7 @@ Examples:
   id=$(weir lease acquire payments --max-wait 1m)   wait for a turn
   weir lease extend $id --lease-time 5m             it takes longer
   weir lease settle $id 1250                        what it has really cost
-  weir lease release $id                            or: --failed, --pushed-back 20s
+  weir lease release $id                            or: --failed, --pushed-back=20s
   weir lease check model/gpt --cost 4000            would it be granted now?
 
 `weir run` does all of this around one command.

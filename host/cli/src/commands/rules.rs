@@ -19,13 +19,15 @@ use crate::output;
 /// Show and change the rules of a running server
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A pattern is `scope`, `scope/l1` or `scope/l1/l2`, each part exact or `*`. `*` gives every scope or key a budget of
-its own, and with --total one to all of them together.
+A pattern is `scope`, `scope/l1` or `scope/l1/l2`, each part exact or `*`, and has one rule. `*` gives every scope or key
+a budget of its own, or with --total one to all of them together. What comes under `tenant/7` is bound by the rules of
+`tenant` as well: `tenant/*` is for each tenant, `tenant` for all of them together.
 
 Examples:
   weir rules set 'tenant/*' --concurrency 5 --description 'each tenant'
+  weir rules set tenant --concurrency 50                 and all tenants together
+  weir rules set '*' --total --concurrency 200           and all scopes together
   weir rules set model/gpt --rate 3/1m --rate 10000/1m:cost
-  weir rules set 'tenant/*' --total --concurrency 50     and all of them together
   weir rules disable model/gpt
   weir rules list --extra
   weir rules apply rules.toml                            what the file would change; --yes changes it

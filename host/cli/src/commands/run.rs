@@ -49,8 +49,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The command finds WEIR_LEASE_ID and WEIR_LEASE_FENCE in its environment. Its exit code is passed on, 128 + N where
-signal N has ended it. Others: 75 not now (it waited as long as it may), 124 the lease was lost and the command ended,
-125 it failed before the command, 126 the command cannot be started, 127 there is no such command.
+signal N has ended it. Others: 2 wrong usage, 75 not now (it waited as long as it may), 124 the lease was lost and the
+command ended, 125 it failed before the command, 126 the command cannot be started, 127 there is no such command.
 
 Examples:
   weir run --scope payments --wait 10m -- ./settle-day.sh
@@ -80,7 +80,22 @@ pub(crate) struct RunArgs {
 /// Why the command is waited for no longer.
 enum End {
     Exited(ExitStatus),
-    Lost(String),
+    Lost(Lost),
+}
+
+/// How the lease was lost.
+struct Lost {
+    why: String,
+    /// Whether it is known to have ended.
+    ended: bool,
+}
+
+/// How it went.
+struct Ran {
+    /// The exit code.
+    code: u8,
+    /// Whether there is nothing to give back any more.
+    ended: bool,
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -97,27 +112,36 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::failed(error).code(code);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let asked = Instant::now();
-    let granted = client.acquire(body).map_err(|error| Failure::from(error).code(code))?;
+    let (granted, repeated) = client.acquire(body).map_err(|error| Failure::from(error).code(code))?;
     let lease = granted.leases.into_iter().next();
     let lease = lease.ok_or_else(|| Failure::failed(anyhow!("the server answered without a lease")).code(code))?;
     // Counted from when the grant must have been at the earliest: never longer than the server counts.
-    let ends = asked + granted.waited.0 + lease.remaining.0;
+    let mut ends = asked + granted.waited.0 + lease.remaining.0;
+    if repeated {
+        // A server that was started meanwhile counts from then on, so this may be long ago.
+        let asked = Instant::now();
+        let extended = client.extend(&lease.id, args.take.lease_time);
+        ends = asked + extended.map_err(|error| Failure::from(error).code(code))?;
+    }
     let outcome = runtime.block_on(under(args, &client, &lease, ends));
     // An extension may be under way to a server that does not answer: nobody waits for it.
     runtime.shutdown_background();
-    let ended = if matches!(outcome, Ok(0)) { Outcome::Ok } else { Outcome::Failed };
-    if let Err(error) = client.release(&lease.id, ended) {
-        output::talk(&format!("warning: the lease was not given back, and ends by itself: {error}"));
+    // Where it has ended, a server that does not answer would only be waited for.
+    if !matches!(outcome, Ok(Ran { ended: true, .. })) {
+        let how = if matches!(outcome, Ok(Ran { code: 0, .. })) { Outcome::Ok } else { Outcome::Failed };
+        if let Err(error) = client.release(&lease.id, how) {
+            output::talk(&format!("warning: the lease was not given back, and ends by itself: {error}"));
+        }
     }
     match outcome {
-        Ok(0) => Ok(()),
-        Ok(code) => Err(Failure::quiet(code)),
+        Ok(Ran { code: 0, .. }) => Ok(()),
+        Ok(Ran { code, .. }) => Err(Failure::quiet(code)),
         Err(failure) => Err(failure),
     }
 }
 
-/// Runs the command, and keeps its lease until it has ended. Answers its exit code.
-async fn under(args: &RunArgs, client: &Arc<LeaseClient>, lease: &LeaseView, ends: Instant) -> Result<u8, Failure> {
+/// Runs the command, and keeps its lease until it has ended.
+async fn under(args: &RunArgs, client: &Arc<LeaseClient>, lease: &LeaseView, ends: Instant) -> Result<Ran, Failure> {
     let caught = |kind| signal(kind).map_err(|error| Failure::failed(error).code(|_| FAILED));
     let (mut interrupts, mut quits) = (caught(SignalKind::interrupt())?, caught(SignalKind::quit())?);
     let (mut terminations, mut hangups) = (caught(SignalKind::terminate())?, caught(SignalKind::hangup())?);
@@ -130,7 +154,7 @@ async fn under(args: &RunArgs, client: &Arc<LeaseClient>, lease: &LeaseView, end
         tokio::select! {
             biased;
             ended = child.wait() => break End::Exited(ended?),
-            why = &mut keeper => break End::Lost(why),
+            lost = &mut keeper => break End::Lost(lost),
             _ = interrupts.recv() => if !foreground { tell(pid, foreground, Signal::INT) },
             _ = quits.recv() => if !foreground { tell(pid, foreground, Signal::QUIT) },
             _ = terminations.recv() => tell(pid, foreground, Signal::TERM),
@@ -138,15 +162,15 @@ async fn under(args: &RunArgs, client: &Arc<LeaseClient>, lease: &LeaseView, end
         }
     };
     match end {
-        End::Exited(status) => Ok(code_of(status)),
-        End::Lost(why) => {
+        End::Exited(status) => Ok(Ran { code: code_of(status), ended: false }),
+        End::Lost(Lost { why, ended }) => {
             output::talk(&format!("error: the lease was lost ({why}): ending the command"));
             tell(pid, foreground, Signal::TERM);
             if tokio::time::timeout(args.kill_after, all_ended(&mut child, pid, foreground)).await.is_err() {
                 tell(pid, foreground, Signal::KILL);
                 child.wait().await?;
             }
-            Ok(LOST)
+            Ok(Ran { code: LOST, ended })
         }
     }
 }
@@ -175,14 +199,14 @@ async fn all_ended(child: &mut Child, pid: Option<Pid>, foreground: bool) {
     }
 }
 
-/// Extends a lease that lasts until `ends`, again and again; ends when it is lost, with why.
-async fn keep(client: Arc<LeaseClient>, lease: &LeaseView, lease_time: Duration, mut ends: Instant) -> String {
+/// Extends a lease that lasts until `ends`, again and again; ends when it is lost.
+async fn keep(client: Arc<LeaseClient>, lease: &LeaseView, lease_time: Duration, mut ends: Instant) -> Lost {
     let mut pause = lease_time / 3;
     let mut why = "it was not extended in time".to_owned();
     loop {
         tokio::time::sleep_until((Instant::now() + pause).min(ends).into()).await;
         if Instant::now() >= ends {
-            return why;
+            return Lost { why, ended: true };
         }
         let (client, id) = (Arc::clone(&client), lease.id.clone());
         let asked = Instant::now();
@@ -194,13 +218,16 @@ async fn keep(client: Arc<LeaseClient>, lease: &LeaseView, lease_time: Duration,
                 ends = asked + remaining;
                 pause = lease_time / 3;
             }
-            Ok(Ok(Err(error @ ClientError::Problem(_)))) => return error.to_string(),
+            Ok(Ok(Err(ClientError::Problem(problem)))) => {
+                let ended = problem.reason.as_deref() == Some("lost");
+                return Lost { why: ClientError::Problem(problem).to_string(), ended };
+            }
             Ok(Ok(Err(error))) => {
                 why = error.to_string();
                 pause = TRY_AGAIN.min(lease_time / 10);
             }
             Ok(Err(_panicked)) => pause = TRY_AGAIN.min(lease_time / 10),
-            Err(_late) => return "the server did not answer in time".to_owned(),
+            Err(_late) => return Lost { why: "the server did not answer in time".to_owned(), ended: true },
         }
     }
 }

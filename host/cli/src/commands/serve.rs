@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -116,6 +116,9 @@ pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
     server.lease_api &= !no_lease_api;
     config.data = data.or(config.data);
     config.durability = durability.map_or(config.durability, Durability::from);
+    if config.components.is_empty() && config.rules.is_empty() && config.data.is_none() {
+        return Err(nothing(args.config.as_deref().unwrap_or(DEFAULT_FILE.as_ref())));
+    }
 
     let (server, _engine) = launch::start(config)?;
     let stop = server.stop_handle();
@@ -130,6 +133,14 @@ pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
     server.wait();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Nothing would ever be asked of it. With a data directory there may be rules in that, or some to come.
+fn nothing(file: &Path) -> Failure {
+    Failure::usage(anyhow::anyhow!("{}: no component and no rule: there is nothing to serve", file.display())).hint(
+        "add a [[component]] with name and path, or a [[rule]] for the lease API; or name a directory that keeps rules: --data DIR \
+         (WEIR_DATA, [server] data)",
+    )
 }
 
 fn read(args: &ServeArgs) -> Result<Config, Failure> {

@@ -59,7 +59,7 @@ pub(super) async fn one(
 ) -> Result<Json<CounterView>, Box<Problem>> {
     let name = input::counter(path)?;
     access.within(name.scope())?;
-    let found = find(&admin.engine, &name).ok_or_else(|| unknown(&name))?;
+    let found = find(&admin.engine, &name).ok_or_else(|| unknown(&admin.engine, &name))?;
     Ok(Json(found.into()))
 }
 
@@ -88,7 +88,7 @@ fn exists(engine: &Engine, name: &CounterName, verb: &Verb) -> Result<(), Box<Pr
     if may_come_first && (name.kind() != CounterKind::Pool || has_pool(engine, name)) || find(engine, name).is_some() {
         return Ok(());
     }
-    Err(unknown(name))
+    Err(unknown(engine, name))
 }
 
 fn has_pool(engine: &Engine, name: &CounterName) -> bool {
@@ -103,14 +103,13 @@ fn find(engine: &Engine, name: &CounterName) -> Option<CounterSnapshot> {
     engine.counters(&query).into_iter().next().filter(|found| found.counter == name.as_str())
 }
 
-fn unknown(name: &CounterName) -> Box<Problem> {
-    let detail = if name.kind() == CounterKind::Pool {
-        format!("there is no pool `{}`: no rule of this pattern has `total`", name.as_str())
-    } else {
-        format!(
-            "there is no counter `{}`: nothing is held or waits there, and nothing was started lately",
-            name.as_str()
-        )
+fn unknown(engine: &Engine, name: &CounterName) -> Box<Problem> {
+    const IDLE: &str = "nothing is held or waits there, and nothing was started lately";
+    let shown = name.as_str();
+    let detail = match name.kind() {
+        CounterKind::Pool if has_pool(engine, name) => format!("the pool `{shown}` is idle: {IDLE}"),
+        CounterKind::Pool => format!("there is no pool `{shown}`: no rule of this pattern has `total` and is enabled"),
+        _ => format!("there is no counter `{shown}`: {IDLE}"),
     };
     let mut problem = Problem::new(StatusCode::NOT_FOUND, detail).because("not-found");
     problem.field = Some("counter".to_owned());

@@ -44,7 +44,7 @@ fn rest(field: &str, path: Rest) -> Result<String, Box<Problem>> {
 
 /// A whole query.
 pub(super) fn query<T>(asked: Asked<T>) -> Result<T, Box<Problem>> {
-    let Query(query) = asked.map_err(|rejection| Problem::bad_request("query", rejection.body_text()))?;
+    let Query(query) = asked.map_err(|rejection| crate::query::rejected(&rejection))?;
     Ok(query)
 }
 

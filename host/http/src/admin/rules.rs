@@ -70,7 +70,7 @@ pub(super) async fn list(
 /// Nothing is lost.
 async fn changed(admin: &Admin, after: u64, wait: Duration) -> Result<Option<Arc<RuleBook>>, Box<Problem>> {
     if wait > MAX_WAIT {
-        let given = humantime::format_duration(wait);
+        let given = weir_engine::format_duration(wait);
         return Err(Problem::bad_request("wait", format!("wait={given} is out of bounds: at most 1m")).into());
     }
     let Ok(_place) = admin.watchers.try_acquire() else {

@@ -7,11 +7,13 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weir_engine::{Constraint, Limits, MAX_TARGETS, Refusal, Request, ScopedKey, Settled, TimedLease};
+use weir_engine::{
+    Constraint, Limits, MAX_BATCH, MAX_TARGETS, Refusal, Request, RequestError, ScopedKey, Settled, TimedLease,
+};
 
-use super::object;
 use super::rules::is_false;
 use super::text::{ConcurrencyText, DurationText, RateText};
+use super::{number, object};
 use crate::problem::ConstraintBody;
 
 /// What is asked for, under which names and at what cost: the part that an acquire and a check have in common.
@@ -39,7 +41,7 @@ pub struct CheckBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fairness_key: Option<String>,
     /// The share of the fairness key beside others, 1 to 1,000. Default: 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "number::weight", skip_serializing_if = "Option::is_none")]
     pub weight: Option<NonZeroU16>,
 }
 
@@ -80,10 +82,13 @@ struct AcquireFields {
     flow_controls: Vec<FlowControlBody>,
     priority: Option<u8>,
     fairness_key: Option<String>,
+    #[serde(default, deserialize_with = "number::weight")]
     weight: Option<NonZeroU16>,
     max_wait: Option<DurationText>,
     lease_time: Option<DurationText>,
+    #[serde(default, deserialize_with = "number::batch")]
     count: Option<NonZeroU32>,
+    #[serde(default, deserialize_with = "number::batch")]
     least: Option<NonZeroU32>,
     idempotency_key: Option<String>,
 }
@@ -224,9 +229,12 @@ impl AcquireBody {
         }
         if self.count.is_some() || self.least.is_some() {
             let count = self.count.unwrap_or(NonZeroU32::MIN);
-            let field = if self.count.is_some() { "count" } else { "least" };
-            request =
-                request.batch(count, self.least.unwrap_or(count)).map_err(|error| FieldError::new(field, error))?;
+            let wrong = |error: RequestError| {
+                // A count that may be is not what is wrong with it.
+                let least = matches!(error, RequestError::Batch { count, .. } if count <= MAX_BATCH);
+                FieldError::new(if least { "least" } else { "count" }, error)
+            };
+            request = request.batch(count, self.least.unwrap_or(count)).map_err(wrong)?;
         }
         if let Some(text) = &self.idempotency_key {
             request = request.idempotency_key(text).map_err(|error| FieldError::new("idempotency-key", error))?;
@@ -402,6 +410,8 @@ mod tests {
         assert_eq!(request.lease_time, Some(Duration::from_secs(3_600)));
         assert_eq!((request.fairness_key.as_deref(), request.idempotency_key.as_deref()), (Some("ada"), Some("k")));
         assert_eq!(acquire(r#"{"scope":"s"}"#).unwrap(), Request::new("s".parse().unwrap()));
+        let nulls = r#"{"scope":"s","weight":null,"count":null,"least":null}"#;
+        assert_eq!(acquire(nulls).unwrap(), Request::new("s".parse().unwrap()));
         assert_eq!(acquire(r#"{"scope":"s","count":5}"#).unwrap().least.get(), 5, "all, unless it says otherwise");
     }
 
@@ -426,7 +436,16 @@ mod tests {
             (r#"{"scope":"a","lease-time":"61m"}"#, "lease-time: "),
             (r#"{"scope":"a","max-wait":"soon"}"#, "`soon` is not a duration"),
             (r#"{"scope":"a","count":1001}"#, "count: a batch of 1001"),
-            (r#"{"scope":"a","count":2,"least":3}"#, "count: a batch of 2, at least 3"),
+            (r#"{"scope":"a","count":2,"least":3}"#, "least: a batch of 2, at least 3"),
+            (r#"{"scope":"a","least":1001}"#, "least: a batch of 1, at least 1001"),
+            (r#"{"scope":"a","count":1001,"least":1002}"#, "count: a batch of 1001"),
+            (r#"{"scope":"a","cost":4294967295,"count":2}"#, "count: 2 times"),
+            (r#"{"scope":"a","count":0}"#, "integer `0`, expected a number from 1 to 1000"),
+            (r#"{"scope":"a","least":-1}"#, "integer `-1`, expected a number from 1 to 1000"),
+            (r#"{"scope":"a","count":4294967296}"#, "expected a number from 1 to 1000"),
+            (r#"{"scope":"a","count":"2"}"#, "expected a number from 1 to 1000"),
+            (r#"{"scope":"a","weight":0}"#, "integer `0`, expected a number from 1 to 1000"),
+            (r#"{"scope":"a","weight":65536}"#, "integer `65536`, expected a number from 1 to 1000"),
             (r#"{"scope":"a","least":2}"#, "least: a batch of 1, at least 2"),
             (r#"{"scope":"a","idempotency-key":"x y"}"#, "idempotency-key: "),
         ] {

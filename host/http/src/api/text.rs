@@ -22,7 +22,7 @@ impl DurationText {
 
 impl fmt::Display for DurationText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
+        weir_engine::format_duration(self.0).fmt(f)
     }
 }
 

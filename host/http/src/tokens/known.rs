@@ -93,7 +93,11 @@ impl Tokens {
         }
         match read(path) {
             Ok((at, file)) => {
-                tracing::info!(tokens = file.tokens.len(), "token file read");
+                if at == Seen::Nothing {
+                    tracing::warn!(file = %path.display(), "the token file is gone, and with it every token");
+                } else {
+                    tracing::info!(tokens = file.tokens.len(), "token file read");
+                }
                 *self.known.write() = Arc::new(known(file));
                 *seen = at;
             }

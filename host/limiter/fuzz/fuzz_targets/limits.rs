@@ -5,7 +5,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
-use weir_limiter::{Concurrency, Counts, LimitError, Limits, Mode, Rate, check_lease_time, parse_duration};
+use weir_limiter::{
+    Concurrency, Counts, LimitError, Limits, Mode, Rate, check_lease_time, format_duration, parse_duration,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -54,7 +56,7 @@ fn concurrency(text: &str) {
 /// Durations: what is shown reads back as the same, and none is beyond its bounds.
 fn duration(text: &str) {
     let Ok(given) = parse_duration(text) else { return };
-    let shown = humantime::format_duration(given).to_string();
+    let shown = format_duration(given).to_string();
     // Longer ones may be shown with more digits than are read.
     if given <= 366_000 * DAY {
         assert_eq!(parse_duration(&shown), Ok(given), "{shown}");

@@ -98,7 +98,7 @@ impl CallOptionsEntry {
         let timeout = Duration::from_nanos(timeout);
         self.attempt_timeout = Some(timeout);
         if !TIMEOUTS.contains(&timeout) {
-            let timeout = humantime::format_duration(timeout);
+            let timeout = weir_engine::format_duration(timeout);
             self.says(format!("an attempt timeout of {timeout} is out of bounds: 1ms to 1h"));
         }
     }
@@ -106,7 +106,7 @@ impl CallOptionsEntry {
     fn delay(&mut self, what: &str, nanoseconds: u64) -> Duration {
         let delay = Duration::from_nanos(nanoseconds);
         if delay > MAX_DELAY {
-            self.says(format!("a {what} of {} is out of bounds: at most 1h", humantime::format_duration(delay)));
+            self.says(format!("a {what} of {} is out of bounds: at most 1h", weir_engine::format_duration(delay)));
         }
         delay.min(MAX_DELAY)
     }

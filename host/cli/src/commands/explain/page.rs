@@ -93,8 +93,8 @@ fn section(page: &mut String, explained: &ExplainedView) {
     }
     row("used", &used(explained));
     if let Some(shadow) = &counter.shadow {
-        let would = shadow.would_refuse;
-        row("shadow", &format!("{} would have refused {would} of {}", shadow.pattern.0, counter.granted));
+        // Of how many nobody knows: the counter has granted before there were shadow limits, too.
+        row("shadow", &format!("{} would have refused {}", shadow.pattern.0, shadow.would_refuse));
     }
     for constraint in &explained.constraints {
         row(if constraint.in_the_way { "in the way" } else { "fits" }, &constraint_words(constraint));

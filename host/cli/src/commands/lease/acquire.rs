@@ -6,7 +6,7 @@ use clap::Args;
 use weir_engine::ScopedKey;
 use weir_http::api::AcquireBody;
 
-use super::wanted::{TakeArgs, key, units};
+use super::wanted::{TakeArgs, batch, key};
 use crate::client::{ClientError, LeaseClient};
 use crate::error::Failure;
 use crate::output;
@@ -29,12 +29,12 @@ pub(crate) struct AcquireArgs {
     #[command(flatten)]
     take: TakeArgs,
 
-    /// How many leases, each of its own
-    #[arg(long, value_name = "N", default_value = "1", value_parser = units)]
+    /// How many leases, each of its own, 1 to 1000
+    #[arg(long, value_name = "N", default_value = "1", value_parser = batch)]
     count: NonZeroU32,
 
     /// With how many of them it is content [default: all]
-    #[arg(long, value_name = "N", value_parser = units)]
+    #[arg(long, value_name = "N", value_parser = batch)]
     least: Option<NonZeroU32>,
 
     /// The same request under the same key gets the same leases [default: one nobody else has]
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
         ..args.take.body(&args.key)
     };
     let granted = match LeaseClient::new(&args.take.ingress)?.acquire(body) {
-        Ok(granted) => granted,
+        Ok((granted, _)) => granted,
         Err(error) => {
             // The exit code tells the one from the other.
             if let (true, ClientError::Problem(problem)) = (args.json, &error) {

@@ -59,7 +59,7 @@ pub(crate) struct ReleaseArgs {
     failed: bool,
 
     /// What stands behind the limit asked for a pause, this long if that was said: the counter is closed until then
-    #[arg(long, value_name = "DURATION", conflicts_with = "failed", num_args = 0..=1, value_parser = weir_engine::parse_duration)]
+    #[arg(long, value_name = "DURATION", conflicts_with = "failed", num_args = 0..=1, require_equals = true, value_parser = weir_engine::parse_duration)]
     pushed_back: Option<Option<Duration>>,
 }
 

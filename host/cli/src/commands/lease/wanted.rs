@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use clap::Args;
-use weir_engine::{MAX_WEIGHT, NameError, ScopedKey};
+use weir_engine::{MAX_BATCH, MAX_WEIGHT, NameError, ScopedKey};
 use weir_http::api::{AcquireBody, CheckBody, DurationText, TargetBody};
 
 use crate::client::IngressArgs;
@@ -68,7 +68,13 @@ pub(crate) fn key(text: &str) -> Result<ScopedKey, NameError> {
     text.parse()
 }
 
-/// A cost, or a number of leases.
+/// A number of leases.
+pub(crate) fn batch(text: &str) -> Result<NonZeroU32, String> {
+    let leases = text.parse().ok().filter(|leases: &NonZeroU32| leases.get() <= MAX_BATCH);
+    leases.ok_or_else(|| format!("a batch is a number from 1 to {MAX_BATCH}"))
+}
+
+/// A cost.
 pub(crate) fn units(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| format!("it is a number from 1 to {}", u32::MAX))
 }

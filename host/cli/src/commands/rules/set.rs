@@ -10,6 +10,7 @@ use weir_http::api::{
 
 use crate::client::{AdminArgs, Client};
 use crate::error::Failure;
+use crate::output;
 
 /// Create a rule, or change the fields that are named; the others stay
 #[derive(Debug, Args)]
@@ -25,7 +26,9 @@ Examples:
   weir rules set 'model/*' --rate 3/1m --rate 10000/1m:cost
   weir rules set tenant-a --unlimited
   weir rules set tenant-a --concurrency 0            close the scope: nothing new is admitted
-  weir rules set 'tenant/*' --total --concurrency 50 all tenants together, besides what binds each
+  weir rules set 'tenant/*' --concurrency 5          each tenant
+  weir rules set tenant --concurrency 50             and all tenants together: every depth of a name binds
+  weir rules set '*' --total --concurrency 200       all scopes together, besides what other patterns say of each
   weir rules set model/gpt --shadow-concurrency 1    how much would that refuse? `weir counters` tells")]
 pub(crate) struct SetArgs {
     /// What the rule governs: scope[/l1[/l2]], each part exact or `*`
@@ -64,11 +67,11 @@ pub(crate) struct SetArgs {
     #[arg(long, value_name = "DURATION", value_parser = weir_engine::parse_duration, group = "field")]
     max_pushback: Option<Duration>,
 
-    /// One counter for all that match, a pool, besides what binds each of them
+    /// One counter for all that match, a pool, instead of one for each; other patterns may bind each besides
     #[arg(long, group = "field")]
     total: bool,
 
-    /// A counter for each that matches
+    /// A counter for each that matches, instead of one for all
     #[arg(long, conflicts_with = "total", group = "field")]
     no_total: bool,
 
@@ -91,6 +94,8 @@ pub(crate) struct SetArgs {
 pub(crate) fn run(args: &SetArgs) -> Result<(), Failure> {
     let client = Client::new(&args.admin)?;
     let fields = fields(args)?;
+    let says_total = args.total || args.no_total;
+    let before = if says_total { client.rule(&args.pattern)? } else { None };
     let patch = PatchBody { pattern: PatternText(args.pattern.clone()), fields };
     let applied = client.apply(ChangeBody { patch: Some(patch), ..ChangeBody::default() })?;
     let outcome = match applied.differences.first() {
@@ -99,7 +104,16 @@ pub(crate) fn run(args: &SetArgs) -> Result<(), Failure> {
         Some(_) => "changed",
     };
     let rule = client.rule(&args.pattern)?;
+    if let Some(before) = before.filter(|before| before.body.total != args.total) {
+        output::talk(&turned(&args.pattern, before.body.total));
+    }
     super::say(args.admin.json, outcome, &args.pattern, rule.as_ref())
+}
+
+/// What became of a rule whose `total` was turned: whoever wanted it besides has lost the one that was there.
+fn turned(pattern: &Pattern, was_total: bool) -> String {
+    let (was, is) = if was_total { ("all that match together", "each") } else { ("each that matches", "all together") };
+    format!("note: a pattern has one rule: the limits of {pattern} were for {was}, and are for {is} now")
 }
 
 fn fields(args: &SetArgs) -> Result<LimitsPatch, Failure> {

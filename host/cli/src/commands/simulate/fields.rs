@@ -4,7 +4,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use weir_limiter::{
-    DEFAULT_PRIORITY, DurationError, MAX_WAIT, NameError, Request, RequestError, ScopedKey, parse_duration,
+    DEFAULT_PRIORITY, DurationError, MAX_WAIT, NameError, Request, RequestError, ScopedKey, format_duration,
+    parse_duration,
 };
 
 /// The longest simulation, hold, and time in a trace: 366 days, as the longest period of a rate.
@@ -23,7 +24,7 @@ pub(crate) enum FieldError {
     #[error("{field}: `{text}` is not a number of seconds from 0 on")]
     Seconds { field: &'static str, text: String },
     /// A time that is out of bounds.
-    #[error("{field}: {} is too long: at most {}", humantime::format_duration(*.given), days(*.most))]
+    #[error("{field}: {} is too long: at most {}", format_duration(*.given), format_duration(*.most))]
     TooLong { field: &'static str, given: Duration, most: Duration },
     /// A key that is not a name.
     #[error("key: {0}")]
@@ -94,14 +95,6 @@ impl Fields {
 
 fn number(field: &'static str, text: &str, least: u64, most: u64) -> FieldError {
     FieldError::Number { field, text: shown(text), least, most }
-}
-
-/// A bound, which is a number of whole days.
-fn days(bound: Duration) -> String {
-    match bound.as_secs() / (24 * 60 * 60) {
-        1 => "1day".to_owned(),
-        days => format!("{days}days"),
-    }
 }
 
 /// As much of a text as an error shows.

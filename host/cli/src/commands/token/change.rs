@@ -46,16 +46,22 @@ pub(super) struct RevokeArgs {
 
 pub(super) fn rotate(args: &RotateArgs) -> Result<(), Failure> {
     let now = now();
-    let (token, entry) = TokenFile::change(&args.file.path()?, |file| {
+    let (token, entry, promised) = TokenFile::change(&args.file.path()?, |file| {
         let entry = file.tokens.iter_mut().find(|token| token.name == args.name);
         let entry = entry.ok_or_else(|| ChangeError::NoSuch { name: args.name.clone() })?;
         if entry.has_expired(now) {
             return Err(ChangeError::Expired { name: args.name.clone() });
         }
         let token = Token::new(entry.id)?;
+        let promised = entry.previous.as_ref().map(|previous| previous.until).filter(|until| *until > now);
         entry.rotate(&token, now, args.keep_old);
-        Ok((token, entry.clone()))
+        Ok((token, entry.clone(), promised))
     })?;
+    if let Some(until) = promised {
+        output::talk(&format!(
+            "warning: a token keeps one old text: the one from before the last rotation was to be good until {until}, and ends now"
+        ));
+    }
     create::show(&token, &entry, args.json)
 }
 

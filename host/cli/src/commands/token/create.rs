@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde::Serialize;
 use weir_http::tokens::{
     AllowedScope, MAX_EXPIRY, MAX_SCOPES, MAX_TOKENS, Right, Token, TokenEntry, TokenFile, TokenId, TokenName,
@@ -15,6 +15,7 @@ use crate::output;
 
 /// Make a token; prints it, this once
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").required(true).multiple(true)))]
 #[command(after_help = "\
 Rights: `lease` acquires, extends, settles, releases and checks leases; `read` looks at rules, counters, explanations and
 metrics; `rules` changes the rule book; `operate` pauses, resumes, pins, unpins, resets and drains counters. Rules whose
@@ -33,11 +34,11 @@ pub(super) struct CreateArgs {
     rights: Vec<RightName>,
 
     /// A scope that it is for; repeat it for more
-    #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "all_scopes")]
+    #[arg(long = "scope", value_name = "SCOPE", group = "where")]
     scopes: Vec<AllowedScope>,
 
     /// It is for all scopes
-    #[arg(long, conflicts_with = "scopes")]
+    #[arg(long, conflicts_with = "scopes", group = "where")]
     all_scopes: bool,
 
     /// How long it is good, such as 90d [default: until it is revoked]
