@@ -85,7 +85,7 @@ fn number(value: &Value) -> f64 {
 
 #[track_caller]
 fn time(value: &Value) -> Duration {
-    humantime::parse_duration(value.as_str().unwrap_or_else(|| panic!("no text: {value}"))).expect("a duration")
+    weir_engine::parse_duration(value.as_str().unwrap_or_else(|| panic!("no text: {value}"))).expect("a duration")
 }
 
 #[track_caller]

@@ -22,19 +22,19 @@ fn read_carefully<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Problem>> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let field = error.path().to_string();
-        wrong(field, error.inner())
+        wrong(&field, error.inner())
     })?;
-    deserializer.end().map_err(|error| wrong(".".to_owned(), &error))?;
+    deserializer.end().map_err(|error| wrong(".", &error))?;
     Ok(value)
 }
 
-fn wrong(field: String, error: &serde_json::Error) -> Problem {
+fn wrong(field: &str, error: &serde_json::Error) -> Problem {
     let place = format!("line {}, column {}", error.line(), error.column());
     // serde_json puts the place behind its message; here it has a field of its own.
     let detail = error.to_string();
     let detail = plainly(detail.split(" at line ").next().unwrap_or(&detail));
     // A body that ends too early has no field that is at fault.
-    let field = if error.is_eof() { "body" } else { known(&field) };
+    let field = if error.is_eof() { "body" } else { known(field) };
     Problem::bad_request(field, detail).at(place)
 }
 
