@@ -7,12 +7,16 @@
 //! Callers that wait together share one future; whoever is dropped leaves the others waiting, and the last one leaves the
 //! waitlist. A lease is found by its id, so that a release and an extension reach the key.
 //!
+//! With a data directory, a lease whose callers are all gone before it is answered is written down as such: after a restart its key
+//! is free, as it was.
+//!
 //! # Bounds
 //! At most [`MAX_KEYS`] keys, shared out between callers. Each is dropped by the engine's timer.
 
-use crate::acquire::{PendingTimed, TimedLease};
+use crate::acquire::{PendingTimed, Secrets, TimedLease};
 use crate::cell::NEVER;
 use crate::engine::Engine;
+use crate::store::Store;
 use crate::sync::Mutex;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -176,17 +180,7 @@ impl Keys {
             let used = table.entries.len() as u64;
             return Found::Answer(Err(full(used)));
         }
-        let inner = PendingTimed::new(engine.clone(), request.clone(), engine.secrets(request));
-        let (keys, noted) = (engine.keys(), name.clone());
-        let of_engine = engine.clone();
-        let waiting = inner
-            .map(move |outcome| {
-                let answer = outcome.map(Arc::<[TimedLease]>::from);
-                keys.note(&of_engine, &noted, &answer);
-                answer
-            })
-            .boxed()
-            .shared();
+        let waiting = First::new(engine, name, request).boxed().shared();
         if let Some(weak) = waiting.downgrade() {
             table
                 .entries
@@ -223,6 +217,67 @@ impl Keys {
         let gone = |entry: &Entry| matches!(&entry.state, State::Waiting(weak) if weak.upgrade().is_none());
         if table.entries.get(name).is_some_and(gone) {
             table.remove(name);
+        }
+    }
+}
+
+/// The first request under a key, which all who repeat it wait for.
+struct First {
+    // First: once it is dropped, none of its leases is granted any more.
+    inner: PendingTimed,
+    due: AnswerDue,
+    engine: Engine,
+    name: Name,
+}
+
+impl First {
+    fn new(engine: &Engine, name: &Name, request: &Request) -> Self {
+        let secrets = engine.secrets(request);
+        let due = AnswerDue::new(engine, secrets.clone());
+        let inner = PendingTimed::new(engine.clone(), request.clone(), secrets);
+        Self { inner, due, engine: engine.clone(), name: name.clone() }
+    }
+}
+
+impl Future for First {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let answer = std::task::ready!(Pin::new(&mut self.inner).poll(context)).map(Arc::<[TimedLease]>::from);
+        if answer.is_ok() {
+            self.due.answered();
+        }
+        self.engine.keys().note(&self.engine, &self.name, &answer);
+        Poll::Ready(answer)
+    }
+}
+
+/// What the data directory is told of leases that are still to be answered: dropped before that, it says that they will not be.
+struct AnswerDue {
+    store: Option<Arc<Store>>,
+    secrets: Secrets,
+}
+
+impl AnswerDue {
+    fn new(engine: &Engine, secrets: Secrets) -> Self {
+        let store = engine.core.store.clone();
+        if let Some(store) = &store {
+            store.expect_answer(&secrets);
+        }
+        Self { store, secrets }
+    }
+
+    fn answered(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.answered(&self.secrets);
+        }
+    }
+}
+
+impl Drop for AnswerDue {
+    fn drop(&mut self) {
+        if let Some(store) = &self.store {
+            store.gave_up(&self.secrets);
         }
     }
 }

@@ -32,6 +32,7 @@ mod folder;
 mod forms;
 mod journal;
 mod load;
+mod unanswered;
 
 pub use file::StoreError;
 pub(crate) use load::{Saved, SavedLease};
@@ -51,6 +52,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use unanswered::Unanswered;
 use weir_limiter::{Pattern, Record, Rule, RuleBook, RuleSpec};
 
 /// The most records that wait to be written: some hundred bytes each.
@@ -97,6 +99,8 @@ pub struct Unsaved;
 #[derive(Debug)]
 pub(crate) enum Entry {
     Record(Record),
+    /// A lease that was granted under an idempotency key has gone before its answer: it is no answer of that key.
+    Unanswered(u128),
     /// A new version of the rule book, by what has changed.
     Book {
         version: u64,
@@ -148,6 +152,7 @@ struct Pending {
     entries: Vec<Entry>,
     /// How many entries there ever were.
     pushed: u64,
+    unanswered: Unanswered,
     stopped: bool,
 }
 
@@ -198,9 +203,15 @@ impl Store {
 
     /// Hands entries over to be written, in order.
     pub(crate) fn push(&self, entries: impl IntoIterator<Item = Entry>) {
-        let mut pending = self.shared.pending.lock();
+        self.push_to(&mut self.shared.pending.lock(), entries);
+    }
+
+    fn push_to(&self, pending: &mut Pending, entries: impl IntoIterator<Item = Entry>) {
         let before = pending.entries.len();
-        pending.entries.extend(entries);
+        for entry in entries {
+            pending.entries.extend(pending.unanswered.see(&entry));
+            pending.entries.push(entry);
+        }
         let after = pending.entries.len();
         pending.pushed += (after - before) as u64;
         if after > MAX_PENDING {
@@ -209,6 +220,23 @@ impl Store {
         if before == 0 && after > 0 {
             self.shared.more.notify_one();
         }
+    }
+
+    /// Leases are asked for under an idempotency key.
+    pub(crate) fn expect_answer(&self, secrets: &[u128]) {
+        self.shared.pending.lock().unanswered.expect(secrets);
+    }
+
+    /// They are answered.
+    pub(crate) fn answered(&self, secrets: &[u128]) {
+        self.shared.pending.lock().unanswered.answered(secrets);
+    }
+
+    /// Whoever asked is gone, or is refused, and none of them is granted from here on.
+    pub(crate) fn gave_up(&self, secrets: &[u128]) {
+        let mut pending = self.shared.pending.lock();
+        let entries = pending.unanswered.given_up(secrets);
+        self.push_to(&mut pending, entries);
     }
 
     /// Whether nothing new may be granted that would have to be written first.

@@ -3,10 +3,13 @@
 
 use futures::executor::block_on;
 use futures::future::join_all;
+use futures::task::noop_waker_ref;
 use proptest::prelude::*;
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tempfile::TempDir;
 use weir_engine::{
@@ -60,6 +63,13 @@ impl Life {
 
     fn timed(&self, request: Request) -> Result<TimedLease, Refusal> {
         block_on(self.engine.acquire_timed(request.max_wait(Duration::ZERO)))
+    }
+
+    /// A request whose caller goes while its grant is being written.
+    fn cut(&self, request: Request) {
+        let mut future = self.engine.acquire_timed_batch(request.max_wait(Duration::ZERO));
+        let polled = Pin::new(&mut future).poll(&mut Context::from_waker(noop_waker_ref()));
+        assert!(matches!(polled, Poll::Pending), "{polled:?}");
     }
 
     fn counter(&self, name: &str) -> CounterSnapshot {
@@ -377,6 +387,54 @@ fn a_request_repeated_after_the_restart_gets_its_lease_or_hears_how_it_ended() {
     third.engine.advance(310 * S);
     assert!(third.timed(keyed("alive")).is_ok());
     assert!(third.killed(411 * S).timed(keyed("ended")).is_ok(), "not there any more either");
+}
+
+/// The client was cut off while its grant was being written: its key is as if it had never come.
+#[test]
+fn a_grant_that_was_given_up_before_its_answer_is_no_answer_of_its_key() {
+    for folded in [false, true] {
+        let life = Life::begin();
+        life.rule("s", Some("9"), &[]);
+        let keyed = |key: &str| ask("s").lease_time(60 * S).idempotency_key(key).unwrap();
+        let pair = |key: &str| keyed(key).batch(cost(2), cost(2)).unwrap().max_wait(Duration::ZERO);
+        let restarted = |life: Life| {
+            let directory = if folded {
+                let Life { engine, hand: _, directory } = life;
+                drop(engine);
+                directory
+            } else {
+                life.remains()
+            };
+            Life::go_on(directory, S).unwrap()
+        };
+        // Nobody came again.
+        life.cut(keyed("cut"));
+        life.cut(pair("pair"));
+        // The same came again, thrice before it stayed.
+        for _ in 0..3 {
+            life.cut(keyed("again"));
+            life.cut(pair("both"));
+        }
+        let again = life.timed(keyed("again")).unwrap();
+        let both = block_on(life.engine.acquire_timed_batch(pair("both"))).unwrap();
+        // Another came under the key.
+        life.cut(keyed("other"));
+        let other = life.timed(keyed("other").cost(cost(2))).unwrap();
+        assert_eq!(life.counter("s").calls, 4);
+
+        let next = restarted(life);
+        assert_eq!(next.counter("s").calls, 4);
+        let same = block_on(next.engine.acquire_timed_batch(keyed("again"))).unwrap();
+        assert!(same.iter().map(|lease| lease.id).eq([again.id]), "{same:?}");
+        let same = block_on(next.engine.acquire_timed_batch(pair("both"))).unwrap();
+        assert!(same.iter().map(|lease| lease.id).eq(both.iter().map(|lease| lease.id)), "{same:?}");
+        assert_eq!(next.timed(keyed("other").cost(cost(2))).unwrap().id, other.id);
+        assert_eq!(next.timed(keyed("other")).unwrap_err().reason, Reason::Conflict);
+        assert_eq!(next.counter("s").calls, 4);
+        next.timed(keyed("cut").cost(cost(3))).unwrap();
+        assert_eq!(block_on(next.engine.acquire_timed_batch(pair("pair"))).unwrap().len(), 2);
+        assert_eq!(next.counter("s").calls, 7);
+    }
 }
 
 #[test]

@@ -38,6 +38,9 @@ enum Form<'a> {
     Book(u64, Vec<(String, RuleForm, u64, u64)>, Vec<String>),
     #[serde(rename = "l")]
     FileRules(Vec<(String, RuleForm)>),
+    /// Secret.
+    #[serde(rename = "u")]
+    Unanswered(u128),
 }
 
 /// Smooth, period, counts cost, pace.
@@ -97,6 +100,7 @@ fn name(entry: &Entry, callers: &Callers) -> Option<std::sync::Arc<str>> {
 fn form<'a>(entry: &'a Entry, caller: Option<&'a str>) -> Form<'a> {
     match entry {
         Entry::Record(record) => record_form(record, caller),
+        Entry::Unanswered(secret) => Form::Unanswered(*secret),
         Entry::Book { version, put, deleted } => {
             let put = put
                 .iter()
@@ -184,6 +188,7 @@ fn entry(form: Form<'_>, callers: &Callers) -> Result<Entry, Problem> {
             Record::Hand { counter: counter.into_owned(), hand }
         }
         Form::Forgotten(counter) => Record::Forgotten { counter: counter.into_owned() },
+        Form::Unanswered(secret) => return Ok(Entry::Unanswered(secret)),
         Form::Book(version, put, deleted) => {
             let rule =
                 |(pattern, spec, version, last_modified): (String, RuleForm, u64, u64)| -> Result<Rule, Problem> {
@@ -262,6 +267,7 @@ mod tests {
             Entry::Record(Record::Forgotten { counter: counter() }),
             Entry::Book { version: u64::MAX, put: vec![rule], deleted: vec!["s/*/b".parse().unwrap()] },
             Entry::FileRules(vec![("*".parse().unwrap(), spec)]),
+            Entry::Unanswered(u128::MAX),
         ];
         let read = entries(&row(&written, &callers), &callers).unwrap();
         assert_eq!(format!("{read:?}"), format!("{written:?}"));

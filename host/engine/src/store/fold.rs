@@ -37,8 +37,9 @@ pub(super) fn fold(
     let mut changes = Changes::new();
     for entry in entries {
         match entry {
-            Entry::Record(record) if concerns(record).is_some_and(|secret| brief.contains(&secret)) => {}
+            entry if concerns(entry).is_some_and(|secret| brief.contains(&secret)) => {}
             Entry::Record(record) => fold_record(transaction, record, callers, &mut changes)?,
+            Entry::Unanswered(secret) => unanswered(transaction, *secret)?,
             Entry::Book { version, put, deleted } => {
                 for rule in put {
                     let values = params![
@@ -78,22 +79,41 @@ fn brief(entries: &[Entry]) -> HashSet<u128> {
         _ => None,
     });
     let ended: HashSet<u128> = ended.collect();
+    let unanswered = entries.iter().filter_map(|entry| match entry {
+        Entry::Unanswered(secret) => Some(*secret),
+        _ => None,
+    });
+    let unanswered: HashSet<u128> = unanswered.collect();
     let granted = entries.iter().filter_map(|entry| match entry {
-        Entry::Record(Record::Granted(lease)) if lease.request.idempotency_key.is_none() => Some(lease.secret),
+        Entry::Record(Record::Granted(lease)) => {
+            let no_key = lease.request.idempotency_key.is_none() || unanswered.contains(&lease.secret);
+            no_key.then_some(lease.secret)
+        }
         _ => None,
     });
     granted.filter(|secret| ended.contains(secret)).collect()
 }
 
-/// The lease that a record is about.
-fn concerns(record: &Record) -> Option<u128> {
-    match record {
-        Record::Granted(lease) => Some(lease.secret),
-        Record::Extended { secret, .. } | Record::Settled { secret, .. } | Record::Ended { secret, .. } => {
-            Some(*secret)
-        }
+/// The lease that an entry is about.
+fn concerns(entry: &Entry) -> Option<u128> {
+    match entry {
+        Entry::Record(Record::Granted(lease)) => Some(lease.secret),
+        Entry::Record(
+            Record::Extended { secret, .. } | Record::Settled { secret, .. } | Record::Ended { secret, .. },
+        )
+        | Entry::Unanswered(secret) => Some(*secret),
         _ => None,
     }
+}
+
+/// Its key is as if it had never been granted; if it still lives, it ends by itself.
+fn unanswered(connection: &Connection, secret: u128) -> rusqlite::Result<()> {
+    let secret = secret.to_be_bytes();
+    let mut delete = connection.prepare_cached("DELETE FROM lease WHERE secret = ? AND ended IS NOT NULL")?;
+    if delete.execute([secret])? == 0 {
+        connection.prepare_cached("UPDATE lease SET key = NULL WHERE secret = ?")?.execute([secret])?;
+    }
+    Ok(())
 }
 
 fn fold_record<'a>(
