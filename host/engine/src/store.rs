@@ -21,6 +21,10 @@
 //! The last instant that was seen is written with every commit, and the clock goes on from there if the machine's was set
 //! back meanwhile. Fencing numbers are reserved [`RESERVE`] ahead.
 //!
+//! # Before anything is written
+//! Both files are looked at, their logs too, and what they hold is read. Whatever is wrong with them is said of the file that is
+//! wrong, and the directory is then as it was, byte for byte.
+//!
 //! The files: `weir.db` with the tables and `journal.db`, and beside each what SQLite needs while it is open. They belong
 //! together, by a number that both have. One process at a time has them.
 
@@ -33,6 +37,7 @@ mod forms;
 mod journal;
 mod load;
 mod unanswered;
+mod wal;
 
 pub use file::StoreError;
 pub(crate) use load::{Saved, SavedLease};
@@ -164,21 +169,45 @@ impl Store {
         shards: u16,
         clock: &Clock,
     ) -> Result<(Files, Saved), StoreError> {
-        let mut tables = Database::open(&config.directory)?;
-        let seed = tables.seed()?;
-        let mut journal = Journal::open(&config.directory, config.durability, seed.is_none())?;
-        match (seed, journal.seed()?) {
-            (Some(one), Some(other)) if one == other => {}
+        let directory = &config.directory;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| StoreError::Open { path: directory.clone(), reason: error.to_string() })?;
+        // Nothing is written before both have been looked at.
+        let (tables, journal) = (Database::find(directory)?, Journal::find(directory, config.durability)?);
+        let seed = tables.as_ref().map(Database::seed).transpose()?.flatten();
+        let journals = journal.as_ref().map(Journal::seed).transpose()?.flatten();
+        let corrupt = |path, reason: &str| StoreError::Corrupt { path, reason: reason.to_owned() };
+        let (mut tables, mut journal) = match (tables, journal) {
+            (Some(tables), Some(journal)) => (tables, journal),
+            (None, None) => (Database::make(directory)?, Journal::make(directory, config.durability)?),
             // A first start may have ended between the two.
+            (Some(tables), None) if seed.is_none() => (tables, Journal::make(directory, config.durability)?),
+            (Some(_), None) => {
+                return Err(corrupt(journal::path_in(directory), "it is not there, and weir.db goes on in it"));
+            }
+            (None, Some(_)) => {
+                return Err(corrupt(database::path_in(directory), "it is not there, and journal.db goes on from it"));
+            }
+        };
+        match (seed, journals) {
+            (Some(one), Some(other)) if one == other => {}
             (None, Some(seed)) if journal.is_unused()? => tables.begin(shards, seed)?,
             (None, None) => {
                 let seed = new_seed().map_err(|error| journal.corrupt(&error.to_string()))?;
                 journal.begin(seed)?;
                 tables.begin(shards, seed)?;
             }
-            _ => return Err(journal.corrupt("it does not belong to the weir.db beside it")),
+            (Some(_), Some(_)) => return Err(journal.corrupt("it does not belong to the weir.db beside it")),
+            (Some(_), None) => {
+                return Err(journal.corrupt("it holds nothing, and weir.db goes on in it: is its -wal missing?"));
+            }
+            (None, Some(_)) => {
+                return Err(tables.corrupt("it holds nothing, and journal.db goes on from it: is its -wal missing?"));
+            }
         }
         let saved = tables.load(&mut journal, callers, clock.now())?;
+        tables.used()?;
+        journal.used()?;
         Ok((Files { tables, journal }, saved))
     }
 
@@ -195,7 +224,7 @@ impl Store {
         let Files { tables, journal } = files;
         let path = journal.path().to_owned();
         let refuse = |source| StoreError::Thread { path: path.clone(), source };
-        let folder = Folder::start(tables, Arc::clone(&callers), clock.clone(), journal.last()).map_err(refuse)?;
+        let folder = Folder::start(tables, &journal, Arc::clone(&callers), clock.clone()).map_err(refuse)?;
         let writer = Writer { shared: Arc::clone(&shared), journal, folder, unfolded: Vec::new(), callers, clock };
         let thread = std::thread::Builder::new().name("weir-store".into()).spawn(move || writer.run());
         Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(refuse)?)) })

@@ -1,17 +1,17 @@
 //! The journal: one row for each batch of entries, so that what a commit costs does not depend on where they belong.
 //!
 //! It is a file of its own: a commit waits for no fold. Its rows are deleted a few at a time, with the commits that come after they
-//! were folded.
+//! were folded. The last one stays, so that a journal that is older than the tables can be told from one that is all folded.
 
 use super::Entry;
 use super::database::{sql, unsql};
 use super::entries::{entries, row};
-use super::file::{File, StoreError};
+use super::file::{File, StoreError, log_of, refuse, sync};
 use super::forms::Problem;
 use super::{Durability, RESERVE};
 use crate::callers::Callers;
-use rusqlite::{OptionalExtension as _, params};
-use std::path::Path;
+use rusqlite::params;
+use std::path::{Path, PathBuf};
 
 const TABLES: &str = "
     CREATE TABLE meta (
@@ -22,6 +22,11 @@ const TABLES: &str = "
 
 /// So many rows are deleted with a commit: more than it adds, and few enough to cost little.
 const SPARE: i64 = 8;
+
+/// Where the journal is.
+pub(super) fn path_in(directory: &Path) -> PathBuf {
+    directory.join("journal.db")
+}
 
 /// The open journal.
 #[derive(Debug)]
@@ -46,14 +51,18 @@ pub(super) struct Found {
 }
 
 impl Journal {
-    /// Opens the journal of a directory; it is made if `make` says so, and must be there else.
-    pub(super) fn open(directory: &Path, durability: Durability, make: bool) -> Result<Self, StoreError> {
-        let path = directory.join("journal.db");
-        if !make && !path.exists() {
-            return Err(StoreError::Corrupt { path, reason: "it is not there, and weir.db goes on in it".to_owned() });
-        }
-        let file = File::open(path, TABLES, durability, make)?;
-        Ok(Self { file, first: 0, last: 0 })
+    /// Opens the journal of a directory; none: it is not there.
+    pub(super) fn find(directory: &Path, durability: Durability) -> Result<Option<Self>, StoreError> {
+        Ok(File::find(path_in(directory), durability)?.map(Self::of))
+    }
+
+    /// Makes the file of a directory that has none.
+    pub(super) fn make(directory: &Path, durability: Durability) -> Result<Self, StoreError> {
+        Ok(Self::of(File::make(path_in(directory), durability)?))
+    }
+
+    fn of(file: File) -> Self {
+        Self { file, first: 0, last: 0 }
     }
 
     /// The file.
@@ -63,24 +72,35 @@ impl Journal {
 
     /// What tells its directory from others; none: it is new.
     pub(super) fn seed(&self) -> Result<Option<u64>, StoreError> {
-        let seed = self.file.connection.query_row("SELECT seed FROM meta", [], |row| row.get(0)).optional();
-        Ok(seed.map_err(self.file.refuse())?.map(unsql))
+        Ok(self.file.number("SELECT seed FROM meta")?.map(unsql))
     }
 
-    /// Begins a new journal.
-    pub(super) fn begin(&self, seed: u64) -> Result<(), StoreError> {
-        let insert = "INSERT INTO meta VALUES (1, ?, 0, 0)";
-        self.file.connection.execute(insert, [sql(seed)]).map(drop).map_err(self.file.refuse())
+    /// Begins a new journal: with a row that says nothing, so that it is never without one.
+    pub(super) fn begin(&mut self, seed: u64) -> Result<(), StoreError> {
+        self.file.begin(TABLES)?;
+        let begin = |transaction: rusqlite::Transaction<'_>| {
+            transaction.execute("INSERT INTO meta VALUES (1, ?, 0, 0)", [sql(seed)])?;
+            transaction.execute("INSERT INTO journal VALUES (0, CAST('[]' AS BLOB))", [])?;
+            transaction.commit()
+        };
+        let path = self.file.path().to_owned();
+        self.file.connection.transaction().and_then(begin).map_err(|error| refuse(&path, &error))
     }
 
     /// Whether anything was ever written to it.
     pub(super) fn is_unused(&self) -> Result<bool, StoreError> {
-        let time: i64 = self
-            .file
-            .connection
-            .query_row("SELECT time FROM meta", [], |row| row.get(0))
-            .map_err(self.file.refuse())?;
-        Ok(time == 0)
+        Ok(self.file.number("SELECT time FROM meta")? == Some(0))
+    }
+
+    /// See [`File::used`].
+    pub(super) fn used(&self) -> Result<(), StoreError> {
+        self.file.used()
+    }
+
+    /// What it holds is on the disk when this returns.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let log = log_of(self.path());
+        sync(&log).map_err(|error| StoreError::Open { path: log, reason: error.to_string() })
     }
 
     pub(super) fn corrupt(&self, reason: &str) -> StoreError {
@@ -89,11 +109,26 @@ impl Journal {
 
     /// Reads what stands behind row `folded`.
     pub(super) fn read(&mut self, folded: i64, callers: &Callers) -> Result<Found, StoreError> {
+        let tables = self.path().with_file_name("weir.db");
+        let older = |path: &Path, than: &Path| {
+            let reason = format!("it is older than {} beside it: is its -wal missing?", than.display());
+            StoreError::Corrupt { path: path.to_owned(), reason }
+        };
         let read = || -> Result<(Found, i64), Problem> {
             let connection = &self.file.connection;
             let (time, fence) = connection
                 .query_row("SELECT time, fence FROM meta", [], |row| Ok((unsql(row.get(0)?), unsql(row.get(1)?))))?;
-            let first: Option<i64> = connection.query_row("SELECT min(batch) FROM journal", [], |row| row.get(0))?;
+            let (first, last): (Option<i64>, Option<i64>) =
+                connection.query_row("SELECT min(batch), max(batch) FROM journal", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+            if first.is_some_and(|first| first > folded + 1) {
+                return Err(older(&tables, self.path()).into());
+            }
+            // An earlier Weir left none.
+            if last.is_some_and(|last| last < folded) {
+                return Err(older(self.path(), &tables).into());
+            }
             let mut found = Found { entries: Vec::new(), last: folded, time, fence };
             let mut statement =
                 connection.prepare("SELECT batch, entries FROM journal WHERE batch > ? ORDER BY batch")?;
@@ -110,7 +145,7 @@ impl Journal {
         };
         let (found, first) = read().map_err(|error| match error.downcast::<rusqlite::Error>() {
             Ok(error) => self.file.refuse()(*error),
-            Err(error) => self.file.corrupt(error.to_string()),
+            Err(error) => error.downcast().map_or_else(|error| self.file.corrupt(error.to_string()), |error| *error),
         })?;
         (self.first, self.last) = (first, found.last);
         Ok(found)
@@ -130,7 +165,7 @@ impl Journal {
             let mut insert = transaction.prepare_cached("INSERT INTO journal VALUES (?, ?)")?;
             insert.execute(params![last, row(batch, callers)])?;
         }
-        let deleted = if batch.is_empty() { folded } else { folded.min(self.first + SPARE - 1) };
+        let deleted = if batch.is_empty() { folded } else { folded.min(self.first + SPARE - 1) }.min(last - 1);
         if deleted >= self.first {
             transaction.prepare_cached("DELETE FROM journal WHERE batch <= ?")?.execute([deleted])?;
         }
@@ -163,7 +198,7 @@ mod tests {
     fn what_is_folded_goes_a_few_rows_at_a_time_and_the_rest_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let callers = Callers::default();
-        let mut journal = Journal::open(directory.path(), Durability::Process, true).unwrap();
+        let mut journal = Journal::make(directory.path(), Durability::Process).unwrap();
         journal.begin(7).unwrap();
         assert_eq!((journal.seed().unwrap(), journal.is_unused().unwrap()), (Some(7), true));
         journal.read(0, &callers).unwrap();
@@ -182,7 +217,7 @@ mod tests {
         journal.write(&[], &callers, 6, 20).unwrap();
         assert_eq!(rows(&journal), (21..=32).collect::<Vec<_>>(), "nothing beyond what is folded");
         journal.write(&[], &callers, 6, 32).unwrap();
-        assert_eq!(rows(&journal), [0; 0]);
+        assert_eq!(rows(&journal), [32], "the last one stays");
         journal.write(&[entry(33)], &callers, 6, 32).unwrap();
         assert_eq!((rows(&journal), journal.last()), (vec![33], 33));
     }
@@ -194,9 +229,9 @@ mod tests {
 
     /// A new journal and its tables.
     fn begun(directory: &Path, callers: &Callers) -> (Journal, Database) {
-        let mut journal = Journal::open(directory, Durability::Process, true).unwrap();
+        let mut journal = Journal::make(directory, Durability::Process).unwrap();
         journal.begin(7).unwrap();
-        let mut tables = Database::open(directory).unwrap();
+        let mut tables = Database::make(directory).unwrap();
         tables.begin(1, 7).unwrap();
         tables.load(&mut journal, callers, 0).unwrap();
         (journal, tables)
