@@ -15,7 +15,7 @@
 //! The disk is full, or gone: whoever waits for a commit is refused as `unavailable`, and what they were granted is given
 //! back. New timed leases are refused before they take anything. What has ended goes on ending, and is written down once
 //! that works again: the writer tries twice a second. More than [`MAX_PENDING`] records are not kept back: from then on
-//! nothing new is granted at all.
+//! nothing new is granted at all, and nothing is settled. What has been granted can still end, and there is a bound to that.
 //!
 //! # What is said of time
 //! The last instant that was seen is written with every commit, and the clock goes on from there if the machine's was set
@@ -36,6 +36,8 @@ mod folder;
 mod forms;
 mod journal;
 mod load;
+#[cfg(test)]
+mod tests;
 mod unanswered;
 mod wal;
 
