@@ -304,6 +304,42 @@ fn what_operators_said_survives_and_a_pushback_until_its_time() {
     assert_eq!(named, ["d#k"]);
 }
 
+/// A pushback that has run out leaves no row, whether it ran out in this life or between two.
+#[test]
+fn a_pushback_that_has_run_out_is_forgotten_on_disk_too() {
+    let hands = |directory: &TempDir| -> i64 {
+        let tables = rusqlite::Connection::open(directory.path().join("weir.db")).unwrap();
+        tables.query_row("SELECT count(*) FROM hand", [], |row| row.get(0)).unwrap()
+    };
+    let close = |life: Life| {
+        let Life { engine, hand: _, directory } = life;
+        drop(engine);
+        directory
+    };
+    let life = Life::begin();
+    life.engine.operate(&"paused".parse().unwrap(), &Verb::Pause).unwrap();
+    for index in 0..20 {
+        let pushed = life.timed(ask(&format!("p{index}")).lease_time(60 * S)).unwrap();
+        life.engine.release(pushed.id, Outcome::PushedBack(20 * S)).unwrap();
+    }
+    let mut directory = close(life);
+    assert_eq!(hands(&directory), 21);
+    // It ends while the next life goes on; and then before another begins.
+    let life = Life::go_on(directory, 10 * S).unwrap();
+    assert_eq!(life.counter("p0").pushed_back_for, Some(10 * S));
+    life.engine.advance(30 * S);
+    life.timed(ask("other").lease_time(60 * S)).unwrap();
+    directory = close(life);
+    assert_eq!(hands(&directory), 1);
+    let life = Life::go_on(directory, 50 * S).unwrap();
+    assert!(life.counter("paused").paused);
+    let pushed = life.timed(ask("p").lease_time(60 * S)).unwrap();
+    life.engine.release(pushed.id, Outcome::PushedBack(20 * S)).unwrap();
+    directory = close(life);
+    assert_eq!(hands(&directory), 2);
+    assert_eq!(hands(&close(Life::go_on(directory, 100 * S).unwrap())), 1);
+}
+
 #[test]
 fn a_reset_history_stays_reset() {
     let life = Life::begin();

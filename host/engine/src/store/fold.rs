@@ -69,6 +69,8 @@ pub(super) fn fold(
     }
     let kept = now.saturating_sub(crate::clock::nanos(KEPT));
     transaction.prepare_cached("DELETE FROM lease WHERE ended_at <= ?")?.execute([sql(kept)])?;
+    let silent = "DELETE FROM hand WHERE NOT paused AND NOT draining AND pinned IS NULL AND pushed_back_until <= ?";
+    transaction.prepare_cached(silent)?.execute([sql(now)])?;
     transaction.prepare_cached("UPDATE meta SET folded = ?")?.execute([last]).map(drop)
 }
 
