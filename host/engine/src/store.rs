@@ -19,7 +19,8 @@
 //!
 //! # What is said of time
 //! The last instant that was seen is written with every commit, and the clock goes on from there if the machine's was set
-//! back meanwhile. Fencing numbers are reserved [`RESERVE`] ahead.
+//! back meanwhile. Fencing numbers are reserved [`RESERVE`] ahead of the clock, or of what was reserved before if that is later, from
+//! the start on.
 //!
 //! # Before anything is written
 //! Both files are looked at, their logs too, and what they hold is read. Whatever is wrong with them is said of the file that is
@@ -133,6 +134,8 @@ impl Entry {
 pub(crate) struct Files {
     tables: Database,
     journal: Journal,
+    /// The journal could not be written so far.
+    failed: bool,
 }
 
 /// See the module. Dropping it writes what is left, and waits for that.
@@ -210,20 +213,24 @@ impl Store {
         let saved = tables.load(&mut journal, callers, clock.now())?;
         tables.used()?;
         journal.used()?;
-        Ok((Files { tables, journal }, saved))
+        let reserved = journal.reserve(callers, clock.now().max(saved.time));
+        if let Err(error) = &reserved {
+            say_failing(&journal, error);
+        }
+        Ok((Files { tables, journal, failed: reserved.is_err() }, saved))
     }
 
     /// Starts to write.
     pub(crate) fn start(files: Files, callers: Arc<Callers>, clock: Clock) -> Result<Self, StoreError> {
+        let Files { tables, journal, failed } = files;
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             more: Condvar::new(),
             written: AtomicU64::new(0),
-            failing: AtomicBool::new(false),
+            failing: AtomicBool::new(failed),
             clogged: AtomicBool::new(false),
             news: Event::new(),
         });
-        let Files { tables, journal } = files;
         let path = journal.path().to_owned();
         let refuse = |source| StoreError::Thread { path: path.clone(), source };
         let folder = Folder::start(tables, &journal, Arc::clone(&callers), clock.clone()).map_err(refuse)?;
@@ -383,7 +390,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         let mut batch = Batch::default();
-        let mut failed = false;
+        let mut failed = self.shared.failing.load(Ordering::SeqCst);
         let mut last = 0;
         loop {
             let stopped = self.collect(&mut batch, failed, last);
@@ -399,8 +406,7 @@ impl Writer {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failed, true) {
-                        let file = self.journal.path().display();
-                        tracing::error!(%file, %error, "the data directory cannot be written: what must survive is refused");
+                        say_failing(&self.journal, &error);
                         self.shared.failing.store(true, Ordering::SeqCst);
                     }
                 }
@@ -460,6 +466,11 @@ struct Batch {
     entries: Vec<Entry>,
     /// How many entries there ever were, with these.
     last: u64,
+}
+
+fn say_failing(journal: &Journal, error: &impl std::fmt::Display) {
+    let file = journal.path().display();
+    tracing::error!(%file, %error, "the data directory cannot be written: what must survive is refused");
 }
 
 /// A number that tells one directory from others.

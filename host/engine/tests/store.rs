@@ -492,6 +492,25 @@ fn time_goes_on_where_it_was_if_the_clock_was_set_back() {
     );
 }
 
+/// Of lives that follow each other within the time that is reserved, each starts above all that the one before has given, held leases
+/// and those that nothing was written of among them.
+#[test]
+fn fencing_numbers_never_repeat_however_short_a_life_is() {
+    let first = Life::begin();
+    let mut last = first.timed(ask("s").lease_time(S)).unwrap().fence;
+    let mut directory = first.remains();
+    for life in 1..6 {
+        let life = Life::go_on(directory, life * Duration::from_millis(1)).unwrap();
+        for _ in 0..20 {
+            let lease = life.engine.try_acquire(&ask("s")).unwrap();
+            assert!(lease.fence() > last, "{} after {last}", lease.fence());
+            last = lease.fence();
+        }
+        // Killed before anything but the start is written.
+        directory = life.remains();
+    }
+}
+
 #[test]
 fn an_end_without_a_kill_keeps_the_same() {
     let Life { engine, hand: _, directory } = Life::begin();

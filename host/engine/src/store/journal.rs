@@ -35,6 +35,8 @@ pub(crate) struct Journal {
     /// The first row that may be there, and the last that was.
     first: i64,
     last: i64,
+    /// What was reserved when it was opened: numbers go on from there.
+    fence: u64,
 }
 
 /// What it holds.
@@ -62,7 +64,7 @@ impl Journal {
     }
 
     fn of(file: File) -> Self {
-        Self { file, first: 0, last: 0 }
+        Self { file, first: 0, last: 0, fence: 0 }
     }
 
     /// The file.
@@ -95,6 +97,11 @@ impl Journal {
     /// See [`File::used`].
     pub(super) fn used(&self) -> Result<(), StoreError> {
         self.file.used()
+    }
+
+    /// Reserves numbers for the life that begins at `now`: none is given before.
+    pub(super) fn reserve(&mut self, callers: &Callers, now: u64) -> rusqlite::Result<()> {
+        self.write(&[], callers, now, 0)
     }
 
     /// What it holds is on the disk when this returns.
@@ -147,7 +154,7 @@ impl Journal {
             Ok(error) => self.file.refuse()(*error),
             Err(error) => error.downcast().map_or_else(|error| self.file.corrupt(error.to_string()), |error| *error),
         })?;
-        (self.first, self.last) = (first, found.last);
+        (self.first, self.last, self.fence) = (first, found.last, found.fence);
         Ok(found)
     }
 
@@ -169,7 +176,8 @@ impl Journal {
         if deleted >= self.first {
             transaction.prepare_cached("DELETE FROM journal WHERE batch <= ?")?.execute([deleted])?;
         }
-        let reserved = now.saturating_add(crate::clock::nanos(RESERVE));
+        // Numbers start at what was reserved, or now, whichever is more, and go on with the clock.
+        let reserved = now.max(self.fence).saturating_add(crate::clock::nanos(RESERVE));
         transaction.prepare_cached("UPDATE meta SET time = ?, fence = ?")?.execute([sql(now), sql(reserved)])?;
         transaction.commit()?;
         self.last = last;
