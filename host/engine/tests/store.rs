@@ -629,9 +629,9 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 /// A directory is refused for this file and this reason, and left as it is.
 fn refused(directory: &TempDir, name: &str, why: &str) {
     let before = files(directory.path());
-    let open = || Engine::open(EngineConfig::default(), &store(directory.path()));
     for _ in 0..2 {
-        let error = open().expect_err("it was opened");
+        let config = EngineConfig { clock: Clock::manual().0, ..EngineConfig::default() };
+        let error = Engine::open(config, &store(directory.path())).err().expect("it was opened");
         let StoreError::Corrupt { path, .. } = &error else { panic!("{error}") };
         assert_eq!(path, &directory.path().join(name), "{error}");
         assert!(error.to_string().contains(why), "{error}");
@@ -692,6 +692,53 @@ fn a_directory_that_lacks_a_part_is_refused_for_that_part_and_no_byte_is_changed
             refused(&copy, name, "its header is damaged");
         }
     }
+}
+
+/// A number that nobody can have written is said, and nobody panics over it.
+#[test]
+fn numbers_that_cannot_be_are_refused_for_the_file_they_are_in() {
+    let life = Life::begin();
+    life.rule("s", Some("100"), &["100/1h"]);
+    life.timed(ask("s").lease_time(3_600 * S)).unwrap();
+    let Life { engine, hand: _, directory } = life;
+    drop(engine);
+    let whole = files(directory.path());
+    let most = i64::MAX;
+    for (name, change, why) in [
+        ("weir.db", "UPDATE lease SET shard = 64", "a lease in shard 64 of 64"),
+        ("weir.db", "UPDATE lease SET shard = 65536", ""),
+        ("weir.db", "UPDATE meta SET shards = 0", "0 shards"),
+        ("weir.db", "UPDATE meta SET shards = 1025", "1025 shards"),
+        ("weir.db", "UPDATE meta SET book_version = -1", "a rule book of version"),
+        ("weir.db", &format!("UPDATE meta SET folded = {most}"), "folded up to row"),
+        ("weir.db", "UPDATE meta SET folded = -1", "folded up to row"),
+        ("weir.db", "UPDATE rule SET version = -1", "a rule of version"),
+        ("weir.db", "UPDATE history SET period = 0", "a history of a period of 0 ns"),
+        ("weir.db", "UPDATE history SET period = -1", "a history of a period of"),
+        ("weir.db", "UPDATE start SET units = -1", "a start of"),
+        ("journal.db", "UPDATE meta SET time = -1", "the instant 18446744073709551615"),
+        ("journal.db", "UPDATE meta SET fence = -1", "the fencing number"),
+    ] {
+        let copy = TempDir::new().unwrap();
+        for (file, bytes) in &whole {
+            fs::write(copy.path().join(file), bytes).unwrap();
+        }
+        let file = rusqlite::Connection::open(copy.path().join(name)).unwrap();
+        assert!(file.execute(change, []).unwrap() > 0, "{change}");
+        drop(file);
+        refused(&copy, name, why);
+    }
+    // Two starts whose units are more than there can be, in one sub-period that is still to be folded.
+    let started = r#"{"s":["s",[false,3600000000000,false,0],1,9007199254740992,null,null]}"#;
+    let copy = TempDir::new().unwrap();
+    for (file, bytes) in &whole {
+        fs::write(copy.path().join(file), bytes).unwrap();
+    }
+    let file = rusqlite::Connection::open(copy.path().join("journal.db")).unwrap();
+    let row = format!("[{}]", vec![started; 3_000].join(","));
+    file.execute("INSERT INTO journal SELECT max(batch) + 1, CAST(? AS BLOB) FROM journal", [row]).unwrap();
+    drop(file);
+    refused(&copy, "weir.db", "a start of");
 }
 
 /// What was folded and is gone from the journal is in the tables alone, and the other way about.

@@ -40,6 +40,9 @@ const TABLES: &str = "
     CREATE INDEX lease_ended ON lease (ended_at) WHERE ended_at IS NOT NULL;
 ";
 
+/// More rows than a journal ever has.
+const MAX_ROW: i64 = 1 << 62;
+
 /// The open tables.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -124,6 +127,10 @@ impl Database {
         let folded: i64 = transaction
             .query_row("SELECT folded FROM meta", [], |row| row.get(0))
             .map_err(|error| refuse(&path, &error))?;
+        if !(0..=MAX_ROW).contains(&folded) {
+            let reason = format!("the journal is folded up to row {folded}");
+            return Err(StoreError::Corrupt { path, reason });
+        }
         let found = journal.read(folded, callers)?;
         let loaded = fold(&transaction, &found.entries, callers, clock, found.last)
             .map_err(Problem::from)

@@ -4,6 +4,7 @@
 
 use super::Entry;
 use super::forms::{LimitsForm, Problem, RequestForm, RuleForm};
+use super::load::MAX_UNITS;
 use crate::callers::Callers;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -175,11 +176,12 @@ fn entry(form: Form<'_>, callers: &Callers) -> Result<Entry, Problem> {
             counter: counter.into_owned(),
             kind: kind(form),
             at,
-            units,
+            units: of_a_start(units)?,
             smooth: smooth(state),
             booked,
         },
         Form::Refunded(counter, form, at, units, state) => {
+            let units = of_a_start(units)?;
             Record::Refunded { counter: counter.into_owned(), kind: kind(form), at, units, smooth: smooth(state) }
         }
         Form::Hand(counter, paused, draining, pinned, pushed_back_until) => {
@@ -204,6 +206,10 @@ fn entry(form: Form<'_>, callers: &Callers) -> Result<Entry, Problem> {
         }
     };
     Ok(Entry::Record(record))
+}
+
+fn of_a_start(units: u64) -> Result<u64, Problem> {
+    if units > MAX_UNITS { Err(format!("a start of {units} units").into()) } else { Ok(units) }
 }
 
 #[cfg(test)]

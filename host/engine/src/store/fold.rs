@@ -11,7 +11,7 @@ use weir_limiter::{GrantedLease, HandState, Mode, RateKind, Record, SmoothState}
 
 /// A window's starts are kept by sub-period, in a ring that is longer than any window.
 const SUB_PERIODS: u64 = 1_024;
-const RING: u64 = SUB_PERIODS + 4;
+pub(super) const RING: u64 = SUB_PERIODS + 4;
 
 /// What has become of one history.
 #[derive(Debug, Default)]
@@ -151,7 +151,7 @@ fn fold_record<'a>(
             change.booked = booked.or(change.booked);
             if kind.mode == Mode::Window {
                 let (last, sum) = change.starts.entry(bucket(*kind, *at)).or_default();
-                (*last, *sum) = ((*last).max(*at), *sum + units);
+                (*last, *sum) = ((*last).max(*at), sum.saturating_add(*units));
             }
             Ok(())
         }

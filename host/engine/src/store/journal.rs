@@ -8,6 +8,7 @@ use super::database::{sql, unsql};
 use super::entries::{entries, row};
 use super::file::{File, StoreError, log_of, refuse, sync};
 use super::forms::Problem;
+use super::load::within;
 use super::{Durability, RESERVE};
 use crate::callers::Callers;
 use rusqlite::params;
@@ -125,6 +126,7 @@ impl Journal {
             let connection = &self.file.connection;
             let (time, fence) = connection
                 .query_row("SELECT time, fence FROM meta", [], |row| Ok((unsql(row.get(0)?), unsql(row.get(1)?))))?;
+            let (time, fence) = (within(time, "the instant")?, within(fence, "the fencing number")?);
             let (first, last): (Option<i64>, Option<i64>) =
                 connection.query_row("SELECT min(batch), max(batch) FROM journal", [], |row| {
                     Ok((row.get(0)?, row.get(1)?))
@@ -254,7 +256,7 @@ mod tests {
         let record = Record::Started { counter, kind, at: 1, units: u64::MAX, smooth: None, booked: None };
         journal.write(&[Entry::Record(record)], &callers, 1, 0).unwrap();
         let error = tables.load(&mut journal, &callers, 1).unwrap_err().to_string();
-        assert!(error.contains("weir.db cannot be read: a start of 18446744073709551615 units"), "{error}");
+        assert!(error.contains("journal.db cannot be read: a start of 18446744073709551615 units"), "{error}");
     }
 
     /// Starts that were booked ahead are written down after later ones: a sub-period keeps its last instant.
