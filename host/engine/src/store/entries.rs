@@ -83,12 +83,23 @@ fn smooth(form: Option<SmoothForm>) -> Option<SmoothState> {
     form.map(|(arrival, interval, beyond)| SmoothState { arrival, interval, beyond })
 }
 
-/// The row of a batch.
-pub(super) fn row(entries: &[Entry], callers: &Callers) -> Vec<u8> {
-    let names: Vec<_> = entries.iter().map(|entry| name(entry, callers)).collect();
-    let forms: Vec<Form<'_>> = entries.iter().zip(&names).map(|(entry, name)| form(entry, name.as_deref())).collect();
-    // Texts and numbers always have a JSON form.
-    serde_json::to_vec(&forms).unwrap_or_default()
+/// The rows of a batch: each ends with the entry that makes it longer than `most` bytes.
+pub(super) fn rows(entries: &[Entry], callers: &Callers, most: usize) -> impl Iterator<Item = Vec<u8>> {
+    let mut entries = entries.iter().peekable();
+    std::iter::from_fn(move || {
+        entries.peek()?;
+        let mut row = Vec::new();
+        while row.len() <= most
+            && let Some(entry) = entries.next()
+        {
+            row.push(if row.is_empty() { b'[' } else { b',' });
+            let name = name(entry, callers);
+            // Texts and numbers always have a JSON form, and a vector takes it.
+            let _written = serde_json::to_writer(&mut row, &form(entry, name.as_deref()));
+        }
+        row.push(b']');
+        Some(row)
+    })
 }
 
 fn name(entry: &Entry, callers: &Callers) -> Option<std::sync::Arc<str>> {
@@ -275,7 +286,11 @@ mod tests {
             Entry::FileRules(vec![("*".parse().unwrap(), spec)]),
             Entry::Unanswered(u128::MAX),
         ];
-        let read = entries(&row(&written, &callers), &callers).unwrap();
-        assert_eq!(format!("{read:?}"), format!("{written:?}"));
+        for (most, expected) in [(usize::MAX, 1), (600, 3), (0, written.len())] {
+            let rows: Vec<_> = rows(&written, &callers, most).collect();
+            assert_eq!(rows.len(), expected, "{most}");
+            let read: Vec<Entry> = rows.iter().flat_map(|row| entries(row, &callers).unwrap()).collect();
+            assert_eq!(format!("{read:?}"), format!("{written:?}"));
+        }
     }
 }

@@ -1,11 +1,11 @@
-//! The journal: one row for each batch of entries, so that what a commit costs does not depend on where they belong.
+//! The journal: a row for each batch of entries, or a few where it is long, so that what a commit costs does not depend on where they belong.
 //!
 //! It is a file of its own: a commit waits for no fold. Its rows are deleted a few at a time, with the commits that come after they
 //! were folded. The last one stays, so that a journal that is older than the tables can be told from one that is all folded.
 
 use super::Entry;
 use super::database::{sql, unsql};
-use super::entries::{entries, row};
+use super::entries::{entries, rows};
 use super::file::{File, StoreError, log_of, refuse, sync};
 use super::forms::Problem;
 use super::load::within;
@@ -28,6 +28,9 @@ const SPARE: i64 = 8;
 pub(super) fn path_in(directory: &Path) -> PathBuf {
     directory.join("journal.db")
 }
+
+/// A row ends with the entry that makes it longer than this, in bytes: SQLite takes none of 10^9.
+const ROW: usize = 16 << 20;
 
 /// The open journal.
 #[derive(Debug)]
@@ -169,12 +172,15 @@ impl Journal {
     /// where there is nothing else to write.
     pub(super) fn write(&mut self, batch: &[Entry], callers: &Callers, now: u64, folded: i64) -> rusqlite::Result<()> {
         let transaction = self.file.connection.transaction()?;
-        let last = self.last + i64::from(!batch.is_empty());
-        if !batch.is_empty() {
-            let mut insert = transaction.prepare_cached("INSERT INTO journal VALUES (?, ?)")?;
-            insert.execute(params![last, row(batch, callers)])?;
+        let before = self.last;
+        let mut last = before;
+        for row in rows(batch, callers, ROW) {
+            last += 1;
+            transaction.prepare_cached("INSERT INTO journal VALUES (?, ?)")?.execute(params![last, row])?;
         }
-        let deleted = if batch.is_empty() { folded } else { folded.min(self.first + SPARE - 1) }.min(last - 1);
+        let deleted =
+            if batch.is_empty() { folded } else { folded.min(self.first + SPARE.max(2 * (last - before)) - 1) }
+                .min(last - 1);
         if deleted >= self.first {
             transaction.prepare_cached("DELETE FROM journal WHERE batch <= ?")?.execute([deleted])?;
         }
@@ -198,7 +204,7 @@ mod tests {
         Entry::Record(Record::Ended { secret, how: Ended::Released, at: 0 })
     }
 
-    fn rows(journal: &Journal) -> Vec<i64> {
+    fn numbers(journal: &Journal) -> Vec<i64> {
         let mut statement = journal.file.connection.prepare("SELECT batch FROM journal ORDER BY batch").unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()
@@ -216,20 +222,57 @@ mod tests {
             journal.write(&[entry(row)], &callers, 5, 0).unwrap();
         }
         assert!(!journal.is_unused().unwrap());
-        assert_eq!(rows(&journal), (1..=30).collect::<Vec<_>>());
+        assert_eq!(numbers(&journal), (1..=30).collect::<Vec<_>>());
         // 20 of them are folded.
         journal.write(&[entry(31)], &callers, 6, 20).unwrap();
-        assert_eq!(rows(&journal).first(), Some(&(1 + SPARE)));
+        assert_eq!(numbers(&journal).first(), Some(&(1 + SPARE)));
         let again = journal.read(20, &callers).unwrap();
         assert_eq!((again.entries.len(), again.last, again.time), (11, 31, 6));
         assert_eq!(again.fence, 6 + crate::clock::nanos(RESERVE));
         journal.write(&[entry(32)], &callers, 6, 20).unwrap();
         journal.write(&[], &callers, 6, 20).unwrap();
-        assert_eq!(rows(&journal), (21..=32).collect::<Vec<_>>(), "nothing beyond what is folded");
+        assert_eq!(numbers(&journal), (21..=32).collect::<Vec<_>>(), "nothing beyond what is folded");
         journal.write(&[], &callers, 6, 32).unwrap();
-        assert_eq!(rows(&journal), [32], "the last one stays");
+        assert_eq!(numbers(&journal), [32], "the last one stays");
         journal.write(&[entry(33)], &callers, 6, 32).unwrap();
-        assert_eq!((rows(&journal), journal.last()), (vec![33], 33));
+        assert_eq!((numbers(&journal), journal.last()), (vec![33], 33));
+    }
+
+    /// SQLite has a largest row, and a commit of all that has come meanwhile has none.
+    #[test]
+    fn a_commit_is_cut_into_rows_and_read_again_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let callers = Callers::default();
+        let mut journal = Journal::make(directory.path(), Durability::Process).unwrap();
+        journal.begin(7).unwrap();
+        journal.read(0, &callers).unwrap();
+        let long = |index: u64| {
+            let counter = index.to_string().repeat(3 << 20);
+            Entry::Record(Record::Started {
+                counter,
+                kind: calls_in(1),
+                at: index,
+                units: 1,
+                smooth: None,
+                booked: None,
+            })
+        };
+        let batch: Vec<Entry> = (1..=9).map(long).collect();
+        journal.write(&batch, &callers, 5, 0).unwrap();
+        let bytes = "SELECT max(length(entries)), count(*) FROM journal WHERE batch > 0";
+        let (longest, count): (i64, i64) =
+            journal.file.connection.query_row(bytes, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert!(longest < 20 << 20 && count == 2, "{count} rows, the longest of {longest} bytes");
+        journal.write(&[entry(1)], &callers, 6, 0).unwrap();
+        assert_eq!(numbers(&journal), [1, 2, 3]);
+        let read = journal.read(0, &callers).unwrap();
+        assert_eq!((read.entries.len(), read.last), (10, 3));
+        assert!(read.entries.iter().zip(&batch).all(|(read, written)| format!("{read:?}") == format!("{written:?}")));
+        // One that is not written leaves no number behind.
+        journal.file.connection.execute_batch("PRAGMA query_only = 1").unwrap();
+        journal.write(&batch, &callers, 7, 0).unwrap_err();
+        journal.file.connection.execute_batch("PRAGMA query_only = 0").unwrap();
+        assert_eq!(journal.last(), 3);
     }
 
     fn calls_in(period: u64) -> weir_limiter::RateKind {
@@ -299,7 +342,7 @@ mod tests {
         journal.write(&[started()], &callers, 1, 0).unwrap();
         tables.fold(&[started()], journal.last(), &callers, 1).unwrap();
         journal.write(&[started()], &callers, 1, 0).unwrap();
-        assert_eq!(rows(&journal), [1, 2]);
+        assert_eq!(numbers(&journal), [1, 2]);
         let saved = tables.load(&mut journal, &callers, 1).unwrap();
         assert_eq!(saved.histories[0].starts, [(1, 6)]);
         let saved = tables.load(&mut journal, &callers, 1).unwrap();
