@@ -62,6 +62,7 @@ impl Engine {
             let request = &saved[0].lease.request;
             self.keys().restore(name, request, saved.iter().map(lease).collect(), how, until);
         }
+        self.sooner(self.keys().next_due());
     }
 
     /// Puts the rules of a configuration in force.

@@ -11,10 +11,10 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use weir_engine::{
-    Change, Clock, CounterQuery, CounterSnapshot, Durability, Ended, Engine, EngineConfig, LeaseError, Limits,
+    Change, Clock, CounterQuery, CounterSnapshot, Durability, Ended, Engine, EngineConfig, KEPT, LeaseError, Limits,
     ManualClock, Outcome, Precondition, Reason, Refusal, Request, RuleSpec, StoreConfig, StoreError, TimedLease, Verb,
 };
 
@@ -471,6 +471,25 @@ fn a_grant_that_was_given_up_before_its_answer_is_no_answer_of_its_key() {
         next.timed(keyed("cut").cost(cost(3))).unwrap();
         assert_eq!(block_on(next.engine.acquire_timed_batch(pair("pair"))).unwrap().len(), 2);
         assert_eq!(next.counter("s").calls, 7);
+    }
+}
+
+/// Nothing else is there that would wake the timer thread.
+#[test]
+fn a_key_that_has_survived_is_dropped_in_its_time_with_nothing_arriving() {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    // Its lease ended five minutes ago, but for a second.
+    let at = since_epoch + S - KEPT - Duration::from_nanos(Clock::MANUAL_START);
+    let Life { engine, hand: _, directory } = Life::go_on(TempDir::new().unwrap(), at).unwrap();
+    let lease = block_on(engine.acquire_timed(ask("s").idempotency_key("k").unwrap())).unwrap();
+    engine.release(lease.id, Outcome::Ok).unwrap();
+    drop(engine);
+    let engine = Engine::open(EngineConfig::default(), &store(directory.path())).unwrap();
+    assert!(!engine.is_empty());
+    let deadline = Instant::now() + 20 * S;
+    while !engine.is_empty() {
+        assert!(Instant::now() < deadline, "it is still there");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
