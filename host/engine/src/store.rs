@@ -270,6 +270,11 @@ impl Store {
         self.shared.pending.lock().unanswered.answered(secrets);
     }
 
+    /// Whether one of them is granted, and only being written.
+    pub(crate) fn is_granted(&self, secrets: &[u128]) -> bool {
+        self.shared.pending.lock().unanswered.is_granted(secrets)
+    }
+
     /// Whoever asked is gone, or is refused, and none of them is granted from here on.
     pub(crate) fn gave_up(&self, secrets: &[u128]) {
         let mut pending = self.shared.pending.lock();

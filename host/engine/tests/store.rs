@@ -493,6 +493,19 @@ fn a_key_that_has_survived_is_dropped_in_its_time_with_nothing_arriving() {
     }
 }
 
+/// A repetition that would not wait meets a grant that is only being written: that is no wait.
+#[test]
+fn who_joins_a_grant_that_is_being_written_gets_it() {
+    let life = Life::begin();
+    let keyed = || ask("s").lease_time(60 * S).idempotency_key("k").unwrap().max_wait(Duration::ZERO);
+    let mut context = Context::from_waker(noop_waker_ref());
+    let mut first = life.engine.acquire_timed(keyed());
+    assert!(Pin::new(&mut first).poll(&mut context).is_pending());
+    let mut second = life.engine.acquire_timed(keyed());
+    assert!(Pin::new(&mut second).poll(&mut context).is_pending());
+    assert_eq!(block_on(second).unwrap().id, block_on(first).unwrap().id);
+}
+
 #[test]
 fn time_goes_on_where_it_was_if_the_clock_was_set_back() {
     let life = Life::begin();

@@ -30,6 +30,11 @@ impl Unanswered {
         self.shrink();
     }
 
+    /// Whether one of them is granted, and only being written.
+    pub(super) fn is_granted(&self, secrets: &[u128]) -> bool {
+        secrets.iter().any(|secret| self.granted.get(secret) == Some(&true))
+    }
+
     /// Whoever asked has gone, and none of them is granted from here on. What must be written down.
     pub(super) fn given_up(&mut self, secrets: &[u128]) -> Vec<Entry> {
         let granted = secrets.iter().filter(|secret| self.granted.remove(secret) == Some(true));
