@@ -663,7 +663,7 @@ fn refused(directory: &TempDir, name: &str, why: &str) {
     let before = files(directory.path());
     for _ in 0..2 {
         let config = EngineConfig { clock: Clock::manual().0, ..EngineConfig::default() };
-        let error = Engine::open(config, &store(directory.path())).err().expect("it was opened");
+        let Err(error) = Engine::open(config, &store(directory.path())) else { panic!("it was opened") };
         let StoreError::Corrupt { path, .. } = &error else { panic!("{error}") };
         assert_eq!(path, &directory.path().join(name), "{error}");
         assert!(error.to_string().contains(why), "{error}");
