@@ -4,6 +4,7 @@ use crate::callers::Callers;
 use crate::cell::{Cell, NEVER, tell_later};
 use crate::clock::Clock;
 use crate::keys::Keys;
+use crate::lease::LeaseError;
 use crate::store::Store;
 use crate::sync::{Mutex, MutexGuard};
 use crate::timer::Timer;
@@ -35,6 +36,14 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Whether more may be recorded by those who hold leases.
+    pub(crate) fn can_record(&self) -> Result<(), LeaseError> {
+        match &self.store {
+            Some(store) if store.is_clogged() => Err(LeaseError::Unavailable),
+            _ => Ok(()),
+        }
     }
 
     /// One step over several shards: locks in ascending order, so that no two steps wait for each other.

@@ -4,15 +4,25 @@
 //! waits with it, as one waiter; while the lease lives, it gets the same lease; afterwards, for [`KEPT`], it learns that
 //! the lease has ended. Another request under the key is a conflict. A refusal is not remembered.
 //!
+//! Each waits as long as it said itself. Whose wait is over is refused while the first goes on; whoever may wait longer than the
+//! first takes its place anew, for the rest of its time. Worked example: one waits 6 s, a repetition 1 s and another 10 s. The second is
+//! `timed-out` after 1 s; after 6 s the first is, and the third waits 4 s more, behind those who have come meanwhile. What says
+//! nothing of its wait waits as long as the first if that says nothing, else for the default.
+//!
 //! Callers that wait together share one future; whoever is dropped leaves the others waiting, and the last one leaves the
 //! waitlist. A lease is found by its id, so that a release and an extension reach the key.
+//!
+//! With a data directory, a lease whose callers are all gone before it is answered is written down as such: after a restart its key
+//! is free, as it was.
 //!
 //! # Bounds
 //! At most [`MAX_KEYS`] keys, shared out between callers. Each is dropped by the engine's timer.
 
-use crate::acquire::{PendingTimed, TimedLease};
+use crate::acquire::{PendingTimed, Secrets, TimedLease};
 use crate::cell::NEVER;
 use crate::engine::Engine;
+use crate::joiners::{Alarm, Joiners};
+use crate::store::Store;
 use crate::sync::Mutex;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -20,10 +30,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use weir_limiter::planted::{self, Bug};
-use weir_limiter::{Caller, Constraint, ConstraintKind, Ended, LeaseId, Outcome, Reason, Refusal, Request, may_have};
+use weir_limiter::{
+    Caller, Constraint, ConstraintKind, DEFAULT_MAX_WAIT, Ended, LeaseId, Outcome, Reason, Refusal, Request, may_have,
+};
 
 /// How long a key is kept after its lease has ended.
 pub const KEPT: Duration = Duration::from_secs(5 * 60);
@@ -38,6 +51,7 @@ type Waiting = Shared<BoxFuture<'static, Answer>>;
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     table: Mutex<Table>,
+    pub(crate) joiners: Joiners,
 }
 
 #[derive(Debug, Default)]
@@ -62,14 +76,71 @@ struct Entry {
 
 #[derive(Debug)]
 enum State {
-    Waiting(WeakShared<BoxFuture<'static, Answer>>),
+    Waiting { weak: WeakShared<BoxFuture<'static, Answer>>, first: Arc<Progress> },
     Granted(Arc<[TimedLease]>),
 }
 
 /// What a key says to a request.
 enum Found {
     Answer(Answer),
-    Join(Waiting),
+    /// It is the first.
+    First(Waiting),
+    Join(Waiting, Joined),
+}
+
+/// The first request under a key, as others see it.
+#[derive(Debug)]
+struct Progress {
+    /// Since when, and how long it said that it would wait.
+    since: u64,
+    max_wait: Option<Duration>,
+    stage: AtomicU8,
+}
+
+/// Nobody has looked yet whether it is granted at once.
+const NEW: u8 = 0;
+const IN_LINE: u8 = 1;
+/// What it was granted is being written.
+const SAVING: u8 = 2;
+
+/// Who waits with the first.
+#[derive(Debug)]
+struct Joined {
+    first: Arc<Progress>,
+    came: u64,
+    /// When its own wait is over. [`NEVER`]: with that of the first, or as much later as it came.
+    deadline: u64,
+    alarm: Alarm,
+}
+
+impl Joined {
+    fn new(engine: &Engine, request: &Request, first: &Arc<Progress>) -> Self {
+        let came = engine.now();
+        let wait = request.max_wait.or(first.max_wait.map(|_| DEFAULT_MAX_WAIT));
+        let deadline = wait.map_or(NEVER, |wait| came.saturating_add(crate::clock::nanos(wait)));
+        Self { first: Arc::clone(first), came, deadline, alarm: Alarm::new(engine.keys()) }
+    }
+
+    /// The first still waits: whether this one's own wait is over. Otherwise it is woken when it is.
+    fn is_over(&mut self, engine: &Engine, waker: &Waker) -> bool {
+        let stage = self.first.stage.load(Ordering::SeqCst);
+        if self.deadline == NEVER || stage == SAVING {
+            return false;
+        }
+        if stage == IN_LINE && self.deadline <= engine.now() {
+            return true;
+        }
+        self.alarm.set(self.deadline, waker);
+        engine.sooner(self.deadline);
+        false
+    }
+
+    /// The first has waited in vain: how long this one may still wait.
+    fn rest(&self, now: u64) -> Option<Duration> {
+        let waited = now.saturating_sub(self.first.since);
+        let end = if self.deadline == NEVER { self.came.saturating_add(waited) } else { self.deadline };
+        end.checked_sub(now).filter(|rest| *rest > 0).map(Duration::from_nanos)
+    }
 }
 
 /// Everything but the wait, which may differ between repetitions.
@@ -82,13 +153,14 @@ fn fingerprint(request: &Request) -> Request {
 }
 
 impl Keys {
-    /// The earliest instant at which a key is dropped.
+    /// The earliest instant at which a key is dropped, or one who waits with another is woken.
     pub(crate) fn next_due(&self) -> u64 {
-        self.table.lock().until.first().map_or(NEVER, |(at, _)| *at)
+        self.table.lock().until.first().map_or(NEVER, |(at, _)| *at).min(self.joiners.next_due())
     }
 
-    /// Drops keys whose time has come.
+    /// Drops keys whose time has come, and wakes those whose wait is over.
     pub(crate) fn sweep(&self, now: u64) {
+        self.joiners.wake(now);
         let mut table = self.table.lock();
         while let Some((at, name)) = table.until.first().filter(|(at, _)| *at <= now).cloned() {
             if planted::is(Bug::KeysPileUp) {
@@ -101,7 +173,7 @@ impl Keys {
 
     pub(crate) fn is_empty(&self) -> bool {
         let table = self.table.lock();
-        table.entries.is_empty() && table.by_lease.is_empty() && table.until.is_empty()
+        table.entries.is_empty() && table.by_lease.is_empty() && table.until.is_empty() && self.joiners.is_empty()
     }
 
     /// Puts a key back that has survived, with the leases it got.
@@ -157,9 +229,9 @@ impl Keys {
                 return Found::Answer(Err(Refusal::new(Reason::Conflict)));
             }
             match &entry.state {
-                State::Waiting(weak) => {
+                State::Waiting { weak, first } => {
                     if let Some(waiting) = weak.upgrade() {
-                        return Found::Join(waiting);
+                        return Found::Join(waiting, Joined::new(engine, request, first));
                     }
                     // All who waited are gone: as if it had never come.
                     table.remove(name);
@@ -176,24 +248,15 @@ impl Keys {
             let used = table.entries.len() as u64;
             return Found::Answer(Err(full(used)));
         }
-        let inner = PendingTimed::new(engine.clone(), request.clone(), engine.secrets(request));
-        let (keys, noted) = (engine.keys(), name.clone());
-        let of_engine = engine.clone();
-        let waiting = inner
-            .map(move |outcome| {
-                let answer = outcome.map(Arc::<[TimedLease]>::from);
-                keys.note(&of_engine, &noted, &answer);
-                answer
-            })
-            .boxed()
-            .shared();
+        let first = First::new(engine, name, request);
+        let progress = Arc::clone(&first.progress);
+        let waiting = first.boxed().shared();
         if let Some(weak) = waiting.downgrade() {
-            table
-                .entries
-                .insert(name.clone(), Entry { request: wanted, state: State::Waiting(weak), how: None, until: NEVER });
+            let state = State::Waiting { weak, first: progress };
+            table.entries.insert(name.clone(), Entry { request: wanted, state, how: None, until: NEVER });
             *table.by_caller.entry(name.0).or_default() += 1;
         }
-        Found::Join(waiting)
+        Found::First(waiting)
     }
 
     /// The first request under a key has its answer.
@@ -220,9 +283,82 @@ impl Keys {
     /// Forgets a key whose callers are all gone while it waited.
     fn abandon(&self, name: &Name) {
         let mut table = self.table.lock();
-        let gone = |entry: &Entry| matches!(&entry.state, State::Waiting(weak) if weak.upgrade().is_none());
+        let gone = |entry: &Entry| matches!(&entry.state, State::Waiting { weak, .. } if weak.upgrade().is_none());
         if table.entries.get(name).is_some_and(gone) {
             table.remove(name);
+        }
+    }
+}
+
+/// The first request under a key, which all who repeat it wait for.
+struct First {
+    // First: once it is dropped, none of its leases is granted any more.
+    inner: PendingTimed,
+    due: AnswerDue,
+    progress: Arc<Progress>,
+    engine: Engine,
+    name: Name,
+}
+
+impl First {
+    fn new(engine: &Engine, name: &Name, request: &Request) -> Self {
+        let secrets = engine.secrets(request);
+        let due = AnswerDue::new(engine, secrets.clone());
+        let inner = PendingTimed::new(engine.clone(), request.clone(), secrets);
+        let (since, max_wait) = (engine.now(), request.max_wait);
+        let progress = Arc::new(Progress { since, max_wait, stage: AtomicU8::new(NEW) });
+        Self { inner, due, progress, engine: engine.clone(), name: name.clone() }
+    }
+}
+
+impl Future for First {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let Poll::Ready(answer) = Pin::new(&mut self.inner).poll(context) else {
+            let stage = if self.due.is_granted() { SAVING } else { IN_LINE };
+            self.progress.stage.store(stage, Ordering::SeqCst);
+            return Poll::Pending;
+        };
+        let answer = answer.map(Arc::<[TimedLease]>::from);
+        if answer.is_ok() {
+            self.due.answered();
+        }
+        self.engine.keys().note(&self.engine, &self.name, &answer);
+        Poll::Ready(answer)
+    }
+}
+
+/// What the data directory is told of leases that are still to be answered: dropped before that, it says that they will not be.
+struct AnswerDue {
+    store: Option<Arc<Store>>,
+    secrets: Secrets,
+}
+
+impl AnswerDue {
+    fn new(engine: &Engine, secrets: Secrets) -> Self {
+        let store = engine.core.store.clone();
+        if let Some(store) = &store {
+            store.expect_answer(&secrets);
+        }
+        Self { store, secrets }
+    }
+
+    fn is_granted(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.is_granted(&self.secrets))
+    }
+
+    fn answered(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.answered(&self.secrets);
+        }
+    }
+}
+
+impl Drop for AnswerDue {
+    fn drop(&mut self) {
+        if let Some(store) = &self.store {
+            store.gave_up(&self.secrets);
         }
     }
 }
@@ -284,7 +420,7 @@ pub struct AcquireTimedBatch {
 enum TimedState {
     New(Box<Request>),
     Alone(PendingTimed),
-    Shared { name: Name, waiting: Option<Waiting> },
+    Shared { request: Box<Request>, name: Name, waiting: Option<Waiting>, joined: Option<Joined> },
     Done,
 }
 
@@ -303,13 +439,23 @@ impl AcquireTimedBatch {
             return None;
         };
         let name = (request.caller, key);
-        match self.engine.keys().find(&self.engine, &name, &request) {
-            Found::Answer(answer) => Some(answer),
-            Found::Join(waiting) => {
-                self.state = TimedState::Shared { name, waiting: Some(waiting) };
-                None
-            }
+        let (waiting, joined) = match self.engine.keys().find(&self.engine, &name, &request) {
+            Found::Answer(answer) => return Some(answer),
+            Found::First(waiting) => (waiting, None),
+            Found::Join(waiting, joined) => (waiting, Some(joined)),
+        };
+        self.state = TimedState::Shared { request: Box::new(request), name, waiting: Some(waiting), joined };
+        None
+    }
+
+    /// Leaves those who wait together.
+    fn leave(&mut self) {
+        if let TimedState::Shared { name, waiting, .. } = &mut self.state {
+            // First: the last one out takes the waiter with it.
+            drop(waiting.take());
+            self.engine.keys().abandon(name);
         }
+        self.state = TimedState::Done;
     }
 }
 
@@ -317,30 +463,58 @@ impl Future for AcquireTimedBatch {
     type Output = Result<Arc<[TimedLease]>, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let TimedState::New(request) = &self.state {
-            let request = (**request).clone();
-            if let Some(answer) = self.begin(request) {
-                self.state = TimedState::Done;
-                return Poll::Ready(answer);
+        let this = &mut *self;
+        loop {
+            if let TimedState::New(request) = &this.state {
+                let request = (**request).clone();
+                if let Some(answer) = this.begin(request) {
+                    this.state = TimedState::Done;
+                    return Poll::Ready(answer);
+                }
             }
+            let answer = match &mut this.state {
+                TimedState::Alone(inner) => std::task::ready!(Pin::new(inner).poll(context)).map(Arc::from),
+                TimedState::Shared { request, waiting: Some(waiting), joined, .. } => {
+                    match (waiting.poll_unpin(context), joined) {
+                        (Poll::Ready(Err(refusal)), Some(joined))
+                            if matches!(refusal.reason, Reason::TimedOut | Reason::Limited)
+                                && let Some(rest) = joined.rest(this.engine.now()) =>
+                        {
+                            this.state = TimedState::New(Box::new((**request).clone().max_wait(rest)));
+                            continue;
+                        }
+                        (Poll::Ready(answer), _) => answer,
+                        (Poll::Pending, Some(joined)) => {
+                            if !joined.is_over(&this.engine, context.waker()) {
+                                return Poll::Pending;
+                            }
+                            let refusal = over(&this.engine, request);
+                            this.leave();
+                            return Poll::Ready(Err(refusal));
+                        }
+                        (Poll::Pending, None) => return Poll::Pending,
+                    }
+                }
+                _ => Err(Refusal::new(Reason::Ended)),
+            };
+            this.state = TimedState::Done;
+            return Poll::Ready(answer);
         }
-        let answer = match &mut self.state {
-            TimedState::Alone(inner) => std::task::ready!(Pin::new(inner).poll(context)).map(Arc::from),
-            TimedState::Shared { waiting: Some(waiting), .. } => std::task::ready!(waiting.poll_unpin(context)),
-            _ => Err(Refusal::new(Reason::Ended)),
-        };
-        self.state = TimedState::Done;
-        Poll::Ready(answer)
+    }
+}
+
+/// The refusal of one who has waited with another as long as it would.
+fn over(engine: &Engine, request: &Request) -> Refusal {
+    let reason = if request.max_wait == Some(Duration::ZERO) { Reason::Limited } else { Reason::TimedOut };
+    match engine.check(request) {
+        Err(refusal) if refusal.reason == Reason::Limited => Refusal { reason, ..refusal },
+        _ => Refusal::new(reason),
     }
 }
 
 impl Drop for AcquireTimedBatch {
     fn drop(&mut self) {
-        if let TimedState::Shared { name, waiting } = &mut self.state {
-            // First: the last one out takes the waiter with it.
-            drop(waiting.take());
-            self.engine.keys().abandon(name);
-        }
+        self.leave();
     }
 }
 

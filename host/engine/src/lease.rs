@@ -23,6 +23,9 @@ pub enum LeaseError {
     /// The lease time is out of bounds.
     #[error(transparent)]
     LeaseTime(#[from] RequestError),
+    /// It would have to be written down, and the data directory cannot be written. Nothing has changed.
+    #[error("the data directory cannot be written")]
+    Unavailable,
 }
 
 /// Capacity that is held. Dropping it gives it back and wakes who waits for it.
@@ -147,7 +150,7 @@ impl Lease {
     /// nothing.
     ///
     /// # Errors
-    /// [`LeaseError::Gone`] when it has ended.
+    /// [`LeaseError::Gone`] when it has ended; [`LeaseError::Unavailable`] when it could not be written down.
     pub fn settle(&self, cost: u32) -> Result<Settled, LeaseError> {
         let Some(home) = &self.home else { return Ok(Settled::default()) };
         home.core().ok_or(LeaseError::Gone)?.settle_parts(&self.parts, cost)
@@ -211,6 +214,7 @@ impl Core {
 
     pub(crate) fn settle_parts(self: &Arc<Self>, parts: &[LeaseRef], cost: u32) -> Result<Settled, LeaseError> {
         let Some(first) = parts.first() else { return Ok(Settled::default()) };
+        self.can_record()?;
         match self.step_parts(parts, Input::Settle { lease: *first, cost }) {
             Output::Settled(settled) => Ok(settled),
             _ => Err(LeaseError::Gone),

@@ -30,6 +30,7 @@ mod cell;
 mod clock;
 mod core;
 mod engine;
+mod joiners;
 mod keys;
 mod lease;
 mod restore;

@@ -47,7 +47,8 @@ impl Engine {
             }
         }
         let book_version = self.book().version();
-        for (name, saved) in by_key.into_iter().filter(|_| !planted::is(Bug::KeyForgotten)) {
+        for (name, mut saved) in by_key.into_iter().filter(|_| !planted::is(Bug::KeyForgotten)) {
+            last_grant(&mut saved);
             let lease = |saved: &&SavedLease| TimedLease {
                 id: LeaseId { shard: saved.lease.shard, secret: saved.lease.secret },
                 fence: saved.lease.fence,
@@ -61,6 +62,7 @@ impl Engine {
             let request = &saved[0].lease.request;
             self.keys().restore(name, request, saved.iter().map(lease).collect(), how, until);
         }
+        self.sooner(self.keys().next_due());
     }
 
     /// Puts the rules of a configuration in force.
@@ -118,5 +120,60 @@ impl Engine {
         if let Some(store) = &self.core.store {
             store.push([entry]);
         }
+    }
+}
+
+/// Of all leases that were granted under a key, leaves those of its last grant: one, or as many as the batch has got.
+///
+/// An earlier one had gone, or its callers had before it was answered and the process ended just then.
+fn last_grant(leases: &mut Vec<&SavedLease>) {
+    leases.sort_by_key(|saved| (saved.lease.granted_at, saved.lease.fence));
+    let Some(last) = leases.last().map(|saved| &saved.lease) else { return };
+    leases.retain(|SavedLease { lease, .. }| {
+        // A grant's leases have one instant, one shard, and numbers that follow each other.
+        let behind = last.fence.checked_sub(lease.fence);
+        (lease.granted_at, lease.shard) == (last.granted_at, last.shard)
+            && behind.is_some_and(|behind| behind < u64::from(last.request.count.get()))
+            && lease.request == last.request
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroU32;
+    use weir_limiter::{GrantedLease, Request};
+
+    #[test]
+    fn of_several_grants_under_one_key_the_last_counts_with_its_whole_batch() {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let one = Request::new("s".parse().unwrap()).idempotency_key("k").unwrap();
+        let dear = one.clone().cost(number(2));
+        let batch = one.clone().batch(number(3), number(1)).unwrap();
+        let saved = |(request, granted_at, fence): (&Request, u64, u64)| SavedLease {
+            lease: GrantedLease {
+                secret: u128::from(fence),
+                shard: 0,
+                fence,
+                request: request.clone(),
+                settled: None,
+                granted_at,
+                ends_at: 99,
+            },
+            ended: None,
+        };
+        let last = |rows: &[(&Request, u64, u64)]| -> Vec<u64> {
+            let saved: Vec<SavedLease> = rows.iter().copied().map(saved).collect();
+            let mut found: Vec<&SavedLease> = saved.iter().collect();
+            last_grant(&mut found);
+            found.iter().map(|saved| saved.lease.fence).collect()
+        };
+        assert_eq!(last(&[(&one, 5, 5)]), [5]);
+        assert_eq!(last(&[(&one, 5, 5), (&one, 6, 6)]), [6], "the same request again");
+        assert_eq!(last(&[(&one, 5, 5), (&one, 5, 6)]), [6], "within one instant");
+        assert_eq!(last(&[(&one, 5, 5), (&dear, 6, 4)]), [4], "another shard has numbers of its own");
+        assert_eq!(last(&[(&batch, 5, 5), (&batch, 5, 7)]), [5, 7], "one of three is forgotten");
+        assert_eq!(last(&[(&batch, 5, 5), (&batch, 5, 6), (&batch, 8, 8), (&batch, 8, 9)]), [8, 9]);
+        assert_eq!(last(&[(&batch, 5, 5), (&batch, 5, 6), (&dear, 5, 7)]), [7]);
     }
 }

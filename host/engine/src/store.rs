@@ -15,11 +15,16 @@
 //! The disk is full, or gone: whoever waits for a commit is refused as `unavailable`, and what they were granted is given
 //! back. New timed leases are refused before they take anything. What has ended goes on ending, and is written down once
 //! that works again: the writer tries twice a second. More than [`MAX_PENDING`] records are not kept back: from then on
-//! nothing new is granted at all.
+//! nothing new is granted at all, and nothing is settled. What has been granted can still end, and there is a bound to that.
 //!
 //! # What is said of time
 //! The last instant that was seen is written with every commit, and the clock goes on from there if the machine's was set
-//! back meanwhile. Fencing numbers are reserved [`RESERVE`] ahead.
+//! back meanwhile. Fencing numbers are reserved [`RESERVE`] ahead of the clock, or of what was reserved before if that is later, from
+//! the start on.
+//!
+//! # Before anything is written
+//! Both files are looked at, their logs too, and what they hold is read. Whatever is wrong with them is said of the file that is
+//! wrong, and the directory is then as it was, byte for byte.
 //!
 //! The files: `weir.db` with the tables and `journal.db`, and beside each what SQLite needs while it is open. They belong
 //! together, by a number that both have. One process at a time has them.
@@ -32,6 +37,10 @@ mod folder;
 mod forms;
 mod journal;
 mod load;
+#[cfg(test)]
+mod tests;
+mod unanswered;
+mod wal;
 
 pub use file::StoreError;
 pub(crate) use load::{Saved, SavedLease};
@@ -51,6 +60,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use unanswered::Unanswered;
 use weir_limiter::{Pattern, Record, Rule, RuleBook, RuleSpec};
 
 /// The most records that wait to be written: some hundred bytes each.
@@ -97,6 +107,8 @@ pub struct Unsaved;
 #[derive(Debug)]
 pub(crate) enum Entry {
     Record(Record),
+    /// A lease that was granted under an idempotency key has gone before its answer: it is no answer of that key.
+    Unanswered(u128),
     /// A new version of the rule book, by what has changed.
     Book {
         version: u64,
@@ -122,6 +134,8 @@ impl Entry {
 pub(crate) struct Files {
     tables: Database,
     journal: Journal,
+    /// The journal could not be written so far.
+    failed: bool,
 }
 
 /// See the module. Dropping it writes what is left, and waits for that.
@@ -148,6 +162,7 @@ struct Pending {
     entries: Vec<Entry>,
     /// How many entries there ever were.
     pushed: u64,
+    unanswered: Unanswered,
     stopped: bool,
 }
 
@@ -159,38 +174,66 @@ impl Store {
         shards: u16,
         clock: &Clock,
     ) -> Result<(Files, Saved), StoreError> {
-        let mut tables = Database::open(&config.directory)?;
-        let seed = tables.seed()?;
-        let mut journal = Journal::open(&config.directory, config.durability, seed.is_none())?;
-        match (seed, journal.seed()?) {
-            (Some(one), Some(other)) if one == other => {}
+        let directory = &config.directory;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| StoreError::Open { path: directory.clone(), reason: error.to_string() })?;
+        // Nothing is written before both have been looked at.
+        let (tables, journal) = (Database::find(directory)?, Journal::find(directory, config.durability)?);
+        let seed = tables.as_ref().map(Database::seed).transpose()?.flatten();
+        let journals = journal.as_ref().map(Journal::seed).transpose()?.flatten();
+        let corrupt = |path, reason: &str| StoreError::Corrupt { path, reason: reason.to_owned() };
+        let (mut tables, mut journal) = match (tables, journal) {
+            (Some(tables), Some(journal)) => (tables, journal),
+            (None, None) => (Database::make(directory)?, Journal::make(directory, config.durability)?),
             // A first start may have ended between the two.
+            (Some(tables), None) if seed.is_none() => (tables, Journal::make(directory, config.durability)?),
+            (Some(_), None) => {
+                return Err(corrupt(journal::path_in(directory), "it is not there, and weir.db goes on in it"));
+            }
+            (None, Some(_)) => {
+                return Err(corrupt(database::path_in(directory), "it is not there, and journal.db goes on from it"));
+            }
+        };
+        match (seed, journals) {
+            (Some(one), Some(other)) if one == other => {}
             (None, Some(seed)) if journal.is_unused()? => tables.begin(shards, seed)?,
             (None, None) => {
                 let seed = new_seed().map_err(|error| journal.corrupt(&error.to_string()))?;
                 journal.begin(seed)?;
                 tables.begin(shards, seed)?;
             }
-            _ => return Err(journal.corrupt("it does not belong to the weir.db beside it")),
+            (Some(_), Some(_)) => return Err(journal.corrupt("it does not belong to the weir.db beside it")),
+            (Some(_), None) => {
+                return Err(journal.corrupt("it holds nothing, and weir.db goes on in it: is its -wal missing?"));
+            }
+            (None, Some(_)) => {
+                return Err(tables.corrupt("it holds nothing, and journal.db goes on from it: is its -wal missing?"));
+            }
         }
         let saved = tables.load(&mut journal, callers, clock.now())?;
-        Ok((Files { tables, journal }, saved))
+        tables.used()?;
+        journal.used()?;
+        let reserved = journal.reserve(callers, clock.now().max(saved.time));
+        if let Err(error) = &reserved {
+            say_failing(&journal, error);
+        }
+        Ok((Files { tables, journal, failed: reserved.is_err() }, saved))
     }
 
     /// Starts to write.
     pub(crate) fn start(files: Files, callers: Arc<Callers>, clock: Clock) -> Result<Self, StoreError> {
+        let Files { tables, journal, failed } = files;
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             more: Condvar::new(),
             written: AtomicU64::new(0),
-            failing: AtomicBool::new(false),
+            failing: AtomicBool::new(failed),
             clogged: AtomicBool::new(false),
             news: Event::new(),
         });
-        let Files { tables, journal } = files;
         let path = journal.path().to_owned();
         let refuse = |source| StoreError::Thread { path: path.clone(), source };
-        let folder = Folder::start(tables, Arc::clone(&callers), clock.clone(), journal.last()).map_err(refuse)?;
+        let folder = Folder::start(tables, &journal, Arc::clone(&callers), clock.clone()).map_err(refuse)?;
         let writer = Writer { shared: Arc::clone(&shared), journal, folder, unfolded: Vec::new(), callers, clock };
         let thread = std::thread::Builder::new().name("weir-store".into()).spawn(move || writer.run());
         Ok(Self { shared, thread: Mutex::new(Some(thread.map_err(refuse)?)) })
@@ -198,9 +241,15 @@ impl Store {
 
     /// Hands entries over to be written, in order, and says how many there ever were, with these.
     pub(crate) fn push(&self, entries: impl IntoIterator<Item = Entry>) -> u64 {
-        let mut pending = self.shared.pending.lock();
+        self.push_to(&mut self.shared.pending.lock(), entries)
+    }
+
+    fn push_to(&self, pending: &mut Pending, entries: impl IntoIterator<Item = Entry>) -> u64 {
         let before = pending.entries.len();
-        pending.entries.extend(entries);
+        for entry in entries {
+            pending.entries.extend(pending.unanswered.see(&entry));
+            pending.entries.push(entry);
+        }
         let after = pending.entries.len();
         pending.pushed += (after - before) as u64;
         if after > MAX_PENDING {
@@ -215,6 +264,28 @@ impl Store {
     /// Whether so many entries are written.
     pub(crate) fn has_written(&self, mark: u64) -> bool {
         self.shared.written.load(Ordering::SeqCst) >= mark
+    }
+
+    /// Leases are asked for under an idempotency key.
+    pub(crate) fn expect_answer(&self, secrets: &[u128]) {
+        self.shared.pending.lock().unanswered.expect(secrets);
+    }
+
+    /// They are answered.
+    pub(crate) fn answered(&self, secrets: &[u128]) {
+        self.shared.pending.lock().unanswered.answered(secrets);
+    }
+
+    /// Whether one of them is granted, and only being written.
+    pub(crate) fn is_granted(&self, secrets: &[u128]) -> bool {
+        self.shared.pending.lock().unanswered.is_granted(secrets)
+    }
+
+    /// Whoever asked is gone, or is refused, and none of them is granted from here on.
+    pub(crate) fn gave_up(&self, secrets: &[u128]) {
+        let mut pending = self.shared.pending.lock();
+        let entries = pending.unanswered.given_up(secrets);
+        self.push_to(&mut pending, entries);
     }
 
     /// Whether nothing new may be granted that would have to be written first.
@@ -330,7 +401,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         let mut batch = Batch::default();
-        let mut failed = false;
+        let mut failed = self.shared.failing.load(Ordering::SeqCst);
         let mut last = 0;
         loop {
             let stopped = self.collect(&mut batch, failed, last);
@@ -346,8 +417,7 @@ impl Writer {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failed, true) {
-                        let file = self.journal.path().display();
-                        tracing::error!(%file, %error, "the data directory cannot be written: what must survive is refused");
+                        say_failing(&self.journal, &error);
                         self.shared.failing.store(true, Ordering::SeqCst);
                     }
                 }
@@ -407,6 +477,11 @@ struct Batch {
     entries: Vec<Entry>,
     /// How many entries there ever were, with these.
     last: u64,
+}
+
+fn say_failing(journal: &Journal, error: &impl std::fmt::Display) {
+    let file = journal.path().display();
+    tracing::error!(%file, %error, "the data directory cannot be written: what must survive is refused");
 }
 
 /// A number that tells one directory from others.

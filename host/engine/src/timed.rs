@@ -35,7 +35,7 @@ impl Engine {
     /// Says what the work under a timed lease has really cost; see [`crate::Lease::settle`].
     ///
     /// # Errors
-    /// [`LeaseError::Gone`] for any id that names no living lease.
+    /// [`LeaseError::Gone`] for any id that names no living lease; [`LeaseError::Unavailable`] when it could not be written down.
     pub fn settle(&self, id: LeaseId, cost: u32) -> Result<Settled, LeaseError> {
         self.settle_for(id, None, cost)
     }

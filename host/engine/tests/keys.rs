@@ -5,7 +5,9 @@ use futures::task::noop_waker_ref;
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 use weir_engine::{
     AcquireTimed, Caller, Change, Clock, CounterQuery, Ended, Engine, EngineConfig, KEPT, LeaseError, Outcome,
@@ -136,6 +138,116 @@ fn a_keyed_future_may_be_dropped_at_any_poll() {
                 assert!(engine.is_empty(), "{joined} {granted} {polls}");
             }
         }
+    }
+}
+
+const S: Duration = Duration::from_secs(1);
+
+/// A future, and whether it was woken since it was last polled.
+struct Watched {
+    future: AcquireTimed,
+    woken: Arc<Woken>,
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Watched {
+    fn new(engine: &Engine, request: Request) -> Self {
+        let mut watched = Self { future: engine.acquire_timed(request), woken: Arc::default() };
+        assert!(watched.poll().is_pending());
+        watched
+    }
+
+    fn poll(&mut self) -> Poll<Result<TimedLease, Refusal>> {
+        self.woken.0.store(false, Ordering::SeqCst);
+        Pin::new(&mut self.future).poll(&mut Context::from_waker(&self.woken.clone().into()))
+    }
+
+    /// What it got, if it was woken; as a task would have it.
+    fn got(&mut self) -> Option<Result<TimedLease, Reason>> {
+        if !self.woken.0.load(Ordering::SeqCst) {
+            return None;
+        }
+        match self.poll() {
+            Poll::Ready(outcome) => Some(outcome.map_err(|refusal| refusal.reason)),
+            Poll::Pending => None,
+        }
+    }
+}
+
+#[test]
+fn whoever_joins_waits_as_long_as_it_said_itself() {
+    let engine = engine(1);
+    let blocker = now(&engine, keyed("blocker").lease_time(600 * S)).unwrap();
+    let mut first = Watched::new(&engine, keyed("k").max_wait(6 * S));
+    let at_once = now(&engine, keyed("k").max_wait(Duration::ZERO)).unwrap_err();
+    assert_eq!((at_once.reason, at_once.blocked_on.len()), (Reason::Limited, 1));
+    let mut short = Watched::new(&engine, keyed("k").max_wait(S));
+    let mut long = Watched::new(&engine, keyed("k").max_wait(10 * S));
+    let mut longest = Watched::new(&engine, keyed("k").max_wait(20 * S));
+    assert_eq!(engine.metrics().waiting, 1, "one waiter");
+    engine.advance(S - Duration::from_nanos(1));
+    assert_eq!((first.got(), short.got(), long.got()), (None, None, None));
+    engine.advance(Duration::from_nanos(1));
+    assert_eq!((first.got(), short.got(), long.got()), (None, Some(Err(Reason::TimedOut)), None));
+    engine.advance(5 * S);
+    assert_eq!((first.got(), long.got(), longest.got()), (Some(Err(Reason::TimedOut)), None, None));
+    assert_eq!(engine.metrics().waiting, 1, "those who are left wait together again");
+    engine.advance(4 * S - Duration::from_nanos(1));
+    assert_eq!(long.got(), None);
+    engine.advance(Duration::from_nanos(1));
+    assert_eq!((long.got(), longest.got()), (Some(Err(Reason::TimedOut)), None));
+    engine.release(blocker.id, Outcome::Ok).unwrap();
+    let Some(Ok(lease)) = longest.got() else { panic!("it was its turn") };
+    assert_eq!((now(&engine, keyed("k")).unwrap().id, held(&engine)), (lease.id, 1));
+    drop((first, short, long, longest));
+    engine.advance(LEASE + KEPT + 60 * S);
+    assert!(engine.is_empty());
+}
+
+#[test]
+fn the_last_whose_wait_is_over_takes_the_waiter_along() {
+    let engine = engine(1);
+    let blocker = now(&engine, keyed("blocker").lease_time(600 * S)).unwrap();
+    let first = Watched::new(&engine, keyed("k").max_wait(6 * S));
+    let mut second = Watched::new(&engine, keyed("k").max_wait(S));
+    drop(first);
+    assert_eq!(engine.metrics().waiting, 1);
+    engine.advance(S);
+    assert_eq!(second.got(), Some(Err(Reason::TimedOut)));
+    assert_eq!(engine.metrics().waiting, 0);
+    engine.release(blocker.id, Outcome::Ok).unwrap();
+    now(&engine, keyed("k").priority(3)).unwrap();
+}
+
+/// Where nothing is said: as long as the first, from its own arrival on; or the default, beside one that has said.
+#[test]
+fn who_says_nothing_of_its_wait_waits_for_the_default() {
+    for said in [None, Some(600 * S), Some(30 * S)] {
+        let engine = engine(1);
+        let _blocker = now(&engine, keyed("blocker").lease_time(3_600 * S)).unwrap();
+        let request = |wait: Option<Duration>| match wait {
+            Some(wait) => keyed("k").max_wait(wait),
+            None => keyed("k"),
+        };
+        let _first = Watched::new(&engine, request(said));
+        engine.advance(20 * S);
+        let mut second = Watched::new(&engine, request(None));
+        engine.advance(10 * S);
+        assert_eq!(second.got(), None);
+        engine.advance(30 * S);
+        assert_eq!(second.got(), None, "{said:?}");
+        engine.advance(20 * S - Duration::from_nanos(1));
+        assert_eq!(second.got(), None, "{said:?}");
+        engine.advance(Duration::from_nanos(1));
+        assert_eq!(second.got(), Some(Err(Reason::TimedOut)), "{said:?}");
     }
 }
 

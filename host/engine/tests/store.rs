@@ -3,16 +3,19 @@
 
 use futures::executor::block_on;
 use futures::future::join_all;
+use futures::task::noop_waker_ref;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future as _;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::task::{Context, Waker};
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use weir_engine::{
-    Change, Clock, CounterQuery, CounterSnapshot, Durability, Ended, Engine, EngineConfig, LeaseError, Limits,
+    Change, Clock, CounterQuery, CounterSnapshot, Durability, Ended, Engine, EngineConfig, KEPT, LeaseError, Limits,
     ManualClock, Outcome, Precondition, Reason, Refusal, Request, RuleSpec, StoreConfig, StoreError, TimedLease, Verb,
 };
 
@@ -62,6 +65,13 @@ impl Life {
 
     fn timed(&self, request: Request) -> Result<TimedLease, Refusal> {
         block_on(self.engine.acquire_timed(request.max_wait(Duration::ZERO)))
+    }
+
+    /// A request whose caller goes while its grant is being written.
+    fn cut(&self, request: Request) {
+        let mut future = self.engine.acquire_timed_batch(request.max_wait(Duration::ZERO));
+        let polled = Pin::new(&mut future).poll(&mut Context::from_waker(noop_waker_ref()));
+        assert!(matches!(polled, Poll::Pending), "{polled:?}");
     }
 
     fn counter(&self, name: &str) -> CounterSnapshot {
@@ -323,6 +333,42 @@ fn what_operators_said_survives_and_a_pushback_until_its_time() {
     assert_eq!(named, ["d#k"]);
 }
 
+/// A pushback that has run out leaves no row, whether it ran out in this life or between two.
+#[test]
+fn a_pushback_that_has_run_out_is_forgotten_on_disk_too() {
+    let hands = |directory: &TempDir| -> i64 {
+        let tables = rusqlite::Connection::open(directory.path().join("weir.db")).unwrap();
+        tables.query_row("SELECT count(*) FROM hand", [], |row| row.get(0)).unwrap()
+    };
+    let close = |life: Life| {
+        let Life { engine, hand: _, directory } = life;
+        drop(engine);
+        directory
+    };
+    let life = Life::begin();
+    life.engine.operate(&"paused".parse().unwrap(), &Verb::Pause).unwrap();
+    for index in 0..20 {
+        let pushed = life.timed(ask(&format!("p{index}")).lease_time(60 * S)).unwrap();
+        life.engine.release(pushed.id, Outcome::PushedBack(20 * S)).unwrap();
+    }
+    let mut directory = close(life);
+    assert_eq!(hands(&directory), 21);
+    // It ends while the next life goes on; and then before another begins.
+    let life = Life::go_on(directory, 10 * S).unwrap();
+    assert_eq!(life.counter("p0").pushed_back_for, Some(10 * S));
+    life.engine.advance(30 * S);
+    life.timed(ask("other").lease_time(60 * S)).unwrap();
+    directory = close(life);
+    assert_eq!(hands(&directory), 1);
+    let life = Life::go_on(directory, 50 * S).unwrap();
+    assert!(life.counter("paused").paused);
+    let pushed = life.timed(ask("p").lease_time(60 * S)).unwrap();
+    life.engine.release(pushed.id, Outcome::PushedBack(20 * S)).unwrap();
+    directory = close(life);
+    assert_eq!(hands(&directory), 2);
+    assert_eq!(hands(&close(Life::go_on(directory, 100 * S).unwrap())), 1);
+}
+
 #[test]
 fn a_reset_history_stays_reset() {
     let life = Life::begin();
@@ -409,6 +455,86 @@ fn a_request_repeated_after_the_restart_gets_its_lease_or_hears_how_it_ended() {
     assert!(third.killed(411 * S).timed(keyed("ended")).is_ok(), "not there any more either");
 }
 
+/// The client was cut off while its grant was being written: its key is as if it had never come.
+#[test]
+fn a_grant_that_was_given_up_before_its_answer_is_no_answer_of_its_key() {
+    for folded in [false, true] {
+        let life = Life::begin();
+        life.rule("s", Some("9"), &[]);
+        let keyed = |key: &str| ask("s").lease_time(60 * S).idempotency_key(key).unwrap();
+        let pair = |key: &str| keyed(key).batch(cost(2), cost(2)).unwrap().max_wait(Duration::ZERO);
+        let restarted = |life: Life| {
+            let directory = if folded {
+                let Life { engine, hand: _, directory } = life;
+                drop(engine);
+                directory
+            } else {
+                life.remains()
+            };
+            Life::go_on(directory, S).unwrap()
+        };
+        // Nobody came again.
+        life.cut(keyed("cut"));
+        life.cut(pair("pair"));
+        // The same came again, thrice before it stayed.
+        for _ in 0..3 {
+            life.cut(keyed("again"));
+            life.cut(pair("both"));
+        }
+        let again = life.timed(keyed("again")).unwrap();
+        let both = block_on(life.engine.acquire_timed_batch(pair("both"))).unwrap();
+        // Another came under the key.
+        life.cut(keyed("other"));
+        let other = life.timed(keyed("other").cost(cost(2))).unwrap();
+        assert_eq!(life.counter("s").calls, 4);
+
+        let next = restarted(life);
+        assert_eq!(next.counter("s").calls, 4);
+        let same = block_on(next.engine.acquire_timed_batch(keyed("again"))).unwrap();
+        assert!(same.iter().map(|lease| lease.id).eq([again.id]), "{same:?}");
+        let same = block_on(next.engine.acquire_timed_batch(pair("both"))).unwrap();
+        assert!(same.iter().map(|lease| lease.id).eq(both.iter().map(|lease| lease.id)), "{same:?}");
+        assert_eq!(next.timed(keyed("other").cost(cost(2))).unwrap().id, other.id);
+        assert_eq!(next.timed(keyed("other")).unwrap_err().reason, Reason::Conflict);
+        assert_eq!(next.counter("s").calls, 4);
+        next.timed(keyed("cut").cost(cost(3))).unwrap();
+        assert_eq!(block_on(next.engine.acquire_timed_batch(pair("pair"))).unwrap().len(), 2);
+        assert_eq!(next.counter("s").calls, 7);
+    }
+}
+
+/// Nothing else is there that would wake the timer thread.
+#[test]
+fn a_key_that_has_survived_is_dropped_in_its_time_with_nothing_arriving() {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    // Its lease ended five minutes ago, but for a second.
+    let at = since_epoch + S - KEPT - Duration::from_nanos(Clock::MANUAL_START);
+    let Life { engine, hand: _, directory } = Life::go_on(TempDir::new().unwrap(), at).unwrap();
+    let lease = block_on(engine.acquire_timed(ask("s").idempotency_key("k").unwrap())).unwrap();
+    engine.release(lease.id, Outcome::Ok).unwrap();
+    drop(engine);
+    let engine = Engine::open(EngineConfig::default(), &store(directory.path())).unwrap();
+    assert!(!engine.is_empty());
+    let deadline = Instant::now() + 20 * S;
+    while !engine.is_empty() {
+        assert!(Instant::now() < deadline, "it is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A repetition that would not wait meets a grant that is only being written: that is no wait.
+#[test]
+fn who_joins_a_grant_that_is_being_written_gets_it() {
+    let life = Life::begin();
+    let keyed = || ask("s").lease_time(60 * S).idempotency_key("k").unwrap().max_wait(Duration::ZERO);
+    let mut context = Context::from_waker(noop_waker_ref());
+    let mut first = life.engine.acquire_timed(keyed());
+    assert!(Pin::new(&mut first).poll(&mut context).is_pending());
+    let mut second = life.engine.acquire_timed(keyed());
+    assert!(Pin::new(&mut second).poll(&mut context).is_pending());
+    assert_eq!(block_on(second).unwrap().id, block_on(first).unwrap().id);
+}
+
 #[test]
 fn time_goes_on_where_it_was_if_the_clock_was_set_back() {
     let life = Life::begin();
@@ -425,6 +551,25 @@ fn time_goes_on_where_it_was_if_the_clock_was_set_back() {
         Reason::Limited,
         "both starts are in the window"
     );
+}
+
+/// Of lives that follow each other within the time that is reserved, each starts above all that the one before has given, held leases
+/// and those that nothing was written of among them.
+#[test]
+fn fencing_numbers_never_repeat_however_short_a_life_is() {
+    let first = Life::begin();
+    let mut last = first.timed(ask("s").lease_time(S)).unwrap().fence;
+    let mut directory = first.remains();
+    for life in 1..6 {
+        let life = Life::go_on(directory, life * Duration::from_millis(1)).unwrap();
+        for _ in 0..20 {
+            let lease = life.engine.try_acquire(&ask("s")).unwrap();
+            assert!(lease.fence() > last, "{} after {last}", lease.fence());
+            last = lease.fence();
+        }
+        // Killed before anything but the start is written.
+        directory = life.remains();
+    }
 }
 
 #[test]
@@ -498,15 +643,7 @@ fn a_journal_that_is_not_whole_is_named_and_left_as_it_is() {
         journal.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);").unwrap();
         (copy, journal)
     };
-    let refused = |copy: TempDir, why: &str| {
-        let journal = copy.path().join("journal.db");
-        let before = fs::read(&journal).ok();
-        let error = Life::go_on(copy, S).err().expect("it was opened");
-        let shown = error.to_string();
-        assert!(matches!(error, StoreError::Corrupt { .. }) && shown.contains("journal.db"), "{shown}");
-        assert!(shown.contains(why), "{shown}");
-        before
-    };
+    let refused = |copy: TempDir, why: &str| refused(&copy, "journal.db", why);
 
     let (copy, journal) = settled(&life);
     let rows: i64 = journal.query_row("SELECT count(*) FROM journal", [], |row| row.get(0)).unwrap();
@@ -528,7 +665,7 @@ fn a_journal_that_is_not_whole_is_named_and_left_as_it_is() {
     let half = torn.len() / 2;
     torn[half..].fill(0xA5);
     fs::write(copy.path().join("journal.db"), &torn).unwrap();
-    assert_eq!(refused(copy, "Nothing was changed").as_ref(), Some(&torn));
+    refused(copy, "Nothing was changed");
 
     let (copy, journal) = settled(&life);
     drop(journal);
@@ -541,15 +678,203 @@ fn a_journal_that_is_not_whole_is_named_and_left_as_it_is() {
     for name in ["journal.db", "journal.db-wal"] {
         let _absent = fs::remove_file(copy.path().join(name));
     }
-    assert_eq!(refused(copy, "it is not there"), None);
+    refused(copy, "it is not there");
+}
 
-    // And the other way about: the journal goes on in tables that are gone.
-    let (copy, journal) = settled(&life);
-    drop(journal);
-    for name in ["weir.db", "weir.db-wal"] {
-        let _absent = fs::remove_file(copy.path().join(name));
+/// All files of a directory.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+}
+
+/// A directory is refused for this file and this reason, and left as it is.
+fn refused(directory: &TempDir, name: &str, why: &str) {
+    let before = files(directory.path());
+    for _ in 0..2 {
+        let config = EngineConfig { clock: Clock::manual().0, ..EngineConfig::default() };
+        let Err(error) = Engine::open(config, &store(directory.path())) else { panic!("it was opened") };
+        let StoreError::Corrupt { path, .. } = &error else { panic!("{error}") };
+        assert_eq!(path, &directory.path().join(name), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(files(directory.path()) == before, "{error}: something was changed");
     }
-    refused(copy, "does not belong to the weir.db");
+}
+
+#[test]
+fn a_directory_that_lacks_a_part_is_refused_for_that_part_and_no_byte_is_changed() {
+    let young = Life::begin();
+    young.rule("s", Some("100"), &[]);
+    // One that has been closed once, so that its files hold something without their logs.
+    let old = {
+        let Life { engine, hand: _, directory } = Life::begin();
+        engine.apply(&[put("s", Some("100"), &[])]).unwrap();
+        for _ in 0..3 {
+            block_on(engine.acquire_timed(ask("s").lease_time(3_600 * S))).unwrap();
+        }
+        drop(engine);
+        Life::go_on(directory, S).unwrap()
+    };
+    for (life, is_old) in [(&young, false), (&old, true)] {
+        for _ in 0..20 {
+            life.timed(ask("s").lease_time(3_600 * S)).unwrap();
+        }
+        let without = |names: &[&str]| {
+            let copy = life.remains();
+            for name in names {
+                fs::remove_file(copy.path().join(name)).unwrap();
+            }
+            copy
+        };
+        let emptied = |name: &str| {
+            let copy = life.remains();
+            fs::write(copy.path().join(name), "").unwrap();
+            copy
+        };
+        refused(&without(&["weir.db"]), "weir.db", "it is not there");
+        refused(&without(&["weir.db", "weir.db-wal"]), "weir.db", "it is not there");
+        refused(&without(&["journal.db"]), "journal.db", "it is not there");
+        refused(&without(&["journal.db", "journal.db-wal"]), "journal.db", "it is not there");
+        refused(&without(&["weir.db", "journal.db"]), "weir.db", "it is not there");
+        // Of the old one all is folded, and its log is empty.
+        refused(&emptied("weir.db"), "weir.db", if is_old { "it holds nothing" } else { "it is empty" });
+        refused(&emptied("journal.db"), "journal.db", "it is empty");
+        if is_old {
+            let whole = Life::go_on(life.remains(), S).unwrap();
+            assert_eq!(whole.counter("s").calls, 23);
+        } else {
+            refused(&without(&["weir.db-wal"]), "weir.db", "is its -wal missing?");
+            refused(&without(&["journal.db-wal"]), "journal.db", "is its -wal missing?");
+        }
+        for name in if is_old { &["journal.db-wal"][..] } else { &["weir.db-wal", "journal.db-wal"] } {
+            let copy = life.remains();
+            let mut log = fs::read(copy.path().join(name)).unwrap();
+            log[17] ^= 1;
+            fs::write(copy.path().join(name), log).unwrap();
+            refused(&copy, name, "its header is damaged");
+        }
+    }
+}
+
+/// A number that nobody can have written is said, and nobody panics over it.
+#[test]
+fn numbers_that_cannot_be_are_refused_for_the_file_they_are_in() {
+    let life = Life::begin();
+    life.rule("s", Some("100"), &["100/1h"]);
+    life.timed(ask("s").lease_time(3_600 * S)).unwrap();
+    let Life { engine, hand: _, directory } = life;
+    drop(engine);
+    let whole = files(directory.path());
+    let most = i64::MAX;
+    for (name, change, why) in [
+        ("weir.db", "UPDATE lease SET shard = 64", "a lease in shard 64 of 64"),
+        ("weir.db", "UPDATE lease SET shard = 65536", ""),
+        ("weir.db", "UPDATE meta SET shards = 0", "0 shards"),
+        ("weir.db", "UPDATE meta SET shards = 1025", "1025 shards"),
+        ("weir.db", "UPDATE meta SET book_version = -1", "a rule book of version"),
+        ("weir.db", &format!("UPDATE meta SET folded = {most}"), "folded up to row"),
+        ("weir.db", "UPDATE meta SET folded = -1", "folded up to row"),
+        ("weir.db", "UPDATE rule SET version = -1", "a rule of version"),
+        ("weir.db", "UPDATE history SET period = 0", "a history of a period of 0 ns"),
+        ("weir.db", "UPDATE history SET period = -1", "a history of a period of"),
+        ("weir.db", "UPDATE start SET units = -1", "a start of"),
+        ("journal.db", "UPDATE meta SET time = -1", "the instant 18446744073709551615"),
+        ("journal.db", "UPDATE meta SET fence = -1", "the fencing number"),
+    ] {
+        let copy = TempDir::new().unwrap();
+        for (file, bytes) in &whole {
+            fs::write(copy.path().join(file), bytes).unwrap();
+        }
+        let file = rusqlite::Connection::open(copy.path().join(name)).unwrap();
+        assert!(file.execute(change, []).unwrap() > 0, "{change}");
+        drop(file);
+        refused(&copy, name, why);
+    }
+    // Two starts whose units are more than there can be, in one sub-period that is still to be folded.
+    let started = r#"{"s":["s",[false,3600000000000,false,0],1,9007199254740992,null,null]}"#;
+    let copy = TempDir::new().unwrap();
+    for (file, bytes) in &whole {
+        fs::write(copy.path().join(file), bytes).unwrap();
+    }
+    let file = rusqlite::Connection::open(copy.path().join("journal.db")).unwrap();
+    let row = format!("[{}]", vec![started; 3_000].join(","));
+    file.execute("INSERT INTO journal SELECT max(batch) + 1, CAST(? AS BLOB) FROM journal", [row]).unwrap();
+    drop(file);
+    refused(&copy, "weir.db", "a start of");
+}
+
+/// What was folded and is gone from the journal is in the tables alone, and the other way about.
+#[test]
+fn files_of_different_ages_are_refused_for_the_older_one() {
+    let open = |directory: TempDir, at| Life::go_on(directory, at).unwrap();
+    let close = |life: Life| {
+        let Life { engine, hand: _, directory } = life;
+        drop(engine);
+        directory
+    };
+    let more = |life: &Life| {
+        for _ in 0..20 {
+            life.timed(ask("s").lease_time(3_600 * S)).unwrap();
+        }
+    };
+    let life = Life::begin();
+    more(&life);
+    let directory = close(life);
+    let before = files(directory.path());
+    assert_eq!(before.keys().collect::<Vec<_>>(), ["journal.db", "weir.db"]);
+    let mut directory = directory;
+    // Each end folds, and the writes of the next life delete what is folded.
+    for life in 1..=3 {
+        let next = open(directory, life * S);
+        more(&next);
+        directory = close(next);
+    }
+    for name in ["journal.db", "weir.db"] {
+        let mixed = TempDir::new().unwrap();
+        for (file, bytes) in files(directory.path()) {
+            fs::write(mixed.path().join(&file), if file == name { &before[name] } else { &bytes }).unwrap();
+        }
+        refused(&mixed, name, "it is older than");
+    }
+}
+
+/// A log is read up to its first bad frame. What is lost is in the last commit, or it is said.
+#[test]
+fn a_damaged_log_never_loses_more_than_its_last_commit_without_a_word() {
+    let life = Life::begin();
+    life.rule("s", Some("100"), &["100/1h"]);
+    for _ in 0..12 {
+        life.timed(ask("s").lease_time(3_600 * S)).unwrap();
+    }
+    let copy = life.remains();
+    let whole = files(copy.path());
+    let (mut refusals, mut starts) = (0, 0);
+    for name in ["journal.db-wal", "weir.db-wal"] {
+        let log = &whole[name];
+        let steps = (0..32).step_by(5).chain((32..log.len()).step_by(log.len() / 40)).chain([log.len() - 1]);
+        for at in steps {
+            let damaged = TempDir::new().unwrap();
+            for (file, bytes) in &whole {
+                fs::write(damaged.path().join(file), bytes).unwrap();
+            }
+            let mut bytes = log.clone();
+            bytes[at] ^= 0x04;
+            fs::write(damaged.path().join(name), bytes).unwrap();
+            match Life::go_on(damaged, S) {
+                Ok(next) => {
+                    starts += 1;
+                    let (calls, used) = (next.counter("s").calls, next.used("s")[0]);
+                    assert!(calls >= 11 && used >= 11, "byte {at} of {name}: {calls} and {used} of 12");
+                }
+                Err(error) => {
+                    refusals += 1;
+                    let named = matches!(&error, StoreError::Corrupt { path, .. } if path.ends_with(name));
+                    let empty = error.to_string().contains("is its -wal missing?");
+                    assert!(named || empty, "byte {at} of {name}: {error}");
+                }
+            }
+        }
+    }
+    assert!(refusals > 40 && starts > 0, "{refusals} refused, {starts} started");
 }
 
 /// More than the journal holds before it is folded, so that both it and the tables have some of them.

@@ -38,7 +38,9 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
-use weir_engine::{Caller, Engine, LeaseError, LeaseId, Outcome, Reason, Refusal, TimedLease, UNSAID_PUSHBACK};
+use weir_engine::{
+    Caller, Engine, LeaseError, LeaseId, Outcome, Reason, Refusal, TimedLease, UNSAID_PUSHBACK, Unsaved,
+};
 
 use crate::access::{Access, Door};
 use crate::api::{
@@ -245,9 +247,12 @@ impl Leases {
     async fn settle(&self, caller: Caller, id: &str, body: &[u8]) -> Result<Response<Bytes>, Box<Problem>> {
         let body: SettleBody = json::read(body)?;
         self.engine.can_save().map_err(Problem::cannot_save)?;
-        let settled = lease(id)
-            .and_then(|id| self.engine.leases_of(caller).settle(id, body.cost))
-            .map_err(|_| Problem::lost())?;
+        let settled = lease(id).and_then(|id| self.engine.leases_of(caller).settle(id, body.cost)).map_err(
+            |error| match error {
+                LeaseError::Unavailable => Problem::cannot_save(Unsaved),
+                _ => Problem::lost(),
+            },
+        )?;
         self.engine.saved().await.map_err(Problem::unsaved)?;
         Ok(answer(StatusCode::OK, &SettledView::from(settled)))
     }

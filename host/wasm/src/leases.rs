@@ -13,7 +13,7 @@ use crate::view::{Flow, FlowCtxView, Home, home_of};
 use crate::waiting::Waiting;
 use std::time::Duration;
 use wasmtime::component::{Accessor, Resource};
-use weir_engine::{Acquire, Reason, Started};
+use weir_engine::{Acquire, LeaseError, Reason, Started};
 
 type Constraints = Result<Vec<wit::Constraint>, wit::Refusal>;
 
@@ -180,6 +180,9 @@ impl FlowCtxView<'_> {
     ) -> wasmtime::Result<Result<wit::Settled, wit::Refusal>> {
         Ok(match self.table.get(lease)?.with(|lease| lease.settle(cost)) {
             Some(Ok(settled)) => Ok(wit::Settled { refunded: settled.refunded, overrun: settled.overrun }),
+            Some(Err(error @ LeaseError::Unavailable)) => {
+                Err(refused(Reason::Unavailable, format!("unavailable: {error}, so nothing was changed")))
+            }
             Some(Err(_)) | None => Err(lost()),
         })
     }

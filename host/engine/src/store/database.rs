@@ -7,8 +7,8 @@ use super::journal::Journal;
 use super::load::{Loader, Saved};
 use super::{Durability, Entry};
 use crate::callers::Callers;
-use rusqlite::{OptionalExtension as _, params};
-use std::path::Path;
+use rusqlite::params;
+use std::path::{Path, PathBuf};
 use weir_limiter::{Counts, Mode};
 
 const TABLES: &str = "
@@ -40,6 +40,9 @@ const TABLES: &str = "
     CREATE INDEX lease_ended ON lease (ended_at) WHERE ended_at IS NOT NULL;
 ";
 
+/// More rows than a journal ever has.
+const MAX_ROW: i64 = 1 << 62;
+
 /// The open tables.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -69,16 +72,23 @@ pub(super) fn code_of_counts(counts: Counts) -> i64 {
     }
 }
 
+/// Where the tables are.
+pub(super) fn path_in(directory: &Path) -> PathBuf {
+    directory.join("weir.db")
+}
+
 impl Database {
-    /// Opens the tables of a directory, and makes both if they are not there.
+    /// Opens the tables of a directory; none: they are not there.
     ///
     /// Every commit waits for the disk, whatever the directory is to survive: a fold that is lost with the power must not have
     /// emptied a journal that is not.
-    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| StoreError::Open { path: directory.to_owned(), reason: error.to_string() })?;
-        let file = File::open(directory.join("weir.db"), TABLES, Durability::Power, true)?;
-        Ok(Self { file })
+    pub(super) fn find(directory: &Path) -> Result<Option<Self>, StoreError> {
+        Ok(File::find(path_in(directory), Durability::Power)?.map(|file| Self { file }))
+    }
+
+    /// Makes the file of a directory that has none.
+    pub(super) fn make(directory: &Path) -> Result<Self, StoreError> {
+        Ok(Self { file: File::make(path_in(directory), Durability::Power)? })
     }
 
     /// The file.
@@ -88,12 +98,21 @@ impl Database {
 
     /// What tells this directory from others; none: the tables are new.
     pub(super) fn seed(&self) -> Result<Option<u64>, StoreError> {
-        let seed = self.file.connection.query_row("SELECT seed FROM meta", [], |row| row.get(0)).optional();
-        Ok(seed.map_err(self.file.refuse())?.map(unsql))
+        Ok(self.file.number("SELECT seed FROM meta")?.map(unsql))
+    }
+
+    /// See [`File::used`].
+    pub(super) fn used(&self) -> Result<(), StoreError> {
+        self.file.used()
+    }
+
+    pub(super) fn corrupt(&self, reason: &str) -> StoreError {
+        self.file.corrupt(reason)
     }
 
     /// Begins new tables.
-    pub(super) fn begin(&self, shards: u16, seed: u64) -> Result<(), StoreError> {
+    pub(super) fn begin(&mut self, shards: u16, seed: u64) -> Result<(), StoreError> {
+        self.file.begin(TABLES)?;
         let insert = "INSERT INTO meta VALUES (1, ?, ?, 0, 0)";
         self.file.connection.execute(insert, params![shards, sql(seed)]).map(drop).map_err(self.file.refuse())
     }
@@ -102,10 +121,16 @@ impl Database {
     /// instant that was seen if that is later.
     pub(super) fn load(&mut self, journal: &mut Journal, callers: &Callers, clock: u64) -> Result<Saved, StoreError> {
         let path = self.file.path().to_owned();
+        // Whatever is refused on the way has written nothing, not even to the log.
+        self.spill(false)?;
         let transaction = self.file.connection.transaction().map_err(|error| refuse(&path, &error))?;
         let folded: i64 = transaction
             .query_row("SELECT folded FROM meta", [], |row| row.get(0))
             .map_err(|error| refuse(&path, &error))?;
+        if !(0..=MAX_ROW).contains(&folded) {
+            let reason = format!("the journal is folded up to row {folded}");
+            return Err(StoreError::Corrupt { path, reason });
+        }
         let found = journal.read(folded, callers)?;
         let loaded = fold(&transaction, &found.entries, callers, clock, found.last)
             .map_err(Problem::from)
@@ -114,8 +139,15 @@ impl Database {
             Ok(error) => refuse(&path, &error),
             Err(error) => StoreError::Corrupt { path: path.clone(), reason: error.to_string() },
         })?;
+        journal.sync()?;
         transaction.commit().map_err(|error| refuse(&path, &error))?;
+        self.spill(true)?;
         Ok(saved)
+    }
+
+    /// Whether a transaction may write before it is committed.
+    fn spill(&self, may: bool) -> Result<(), StoreError> {
+        self.file.connection.pragma_update(None, "cache_spill", may).map_err(self.file.refuse())
     }
 
     /// Brings the entries up to row `last` of the journal into the tables, all or none.

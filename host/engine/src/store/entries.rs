@@ -4,6 +4,7 @@
 
 use super::Entry;
 use super::forms::{LimitsForm, Problem, RequestForm, RuleForm};
+use super::load::MAX_UNITS;
 use crate::callers::Callers;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -38,6 +39,9 @@ enum Form<'a> {
     Book(u64, Vec<(String, RuleForm, u64, u64)>, Vec<String>),
     #[serde(rename = "l")]
     FileRules(Vec<(String, RuleForm)>),
+    /// Secret.
+    #[serde(rename = "u")]
+    Unanswered(u128),
 }
 
 /// Smooth, period, counts cost, pace.
@@ -79,12 +83,23 @@ fn smooth(form: Option<SmoothForm>) -> Option<SmoothState> {
     form.map(|(arrival, interval, beyond)| SmoothState { arrival, interval, beyond })
 }
 
-/// The row of a batch.
-pub(super) fn row(entries: &[Entry], callers: &Callers) -> Vec<u8> {
-    let names: Vec<_> = entries.iter().map(|entry| name(entry, callers)).collect();
-    let forms: Vec<Form<'_>> = entries.iter().zip(&names).map(|(entry, name)| form(entry, name.as_deref())).collect();
-    // Texts and numbers always have a JSON form.
-    serde_json::to_vec(&forms).unwrap_or_default()
+/// The rows of a batch: each ends with the entry that makes it longer than `most` bytes.
+pub(super) fn rows(entries: &[Entry], callers: &Callers, most: usize) -> impl Iterator<Item = Vec<u8>> {
+    let mut entries = entries.iter().peekable();
+    std::iter::from_fn(move || {
+        entries.peek()?;
+        let mut row = Vec::new();
+        while row.len() <= most
+            && let Some(entry) = entries.next()
+        {
+            row.push(if row.is_empty() { b'[' } else { b',' });
+            let name = name(entry, callers);
+            // Texts and numbers always have a JSON form, and a vector takes it.
+            let _written = serde_json::to_writer(&mut row, &form(entry, name.as_deref()));
+        }
+        row.push(b']');
+        Some(row)
+    })
 }
 
 fn name(entry: &Entry, callers: &Callers) -> Option<std::sync::Arc<str>> {
@@ -97,6 +112,7 @@ fn name(entry: &Entry, callers: &Callers) -> Option<std::sync::Arc<str>> {
 fn form<'a>(entry: &'a Entry, caller: Option<&'a str>) -> Form<'a> {
     match entry {
         Entry::Record(record) => record_form(record, caller),
+        Entry::Unanswered(secret) => Form::Unanswered(*secret),
         Entry::Book { version, put, deleted } => {
             let put = put
                 .iter()
@@ -171,11 +187,12 @@ fn entry(form: Form<'_>, callers: &Callers) -> Result<Entry, Problem> {
             counter: counter.into_owned(),
             kind: kind(form),
             at,
-            units,
+            units: of_a_start(units)?,
             smooth: smooth(state),
             booked,
         },
         Form::Refunded(counter, form, at, units, state) => {
+            let units = of_a_start(units)?;
             Record::Refunded { counter: counter.into_owned(), kind: kind(form), at, units, smooth: smooth(state) }
         }
         Form::Hand(counter, paused, draining, pinned, pushed_back_until) => {
@@ -184,6 +201,7 @@ fn entry(form: Form<'_>, callers: &Callers) -> Result<Entry, Problem> {
             Record::Hand { counter: counter.into_owned(), hand }
         }
         Form::Forgotten(counter) => Record::Forgotten { counter: counter.into_owned() },
+        Form::Unanswered(secret) => return Ok(Entry::Unanswered(secret)),
         Form::Book(version, put, deleted) => {
             let rule =
                 |(pattern, spec, version, last_modified): (String, RuleForm, u64, u64)| -> Result<Rule, Problem> {
@@ -199,6 +217,10 @@ fn entry(form: Form<'_>, callers: &Callers) -> Result<Entry, Problem> {
         }
     };
     Ok(Entry::Record(record))
+}
+
+fn of_a_start(units: u64) -> Result<u64, Problem> {
+    if units > MAX_UNITS { Err(format!("a start of {units} units").into()) } else { Ok(units) }
 }
 
 #[cfg(test)]
@@ -262,8 +284,13 @@ mod tests {
             Entry::Record(Record::Forgotten { counter: counter() }),
             Entry::Book { version: u64::MAX, put: vec![rule], deleted: vec!["s/*/b".parse().unwrap()] },
             Entry::FileRules(vec![("*".parse().unwrap(), spec)]),
+            Entry::Unanswered(u128::MAX),
         ];
-        let read = entries(&row(&written, &callers), &callers).unwrap();
-        assert_eq!(format!("{read:?}"), format!("{written:?}"));
+        for (most, expected) in [(usize::MAX, 1), (600, 3), (0, written.len())] {
+            let rows: Vec<_> = rows(&written, &callers, most).collect();
+            assert_eq!(rows.len(), expected, "{most}");
+            let read: Vec<Entry> = rows.iter().flat_map(|row| entries(row, &callers).unwrap()).collect();
+            assert_eq!(format!("{read:?}"), format!("{written:?}"));
+        }
     }
 }

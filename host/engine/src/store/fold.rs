@@ -11,7 +11,7 @@ use weir_limiter::{GrantedLease, HandState, Mode, RateKind, Record, SmoothState}
 
 /// A window's starts are kept by sub-period, in a ring that is longer than any window.
 const SUB_PERIODS: u64 = 1_024;
-const RING: u64 = SUB_PERIODS + 4;
+pub(super) const RING: u64 = SUB_PERIODS + 4;
 
 /// What has become of one history.
 #[derive(Debug, Default)]
@@ -37,8 +37,9 @@ pub(super) fn fold(
     let mut changes = Changes::new();
     for entry in entries {
         match entry {
-            Entry::Record(record) if concerns(record).is_some_and(|secret| brief.contains(&secret)) => {}
+            entry if concerns(entry).is_some_and(|secret| brief.contains(&secret)) => {}
             Entry::Record(record) => fold_record(transaction, record, callers, &mut changes)?,
+            Entry::Unanswered(secret) => unanswered(transaction, *secret)?,
             Entry::Book { version, put, deleted } => {
                 for rule in put {
                     let values = params![
@@ -68,6 +69,8 @@ pub(super) fn fold(
     }
     let kept = now.saturating_sub(crate::clock::nanos(KEPT));
     transaction.prepare_cached("DELETE FROM lease WHERE ended_at <= ?")?.execute([sql(kept)])?;
+    let silent = "DELETE FROM hand WHERE NOT paused AND NOT draining AND pinned IS NULL AND pushed_back_until <= ?";
+    transaction.prepare_cached(silent)?.execute([sql(now)])?;
     transaction.prepare_cached("UPDATE meta SET folded = ?")?.execute([last]).map(drop)
 }
 
@@ -78,22 +81,41 @@ fn brief(entries: &[Entry]) -> HashSet<u128> {
         _ => None,
     });
     let ended: HashSet<u128> = ended.collect();
+    let unanswered = entries.iter().filter_map(|entry| match entry {
+        Entry::Unanswered(secret) => Some(*secret),
+        _ => None,
+    });
+    let unanswered: HashSet<u128> = unanswered.collect();
     let granted = entries.iter().filter_map(|entry| match entry {
-        Entry::Record(Record::Granted(lease)) if lease.request.idempotency_key.is_none() => Some(lease.secret),
+        Entry::Record(Record::Granted(lease)) => {
+            let no_key = lease.request.idempotency_key.is_none() || unanswered.contains(&lease.secret);
+            no_key.then_some(lease.secret)
+        }
         _ => None,
     });
     granted.filter(|secret| ended.contains(secret)).collect()
 }
 
-/// The lease that a record is about.
-fn concerns(record: &Record) -> Option<u128> {
-    match record {
-        Record::Granted(lease) => Some(lease.secret),
-        Record::Extended { secret, .. } | Record::Settled { secret, .. } | Record::Ended { secret, .. } => {
-            Some(*secret)
-        }
+/// The lease that an entry is about.
+fn concerns(entry: &Entry) -> Option<u128> {
+    match entry {
+        Entry::Record(Record::Granted(lease)) => Some(lease.secret),
+        Entry::Record(
+            Record::Extended { secret, .. } | Record::Settled { secret, .. } | Record::Ended { secret, .. },
+        )
+        | Entry::Unanswered(secret) => Some(*secret),
         _ => None,
     }
+}
+
+/// Its key is as if it had never been granted; if it still lives, it ends by itself.
+fn unanswered(connection: &Connection, secret: u128) -> rusqlite::Result<()> {
+    let secret = secret.to_be_bytes();
+    let mut delete = connection.prepare_cached("DELETE FROM lease WHERE secret = ? AND ended IS NOT NULL")?;
+    if delete.execute([secret])? == 0 {
+        connection.prepare_cached("UPDATE lease SET key = NULL WHERE secret = ?")?.execute([secret])?;
+    }
+    Ok(())
 }
 
 fn fold_record<'a>(
@@ -129,7 +151,7 @@ fn fold_record<'a>(
             change.booked = booked.or(change.booked);
             if kind.mode == Mode::Window {
                 let (last, sum) = change.starts.entry(bucket(*kind, *at)).or_default();
-                (*last, *sum) = ((*last).max(*at), *sum + units);
+                (*last, *sum) = ((*last).max(*at), sum.saturating_add(*units));
             }
             Ok(())
         }

@@ -1,11 +1,17 @@
 //! The thread that folds: it takes what the journal has gathered, and commits wait for none of it.
+//!
+//! The journal is on the disk before the tables are: a power cut must not leave one that is older than they are.
 
 use super::Entry;
 use super::database::Database;
+use super::file::{log_of, sync};
+use super::forms::Problem;
+use super::journal::Journal;
 use crate::callers::Callers;
 use crate::clock::Clock;
 use parking_lot::{Condvar, Mutex};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -41,13 +47,20 @@ struct State {
 }
 
 impl Folder {
-    /// Starts the thread; `folded` is the last row in the tables so far.
-    pub(super) fn start(database: Database, callers: Arc<Callers>, clock: Clock, folded: i64) -> io::Result<Self> {
+    /// Starts the thread; `journal` is what it folds, and its last row is in the tables so far.
+    pub(super) fn start(
+        database: Database,
+        journal: &Journal,
+        callers: Arc<Callers>,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        let (folded, log) = (journal.last(), log_of(journal.path()));
         let state = Mutex::new(State { free: true, ..State::default() });
         let shared = Arc::new(Shared { state, news: Condvar::new(), folded: AtomicI64::new(folded) });
         let its = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("weir-fold".into()).spawn(move || its.run(database, &callers, &clock))?;
+        let thread = std::thread::Builder::new()
+            .name("weir-fold".into())
+            .spawn(move || its.run(database, &log, &callers, &clock))?;
         Ok(Self { shared, thread })
     }
 
@@ -85,9 +98,13 @@ impl Folder {
 }
 
 impl Shared {
-    fn run(&self, mut database: Database, callers: &Callers, clock: &Clock) {
+    fn run(&self, mut database: Database, log: &Path, callers: &Callers, clock: &Clock) {
         while let Some((entries, last)) = self.take() {
-            let done = database.fold(&entries, last, callers, clock.now());
+            let mut fold = || -> Result<(), Problem> {
+                sync(log)?;
+                Ok(database.fold(&entries, last, callers, clock.now())?)
+            };
+            let done = fold();
             let mut state = self.state.lock();
             match done {
                 Ok(()) => {

@@ -1,17 +1,18 @@
-//! The journal: one row for each batch of entries, so that what a commit costs does not depend on where they belong.
+//! The journal: a row for each batch of entries, or a few where it is long, so that what a commit costs does not depend on where they belong.
 //!
 //! It is a file of its own: a commit waits for no fold. Its rows are deleted a few at a time, with the commits that come after they
-//! were folded.
+//! were folded. The last one stays, so that a journal that is older than the tables can be told from one that is all folded.
 
 use super::Entry;
 use super::database::{sql, unsql};
-use super::entries::{entries, row};
-use super::file::{File, StoreError};
+use super::entries::{entries, rows};
+use super::file::{File, StoreError, log_of, refuse, sync};
 use super::forms::Problem;
+use super::load::within;
 use super::{Durability, RESERVE};
 use crate::callers::Callers;
-use rusqlite::{OptionalExtension as _, params};
-use std::path::Path;
+use rusqlite::params;
+use std::path::{Path, PathBuf};
 
 const TABLES: &str = "
     CREATE TABLE meta (
@@ -23,6 +24,14 @@ const TABLES: &str = "
 /// So many rows are deleted with a commit: more than it adds, and few enough to cost little.
 const SPARE: i64 = 8;
 
+/// Where the journal is.
+pub(super) fn path_in(directory: &Path) -> PathBuf {
+    directory.join("journal.db")
+}
+
+/// A row ends with the entry that makes it longer than this, in bytes: SQLite takes none of 10^9.
+const ROW: usize = 16 << 20;
+
 /// The open journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -30,6 +39,8 @@ pub(crate) struct Journal {
     /// The first row that may be there, and the last that was.
     first: i64,
     last: i64,
+    /// What was reserved when it was opened: numbers go on from there.
+    fence: u64,
 }
 
 /// What it holds.
@@ -46,14 +57,18 @@ pub(super) struct Found {
 }
 
 impl Journal {
-    /// Opens the journal of a directory; it is made if `make` says so, and must be there else.
-    pub(super) fn open(directory: &Path, durability: Durability, make: bool) -> Result<Self, StoreError> {
-        let path = directory.join("journal.db");
-        if !make && !path.exists() {
-            return Err(StoreError::Corrupt { path, reason: "it is not there, and weir.db goes on in it".to_owned() });
-        }
-        let file = File::open(path, TABLES, durability, make)?;
-        Ok(Self { file, first: 0, last: 0 })
+    /// Opens the journal of a directory; none: it is not there.
+    pub(super) fn find(directory: &Path, durability: Durability) -> Result<Option<Self>, StoreError> {
+        Ok(File::find(path_in(directory), durability)?.map(Self::of))
+    }
+
+    /// Makes the file of a directory that has none.
+    pub(super) fn make(directory: &Path, durability: Durability) -> Result<Self, StoreError> {
+        Ok(Self::of(File::make(path_in(directory), durability)?))
+    }
+
+    fn of(file: File) -> Self {
+        Self { file, first: 0, last: 0, fence: 0 }
     }
 
     /// The file.
@@ -63,24 +78,40 @@ impl Journal {
 
     /// What tells its directory from others; none: it is new.
     pub(super) fn seed(&self) -> Result<Option<u64>, StoreError> {
-        let seed = self.file.connection.query_row("SELECT seed FROM meta", [], |row| row.get(0)).optional();
-        Ok(seed.map_err(self.file.refuse())?.map(unsql))
+        Ok(self.file.number("SELECT seed FROM meta")?.map(unsql))
     }
 
-    /// Begins a new journal.
-    pub(super) fn begin(&self, seed: u64) -> Result<(), StoreError> {
-        let insert = "INSERT INTO meta VALUES (1, ?, 0, 0)";
-        self.file.connection.execute(insert, [sql(seed)]).map(drop).map_err(self.file.refuse())
+    /// Begins a new journal: with a row that says nothing, so that it is never without one.
+    pub(super) fn begin(&mut self, seed: u64) -> Result<(), StoreError> {
+        self.file.begin(TABLES)?;
+        let begin = |transaction: rusqlite::Transaction<'_>| {
+            transaction.execute("INSERT INTO meta VALUES (1, ?, 0, 0)", [sql(seed)])?;
+            transaction.execute("INSERT INTO journal VALUES (0, CAST('[]' AS BLOB))", [])?;
+            transaction.commit()
+        };
+        let path = self.file.path().to_owned();
+        self.file.connection.transaction().and_then(begin).map_err(|error| refuse(&path, &error))
     }
 
     /// Whether anything was ever written to it.
     pub(super) fn is_unused(&self) -> Result<bool, StoreError> {
-        let time: i64 = self
-            .file
-            .connection
-            .query_row("SELECT time FROM meta", [], |row| row.get(0))
-            .map_err(self.file.refuse())?;
-        Ok(time == 0)
+        Ok(self.file.number("SELECT time FROM meta")? == Some(0))
+    }
+
+    /// See [`File::used`].
+    pub(super) fn used(&self) -> Result<(), StoreError> {
+        self.file.used()
+    }
+
+    /// Reserves numbers for the life that begins at `now`: none is given before.
+    pub(super) fn reserve(&mut self, callers: &Callers, now: u64) -> rusqlite::Result<()> {
+        self.write(&[], callers, now, 0)
+    }
+
+    /// What it holds is on the disk when this returns.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let log = log_of(self.path());
+        sync(&log).map_err(|error| StoreError::Open { path: log, reason: error.to_string() })
     }
 
     pub(super) fn corrupt(&self, reason: &str) -> StoreError {
@@ -89,11 +120,27 @@ impl Journal {
 
     /// Reads what stands behind row `folded`.
     pub(super) fn read(&mut self, folded: i64, callers: &Callers) -> Result<Found, StoreError> {
+        let tables = self.path().with_file_name("weir.db");
+        let older = |path: &Path, than: &Path| {
+            let reason = format!("it is older than {} beside it: is its -wal missing?", than.display());
+            StoreError::Corrupt { path: path.to_owned(), reason }
+        };
         let read = || -> Result<(Found, i64), Problem> {
             let connection = &self.file.connection;
             let (time, fence) = connection
                 .query_row("SELECT time, fence FROM meta", [], |row| Ok((unsql(row.get(0)?), unsql(row.get(1)?))))?;
-            let first: Option<i64> = connection.query_row("SELECT min(batch) FROM journal", [], |row| row.get(0))?;
+            let (time, fence) = (within(time, "the instant")?, within(fence, "the fencing number")?);
+            let (first, last): (Option<i64>, Option<i64>) =
+                connection.query_row("SELECT min(batch), max(batch) FROM journal", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+            if first.is_some_and(|first| first > folded + 1) {
+                return Err(older(&tables, self.path()).into());
+            }
+            // An earlier Weir left none.
+            if last.is_some_and(|last| last < folded) {
+                return Err(older(self.path(), &tables).into());
+            }
             let mut found = Found { entries: Vec::new(), last: folded, time, fence };
             let mut statement =
                 connection.prepare("SELECT batch, entries FROM journal WHERE batch > ? ORDER BY batch")?;
@@ -110,9 +157,9 @@ impl Journal {
         };
         let (found, first) = read().map_err(|error| match error.downcast::<rusqlite::Error>() {
             Ok(error) => self.file.refuse()(*error),
-            Err(error) => self.file.corrupt(error.to_string()),
+            Err(error) => error.downcast().map_or_else(|error| self.file.corrupt(error.to_string()), |error| *error),
         })?;
-        (self.first, self.last) = (first, found.last);
+        (self.first, self.last, self.fence) = (first, found.last, found.fence);
         Ok(found)
     }
 
@@ -125,16 +172,20 @@ impl Journal {
     /// where there is nothing else to write.
     pub(super) fn write(&mut self, batch: &[Entry], callers: &Callers, now: u64, folded: i64) -> rusqlite::Result<()> {
         let transaction = self.file.connection.transaction()?;
-        let last = self.last + i64::from(!batch.is_empty());
-        if !batch.is_empty() {
-            let mut insert = transaction.prepare_cached("INSERT INTO journal VALUES (?, ?)")?;
-            insert.execute(params![last, row(batch, callers)])?;
+        let before = self.last;
+        let mut last = before;
+        for row in rows(batch, callers, ROW) {
+            last += 1;
+            transaction.prepare_cached("INSERT INTO journal VALUES (?, ?)")?.execute(params![last, row])?;
         }
-        let deleted = if batch.is_empty() { folded } else { folded.min(self.first + SPARE - 1) };
+        let deleted =
+            if batch.is_empty() { folded } else { folded.min(self.first + SPARE.max(2 * (last - before)) - 1) }
+                .min(last - 1);
         if deleted >= self.first {
             transaction.prepare_cached("DELETE FROM journal WHERE batch <= ?")?.execute([deleted])?;
         }
-        let reserved = now.saturating_add(crate::clock::nanos(RESERVE));
+        // Numbers start at what was reserved, or now, whichever is more, and go on with the clock.
+        let reserved = now.max(self.fence).saturating_add(crate::clock::nanos(RESERVE));
         transaction.prepare_cached("UPDATE meta SET time = ?, fence = ?")?.execute([sql(now), sql(reserved)])?;
         transaction.commit()?;
         self.last = last;
@@ -153,7 +204,7 @@ mod tests {
         Entry::Record(Record::Ended { secret, how: Ended::Released, at: 0 })
     }
 
-    fn rows(journal: &Journal) -> Vec<i64> {
+    fn numbers(journal: &Journal) -> Vec<i64> {
         let mut statement = journal.file.connection.prepare("SELECT batch FROM journal ORDER BY batch").unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()
@@ -163,7 +214,7 @@ mod tests {
     fn what_is_folded_goes_a_few_rows_at_a_time_and_the_rest_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let callers = Callers::default();
-        let mut journal = Journal::open(directory.path(), Durability::Process, true).unwrap();
+        let mut journal = Journal::make(directory.path(), Durability::Process).unwrap();
         journal.begin(7).unwrap();
         assert_eq!((journal.seed().unwrap(), journal.is_unused().unwrap()), (Some(7), true));
         journal.read(0, &callers).unwrap();
@@ -171,20 +222,57 @@ mod tests {
             journal.write(&[entry(row)], &callers, 5, 0).unwrap();
         }
         assert!(!journal.is_unused().unwrap());
-        assert_eq!(rows(&journal), (1..=30).collect::<Vec<_>>());
+        assert_eq!(numbers(&journal), (1..=30).collect::<Vec<_>>());
         // 20 of them are folded.
         journal.write(&[entry(31)], &callers, 6, 20).unwrap();
-        assert_eq!(rows(&journal).first(), Some(&(1 + SPARE)));
+        assert_eq!(numbers(&journal).first(), Some(&(1 + SPARE)));
         let again = journal.read(20, &callers).unwrap();
         assert_eq!((again.entries.len(), again.last, again.time), (11, 31, 6));
         assert_eq!(again.fence, 6 + crate::clock::nanos(RESERVE));
         journal.write(&[entry(32)], &callers, 6, 20).unwrap();
         journal.write(&[], &callers, 6, 20).unwrap();
-        assert_eq!(rows(&journal), (21..=32).collect::<Vec<_>>(), "nothing beyond what is folded");
+        assert_eq!(numbers(&journal), (21..=32).collect::<Vec<_>>(), "nothing beyond what is folded");
         journal.write(&[], &callers, 6, 32).unwrap();
-        assert_eq!(rows(&journal), [0; 0]);
+        assert_eq!(numbers(&journal), [32], "the last one stays");
         journal.write(&[entry(33)], &callers, 6, 32).unwrap();
-        assert_eq!((rows(&journal), journal.last()), (vec![33], 33));
+        assert_eq!((numbers(&journal), journal.last()), (vec![33], 33));
+    }
+
+    /// SQLite has a largest row, and a commit of all that has come meanwhile has none.
+    #[test]
+    fn a_commit_is_cut_into_rows_and_read_again_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let callers = Callers::default();
+        let mut journal = Journal::make(directory.path(), Durability::Process).unwrap();
+        journal.begin(7).unwrap();
+        journal.read(0, &callers).unwrap();
+        let long = |index: u64| {
+            let counter = index.to_string().repeat(3 << 20);
+            Entry::Record(Record::Started {
+                counter,
+                kind: calls_in(1),
+                at: index,
+                units: 1,
+                smooth: None,
+                booked: None,
+            })
+        };
+        let batch: Vec<Entry> = (1..=9).map(long).collect();
+        journal.write(&batch, &callers, 5, 0).unwrap();
+        let bytes = "SELECT max(length(entries)), count(*) FROM journal WHERE batch > 0";
+        let (longest, count): (i64, i64) =
+            journal.file.connection.query_row(bytes, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert!(longest < 20 << 20 && count == 2, "{count} rows, the longest of {longest} bytes");
+        journal.write(&[entry(1)], &callers, 6, 0).unwrap();
+        assert_eq!(numbers(&journal), [1, 2, 3]);
+        let read = journal.read(0, &callers).unwrap();
+        assert_eq!((read.entries.len(), read.last), (10, 3));
+        assert!(read.entries.iter().zip(&batch).all(|(read, written)| format!("{read:?}") == format!("{written:?}")));
+        // One that is not written leaves no number behind.
+        journal.file.connection.execute_batch("PRAGMA query_only = 1").unwrap();
+        journal.write(&batch, &callers, 7, 0).unwrap_err();
+        journal.file.connection.execute_batch("PRAGMA query_only = 0").unwrap();
+        assert_eq!(journal.last(), 3);
     }
 
     fn calls_in(period: u64) -> weir_limiter::RateKind {
@@ -194,9 +282,9 @@ mod tests {
 
     /// A new journal and its tables.
     fn begun(directory: &Path, callers: &Callers) -> (Journal, Database) {
-        let mut journal = Journal::open(directory, Durability::Process, true).unwrap();
+        let mut journal = Journal::make(directory, Durability::Process).unwrap();
         journal.begin(7).unwrap();
-        let mut tables = Database::open(directory).unwrap();
+        let mut tables = Database::make(directory).unwrap();
         tables.begin(1, 7).unwrap();
         tables.load(&mut journal, callers, 0).unwrap();
         (journal, tables)
@@ -211,7 +299,7 @@ mod tests {
         let record = Record::Started { counter, kind, at: 1, units: u64::MAX, smooth: None, booked: None };
         journal.write(&[Entry::Record(record)], &callers, 1, 0).unwrap();
         let error = tables.load(&mut journal, &callers, 1).unwrap_err().to_string();
-        assert!(error.contains("weir.db cannot be read: a start of 18446744073709551615 units"), "{error}");
+        assert!(error.contains("journal.db cannot be read: a start of 18446744073709551615 units"), "{error}");
     }
 
     /// Starts that were booked ahead are written down after later ones: a sub-period keeps its last instant.
@@ -254,7 +342,7 @@ mod tests {
         journal.write(&[started()], &callers, 1, 0).unwrap();
         tables.fold(&[started()], journal.last(), &callers, 1).unwrap();
         journal.write(&[started()], &callers, 1, 0).unwrap();
-        assert_eq!(rows(&journal), [1, 2]);
+        assert_eq!(numbers(&journal), [1, 2]);
         let saved = tables.load(&mut journal, &callers, 1).unwrap();
         assert_eq!(saved.histories[0].starts, [(1, 6)]);
         let saved = tables.load(&mut journal, &callers, 1).unwrap();

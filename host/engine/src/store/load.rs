@@ -1,6 +1,7 @@
 //! What the tables hold after a restart.
 
 use super::database::{sql, unsql};
+use super::fold::RING;
 use super::forms::{LimitsForm, Problem, RequestForm, RuleForm};
 use super::journal::Found;
 use crate::callers::Callers;
@@ -8,9 +9,10 @@ use crate::keys::KEPT;
 use rusqlite::types::FromSql;
 use rusqlite::{Row, Transaction};
 use std::collections::HashMap;
+use std::time::Duration;
 use weir_limiter::{
-    CounterName, Counts, Ended, GrantedLease, HandState, Limits, Mode, Pattern, RateKind, Rule, RuleBook, RuleSpec,
-    SmoothState,
+    CounterName, Counts, Ended, GrantedLease, HandState, Limits, MAX_PERIOD, MIN_PERIOD, Mode, Pattern, RateKind, Rule,
+    RuleBook, RuleSpec, SmoothState,
 };
 
 /// What has survived.
@@ -46,8 +48,12 @@ pub(crate) struct SavedLease {
     pub(crate) ended: Option<(Ended, u64)>,
 }
 
-/// More units than all starts of a sub-period can be: 1,028 of these are within 64 bits.
-const MAX_UNITS: u64 = 1 << 53;
+/// More units than all starts of a sub-period can be: as many of these as a window has sub-periods are within 64 bits.
+pub(super) const MAX_UNITS: u64 = 1 << 53;
+/// No instant, version or number is above this: the year 2262, in nanoseconds.
+pub(super) const MAX_NUMBER: u64 = i64::MAX.cast_unsigned();
+/// The most shards of an engine.
+const MAX_SHARDS: u16 = 1_024;
 
 /// Reads the tables within a transaction.
 pub(super) struct Loader<'a> {
@@ -58,10 +64,14 @@ pub(super) struct Loader<'a> {
 impl Loader<'_> {
     /// Reads what has survived, with what the journal says of time.
     pub(super) fn load(&self, journal: &Found, clock: u64) -> Result<Saved, Problem> {
-        let (shards, seed, book_version) =
+        let (shards, seed, book_version): (u16, u64, u64) =
             self.transaction.query_row("SELECT shards, seed, book_version FROM meta", [], |row| {
                 Ok((row.get(0)?, row.get(1).map(unsql)?, row.get(2).map(unsql)?))
             })?;
+        if !(1..=MAX_SHARDS).contains(&shards) {
+            return Err(format!("{shards} shards").into());
+        }
+        let book_version = within(book_version, "a rule book of version")?;
         let Found { time, fence, .. } = *journal;
         let now = clock.max(time);
         let rules = self.rules()?;
@@ -74,7 +84,7 @@ impl Loader<'_> {
             file_rules: self.file_rules()?,
             hands: self.hands(now)?,
             histories: self.histories(now)?,
-            leases: self.leases(now)?,
+            leases: self.leases(now, shards)?,
         })
     }
 
@@ -94,7 +104,7 @@ impl Loader<'_> {
             Ok(Rule {
                 pattern: text(row, 0)?.parse()?,
                 spec: spec(&text(row, 1)?)?,
-                version: number(row, 2)?,
+                version: within(number(row, 2)?, "a rule of version")?,
                 last_modified: number(row, 3)?,
             })
         })
@@ -127,7 +137,11 @@ impl Loader<'_> {
             if units > MAX_UNITS {
                 return Err(format!("a start of {units} units").into());
             }
-            starts.entry(row.get(0)?).or_default().push((number(row, 1)?, units));
+            let of_history = starts.entry(row.get(0)?).or_default();
+            if of_history.len() as u64 == RING {
+                return Err("a history of more sub-periods than a window has".into());
+            }
+            of_history.push((number(row, 1)?, units));
             Ok(())
         })?;
         let query = "SELECT id, counter, mode, period, counts, pace, arrival, interval, beyond, booked FROM history";
@@ -144,6 +158,9 @@ impl Loader<'_> {
                 other => return Err(format!("a history that counts {other}").into()),
             };
             let period = number(row, 3)?;
+            if !(MIN_PERIOD..=MAX_PERIOD).contains(&Duration::from_nanos(period)) {
+                return Err(format!("a history of a period of {period} ns").into());
+            }
             let mut starts = starts.remove(&id).unwrap_or_default();
             starts.retain(|(at, units)| *units > 0 && at.saturating_add(period) > now);
             let smooth = SmoothState { arrival: number(row, 6)?, interval: number(row, 7)?, beyond: number(row, 8)? };
@@ -166,7 +183,7 @@ impl Loader<'_> {
         Ok(all.into_iter().filter_map(|(_, history)| history).collect())
     }
 
-    fn leases(&self, now: u64) -> Result<Vec<SavedLease>, Problem> {
+    fn leases(&self, now: u64, shards: u16) -> Result<Vec<SavedLease>, Problem> {
         // What has ended while nobody was there.
         self.transaction.execute("DELETE FROM lease WHERE ends_at <= ? AND key IS NULL", [sql(now)])?;
         self.transaction.execute(
@@ -190,9 +207,13 @@ impl Loader<'_> {
                     Some((how, number(row, 10)?))
                 }
             };
+            let shard = row.get(1)?;
+            if shard >= shards {
+                return Err(format!("a lease in shard {shard} of {shards}").into());
+            }
             let lease = GrantedLease {
                 secret: u128::from_be_bytes(secret),
-                shard: row.get(1)?,
+                shard,
                 fence: number(row, 2)?,
                 request,
                 settled: row.get(6)?,
@@ -214,6 +235,11 @@ fn text(row: &Row<'_>, index: usize) -> Result<String, Problem> {
 
 fn number(row: &Row<'_>, index: usize) -> Result<u64, Problem> {
     get(row, index).map(unsql)
+}
+
+/// A number that others are counted on from.
+pub(super) fn within(number: u64, what: &str) -> Result<u64, Problem> {
+    if number > MAX_NUMBER { Err(format!("{what} {number}").into()) } else { Ok(number) }
 }
 
 fn limits(text: &str) -> Result<Limits, Problem> {
