@@ -18,7 +18,7 @@ use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
 use crate::shard::may_have;
 use crate::step::{Effect, ShardSet};
-use crate::waiting::Parking;
+use crate::waiting::{Parking, lacks};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,7 +211,7 @@ impl ShardSet<'_, '_> {
             Err(Lost::Cap(cap)) => return Arrival::Refused(self.refuse(Reason::Overloaded, vec![cap])),
             Ok(()) => {}
         }
-        let answer = self.ask(now, &sites, &request.inline, None);
+        let answer = self.ask(now, &sites, request, None);
         let line = self.line_of(request, &sites);
         let (site, until) = match (answer, line) {
             (Answer::Never, _) => {
@@ -224,7 +224,7 @@ impl ShardSet<'_, '_> {
             (Answer::Blocked { site, until }, _) => (site, until),
             (Answer::Fits, _) => {
                 let grant = self.commit(now, request, &mut sites, secrets, (now, None));
-                self.count_passes(&sites, None, now, effects);
+                self.count_passes(&sites, request, None, 1 + grant.more.len() as u32, now, effects);
                 return Arrival::Granted(grant);
             }
         };
@@ -265,6 +265,9 @@ impl ShardSet<'_, '_> {
         };
         let id = self.join(now, ticket, waiter, line.map(|line| line.number), sites[site], until);
         self.leave_no_trace(&sites, now);
+        if self.leads(&sites[site], id) {
+            self.serve(at, hold.counter, now, effects);
+        }
         Arrival::Waiting(id)
     }
 
@@ -310,7 +313,7 @@ impl ShardSet<'_, '_> {
         }
         let line = self.line_of(request, &sites);
         let waiter = line.map(|line| (u64::MAX, line.parking));
-        let outcome = match self.ask(now, &sites, &request.inline, None) {
+        let outcome = match self.ask(now, &sites, request, None) {
             Answer::Never => {
                 let constraints = self.describe(now, &sites, request, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
@@ -338,7 +341,7 @@ impl ShardSet<'_, '_> {
             // Never: caps are for newcomers, and the caller has looked for its shards.
             return Placed::Blocked { site: 0, until: None };
         }
-        match self.ask(now, sites, &request.inline, Some(ticket)) {
+        match self.ask(now, sites, request, Some(ticket)) {
             Answer::Fits => {
                 let since = (waiter.arrived, Some(parking));
                 Placed::Granted(self.commit(now, request, sites, &waiter.secrets, since))
@@ -352,7 +355,7 @@ impl ShardSet<'_, '_> {
     pub(crate) fn can_never_fit(&mut self, request: &Request, ticket: u64, now: u64) -> bool {
         let mut sites = Sites::new();
         let located = self.locate(request, false, now, &mut sites).is_ok();
-        let never = located && self.ask(now, &sites, &request.inline, Some(ticket)) == Answer::Never;
+        let never = located && self.ask(now, &sites, request, Some(ticket)) == Answer::Never;
         self.leave_no_trace(&sites, now);
         never
     }
@@ -516,16 +519,41 @@ impl ShardSet<'_, '_> {
         self.shards[site.at].counters[site.hold.counter].bars(ticket, held)
     }
 
+    /// Whether what is free at a site is owed to somebody who waits there and lacks more than that; and when patience ends. Not for who
+    /// rides on what the other waits for.
+    pub(crate) fn is_held_back(&mut self, site: &Site, request: &Request, now: u64) -> Option<Option<u64>> {
+        if site.hold.starts() == (0, 0) {
+            return None;
+        }
+        if let Some((home, slot)) = site.lender
+            && home == site.at
+            && self.shards[home].leases[slot].holds.iter().any(|hold| hold.counter == site.hold.counter)
+        {
+            return None;
+        }
+        let shard = &mut *self.shards[site.at];
+        let counter = &mut shard.counters[site.hold.counter];
+        let counts_cost = counter.counts_cost(own(&request.inline, site));
+        let (first, until) = counter.waitlist()?.owed(request.rank(), counts_cost, now)?;
+        let first = first.clone();
+        lacks(counter, (shard.index, site.hold.counter), &shard.leases, &first, now).then_some(until)
+    }
+
     /// Asks every site, without effect.
     #[inline]
-    pub(crate) fn ask(&mut self, now: u64, sites: &[Site], inline: &[Arc<Inline>], ticket: Option<u64>) -> Answer {
+    pub(crate) fn ask(&mut self, now: u64, sites: &[Site], request: &Request, ticket: Option<u64>) -> Answer {
         let mut answer = Answer::Fits;
         for (index, site) in sites.iter().enumerate() {
             let barred = self.is_barred(site, ticket);
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            match (stand(counter, &site.hold, own(inline, site), (ticket, barred), now), answer) {
+            match (stand(counter, &site.hold, own(&request.inline, site), (ticket, barred), now), answer) {
                 (Standing::Never, _) => return Answer::Never,
                 (Standing::Blocked(until), Answer::Fits) => answer = Answer::Blocked { site: index, until },
+                (Standing::Fits, Answer::Fits) if counter.waiting() > 0 => {
+                    if let Some(until) = self.is_held_back(site, request, now) {
+                        answer = Answer::Blocked { site: index, until };
+                    }
+                }
                 _ => {}
             }
         }

@@ -59,7 +59,7 @@ impl ShardSet<'_, '_> {
             let more = unit < request.least.get()
                 || alone
                     && self.full(sites, request, now).is_none()
-                    && self.ask(now, sites, &request.inline, None) == Answer::Fits;
+                    && self.ask(now, sites, request, None) == Answer::Fits;
             if !more {
                 break;
             }

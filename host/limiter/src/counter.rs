@@ -241,6 +241,14 @@ impl Counter {
         barriers.iter().find(|(_, lacks)| !waits_for_it(lacks)).map(|(owner, _)| owner.ticket)
     }
 
+    /// Whether any limit counts cost here, for who brings these numbers along.
+    pub(crate) fn counts_cost(&self, own: Option<&Arc<Inline>>) -> bool {
+        Self::limits(self.rule.as_ref(), own).is_some_and(|limits| {
+            limits.concurrency.is_some_and(|concurrency| concurrency.counts == Counts::Cost)
+                || limits.rates.iter().any(|rate| rate.counts == Counts::Cost)
+        })
+    }
+
     /// Who waits here; `None`: nobody ever did.
     #[inline]
     pub(crate) fn waitlist(&self) -> Option<&Waitlist> {

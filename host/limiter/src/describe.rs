@@ -91,12 +91,13 @@ impl ShardSet<'_, '_> {
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
             let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(self.spot(site))));
+            let held_back = which == Which::InTheWay && self.is_held_back(site, request, now).is_some();
             let counter = &mut self.shards[*at].counters[hold.counter];
             constraints_of(
                 counter,
                 hold,
                 own(&request.inline, site),
-                Asks { waiter, rank },
+                Asks { waiter, rank, held_back },
                 now,
                 which,
                 &mut constraints,
@@ -135,6 +136,8 @@ struct Asks<'a> {
     waiter: Option<(u64, Option<u32>)>,
     /// Its priority and its fairness key: who has no line here would begin one of these.
     rank: (u8, &'a str),
+    /// What is free is owed to somebody who waits here.
+    held_back: bool,
 }
 
 /// Names the constraints of one counter.
@@ -142,7 +145,7 @@ fn constraints_of(
     counter: &mut Counter,
     hold: &Hold,
     own: Option<&Arc<Inline>>,
-    Asks { waiter, rank }: Asks<'_>,
+    Asks { waiter, rank, held_back }: Asks<'_>,
     now: u64,
     which: Which,
     into: &mut Vec<Constraint>,
@@ -220,7 +223,7 @@ fn constraints_of(
         }
     }
     let line = waiter.and_then(|(_, place)| place);
-    let stopped = line.is_some() || takes && counter.bars(waiter.map(|(ticket, _)| ticket), None);
+    let stopped = line.is_some() || held_back || takes && counter.bars(waiter.map(|(ticket, _)| ticket), None);
     let before = || counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, rank, now));
     // Where a rate blocks, those who wait before it take what it frees first.
     if wanted(true, false) && needs && (stopped && !blocked || newcomer && last.is_some() && before() > 0) {

@@ -11,16 +11,25 @@
 //!    others.
 //! 2. Weighted fairness between fairness keys, by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a key's
 //!    next unit of work has a start tag, a grant moves it on by `units / weight`, and the lowest tag is next. A key that
-//!    joins starts at the tag served last, so that it neither owes nor owns the time before. Per round between two keys
-//!    that both wait all the time, the lag behind the ideal share is at most one largest cost.
+//!    joins starts at the tag served last, so that it neither owes nor owns the time before. What is admitted at once while
+//!    others wait moves its key on as well.
 //! 3. Arrival.
 //!
 //! Worked example: `a` (weight 3) and `b` (weight 1) wait with calls of cost 1 for a counter that serves one at a time.
 //! Tags move on by 1/3 and by 1: the grants are a b a a a b a a a b ...
 //!
+//! # What is owed
+//! What is free may be too little for who is first, and enough for others: they pass it, up to a bound. Of a lower priority nobody
+//! passes; of the same one a key passes until it has had a whole turn of the first more, in units by weight ([`Waitlist::owed`]). Then what
+//! is free stays free until the first fits. So between keys that wait all the time, whatever they cost, the lag behind the ideal share is at most
+//! a turn of each. Not held back is who rides on a lease at that counter: the first waits for its holder. Nobody is held back where the
+//! first lacks nothing but has a barrier before it.
+//!
+//! Worked example: ten units are held at once. `L` needs ten and `s` one, both with weight 1, and five are free. `s` may take ten in all, as they come
+//! free; from then on all that ends is kept for `L`.
+//!
 //! # Barriers
-//! What fits is granted: the order chooses among those that fit, and a large or wide request could be passed forever by
-//! small ones. So the first in the order of each counter counts who passes it, and a line that moves on counts what it
+//! A wide request that lacks one counter, then another, is first at neither for long, and its own key's other lines pass it freely. So the first in the order of each counter counts who passes it, and a line that moves on counts what it
 //! leaves to others; after [`MAX_PASSES`] the head raises a *barrier* at the counters it needs, and later tickets stop
 //! there until it has gone. A barrier holds no capacity, and lets lower tickets by, so that barriers form no cycle. It
 //! also lets by who rides on a lease that holds what its owner lacks: that is whom the owner waits for. What a borrower
@@ -36,6 +45,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// How long a class of priority is passed over before its first line goes before all others: 10 s.
@@ -255,6 +265,43 @@ impl Waitlist {
         (parked.passes == MAX_PASSES).then(|| parked.clone())
     }
 
+    /// Whether this head is the first of the highest priority, and others wait too.
+    pub(crate) fn is_led_by(&self, head: WaiterId) -> bool {
+        let first = || self.get(self.classes.values().next()?.first()?);
+        self.lines.len() > 1 && first().is_some_and(|first| first.head == head)
+    }
+
+    /// Who is owed the next of what is free here before somebody of this priority and fairness key takes any: the first of the highest
+    /// priority, if that is another key. Of a lower priority nobody goes before it; of its own, who has had less than a whole turn of
+    /// it more than its key. With the instant at which patience ends for who is passed over. `counts_cost`: what a turn is here.
+    pub(crate) fn owed(
+        &self,
+        (priority, share): (u8, &str),
+        counts_cost: bool,
+        now: u64,
+    ) -> Option<(&Parked, Option<u64>)> {
+        let (Reverse(top), class) = self.classes.first_key_value()?;
+        let first = self.get(class.first()?)?;
+        if priority > *top || priority == *top && *first.line.share == *share {
+            return None;
+        }
+        if priority < *top {
+            let below = self.classes.get(&Reverse(priority));
+            let until = below.map_or(now, |class| class.passed_since).saturating_add(PATIENCE);
+            return (until > now).then_some((first, Some(until)));
+        }
+        let units = first.turn(counts_cost);
+        let finish = class.tag_of(&first.line.share) + step(units, first.line.weight);
+        (class.tag_of(share) >= finish).then_some((first, None))
+    }
+
+    /// Moves a key on that is served here without its line being parked here: a newcomer's, or one that has waited elsewhere.
+    pub(crate) fn charge(&mut self, (priority, share): (u8, &str), weight: NonZeroU16, units: u32) {
+        if let Some(class) = self.classes.get_mut(&Reverse(priority)) {
+            class.charge(share, weight, units);
+        }
+    }
+
     /// How many are served before a newcomer to this line, or to none that is here, with its priority and its fairness key; or before
     /// the head of this line: as far as the order alone decides, and each is a unit.
     ///
@@ -291,7 +338,52 @@ impl Waitlist {
     }
 }
 
+/// How far a start tag moves on.
+fn step(units: u32, weight: NonZeroU16) -> u128 {
+    u128::from(units) * TAG_UNIT / u128::from(weight.get())
+}
+
+impl Parked {
+    /// What its head takes of its key's share here: of one who rides, as much as without that.
+    fn turn(&self, counts_cost: bool) -> u32 {
+        let (calls, cost) = self.line.alone.map_or((self.calls, self.cost), |alone| alone.need);
+        if counts_cost { cost } else { calls }
+    }
+}
+
 impl Class {
+    /// The start tag of a key's next unit.
+    fn tag_of(&self, share: &str) -> u128 {
+        match self.shares.get(share) {
+            Some(share) => share.tag,
+            None => self.ahead.get(share).copied().unwrap_or(0).max(self.served),
+        }
+    }
+
+    fn charge(&mut self, key: &str, weight: NonZeroU16, units: u32) {
+        let tag = self.tag_of(key);
+        self.served = self.served.max(tag);
+        let next = tag + step(units, weight);
+        if let Some(share) = self.shares.get_mut(key) {
+            if let Some(first) = self.order.remove(&share.first().0) {
+                share.tag = next;
+                self.order.insert(share.first().0, first);
+            }
+        } else {
+            let key = Arc::from(key);
+            self.recall(&key);
+            self.remember(&key, next);
+        }
+        self.forget_served();
+    }
+
+    fn forget_served(&mut self) {
+        let served = self.served;
+        while self.ahead_in_order.first().is_some_and(|(tag, _)| *tag <= served) {
+            self.forget_first();
+        }
+    }
+
     fn park(&mut self, key: &Arc<str>, head: WaiterId, place: u32) {
         let tag = match self.shares.get(key) {
             Some(share) => {
@@ -340,17 +432,14 @@ impl Class {
     }
 
     fn served(&mut self, line: &Line, units: u32) {
-        let step = u128::from(units) * TAG_UNIT / u128::from(line.weight.get());
+        let step = step(units, line.weight);
         // It is still parked while its head is served.
         let Some(share) = self.shares.get_mut(&line.share) else { return };
         let Some(first) = self.order.remove(&share.first().0) else { return };
         self.served = self.served.max(share.tag);
         share.tag += step;
         self.order.insert(share.first().0, first);
-        let served = self.served;
-        while self.ahead_in_order.first().is_some_and(|(tag, _)| *tag <= served) {
-            self.forget_first();
-        }
+        self.forget_served();
     }
 
     /// The tag at which a key left, if it was ahead of the others.
@@ -403,7 +492,7 @@ impl Class {
                 let earlier = waiters(&mut own.lines.range(..head).map(|(_, place)| place)).max(in_line);
                 (earlier, own.tag + step(own) * earlier as u128)
             }
-            None => (0, self.ahead.get(share).copied().unwrap_or(0).max(self.served)),
+            None => (0, self.tag_of(share)),
         };
         let others = self.order.range(..=(tag, head)).filter(|(_, (key, _))| **key != *share);
         let others = others.filter_map(|(_, (key, _))| self.shares.get(key)).map(|other| {
@@ -423,7 +512,6 @@ impl Class {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::num::NonZeroU16;
 
     fn parked(key: &str, ticket: u64) -> Parked {
         let request = crate::Request::new("s".parse().unwrap()).fairness(key, NonZeroU16::MIN).unwrap();

@@ -8,11 +8,11 @@
 //! After every step, no waiter is eligible: each is blocked at the counter where its line is parked, or stands behind the
 //! head of its line. Only what happens at that counter can change it, so only that counter's lines are looked at then.
 
-use crate::acquire::{Placed, Site, Sites, Standing, own, ride, stand};
+use crate::acquire::{Placed, Site, Sites, Standing, ride, stand};
 use crate::counter::Counter;
 use crate::describe::Which;
-use crate::lease::Hold;
-use crate::limits::Counts;
+use crate::lease::{Hold, LeasePart};
+use crate::leases::Leases;
 use crate::line::{Left, Line, Place, Waiter};
 use crate::name::CounterKind;
 use crate::order::{MAX_PASSES, Parked, Waitlist};
@@ -66,7 +66,7 @@ enum Look {
 }
 
 /// Counters that may have become free for somebody, to be served one after the other.
-type Work = SmallVec<[Spot; 4]>;
+pub(crate) type Work = SmallVec<[Spot; 4]>;
 
 impl ShardSet<'_, '_> {
     /// Where a shard stands in the set, if it does.
@@ -133,6 +133,12 @@ impl ShardSet<'_, '_> {
             shard.refill_by(spot.1, until);
         }
         self.shards[origin].lines[number].parking = Parking { spot, place };
+    }
+
+    /// Whether somebody is the first of several lines: what they were owed may be another's now, and more or less.
+    pub(crate) fn leads(&self, site: &Site, head: WaiterId) -> bool {
+        let counter = self.shards[site.at].counters.get(site.hold.counter);
+        counter.and_then(Counter::waitlist).is_some_and(|waitlist| waitlist.is_led_by(head))
     }
 
     fn unpark(&mut self, Parking { spot, place }: Parking, now: u64) -> Option<Parked> {
@@ -203,41 +209,40 @@ impl ShardSet<'_, '_> {
         }
         // Who rides is asked for what it lacks now: were it looked at in vain, two of them in different shards would send for each
         // other without end.
-        let (index, leases) = (shard.index, &shard.leases);
-        let asked = |found: &mut Counter, parked: &Parked| {
-            let mut hold = Hold::new(counter, parked.calls, parked.cost);
-            let mut held = None;
-            if let Some(alone) = &parked.line.alone {
-                hold = Hold::new(counter, alone.need.0, alone.need.1);
-                let lender = alone.lender.filter(|lender| lender.shard == index);
-                if let Some(lender) = lender.and_then(|lender| leases.lender(lender)) {
-                    ride(lender, &mut hold);
-                    held = Some((index, &*lender.holds));
-                }
-            }
-            let ticket = Some(parked.head.ticket);
-            let barred = found.bars(ticket, held);
-            stand(found, &hold, parked.own.as_ref(), (ticket, barred), now)
-        };
+        let (spot, leases) = ((shard.index, counter), &shard.leases);
         // Mostly the first in the order fits.
         let first = found.waitlist().and_then(|waitlist| waitlist.first(now)).cloned();
         if let Some(parked) = first.filter(|parked| !tried.contains(&parked.head))
-            && !matches!(asked(found, &parked), Standing::Blocked(_))
+            && !matches!(asked(found, spot, leases, &parked, (true, now)), Standing::Blocked(_))
         {
             return (Some(parked), None);
         }
         // Taken out while its counter is asked.
         let waitlist = std::mem::take(&mut found.queue().waitlist);
         let mut soonest: Option<u64> = None;
+        let mut lacking = None;
+        let holds_here = |parked: &Parked| {
+            lender_of(parked, spot.0, leases)
+                .is_some_and(|lender| lender.holds.iter().any(|hold| hold.counter == counter))
+        };
         let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head)).find(|parked| {
-            match asked(found, parked) {
-                // What never fits is refused when it is looked at.
-                Standing::Fits | Standing::Never => true,
-                Standing::Blocked(until) => {
-                    soonest = [soonest, until].into_iter().flatten().min();
-                    false
+            let until = match asked(found, spot, leases, parked, (true, now)) {
+                Standing::Fits if !holds_here(parked) => {
+                    let rank = (parked.line.priority, &*parked.line.share);
+                    let Some((first, until)) = waitlist.owed(rank, found.counts_cost(parked.own.as_ref()), now) else {
+                        return true;
+                    };
+                    if !*lacking.get_or_insert_with(|| lacks(found, spot, leases, first, now)) {
+                        return true;
+                    }
+                    until
                 }
-            }
+                // What never fits is refused when it is looked at.
+                Standing::Fits | Standing::Never => return true,
+                Standing::Blocked(until) => until,
+            };
+            soonest = [soonest, until].into_iter().flatten().min();
+            false
         });
         let next = next.cloned();
         found.queue().waitlist = waitlist;
@@ -278,8 +283,9 @@ impl ShardSet<'_, '_> {
             Placed::Granted(grant) => {
                 self.charge_share(parking, &waiter.request, 1 + grant.more.len() as u32, now);
                 self.take_off(origin, head.slot, now, work);
+                let units = 1 + grant.more.len() as u32;
                 effects.push(Effect::Granted { waiter: head, grant });
-                self.count_passes(&sites, Some(head.ticket), now, effects);
+                self.count_passes(&sites, &waiter.request, Some((head.ticket, parking.spot)), units, now, effects);
                 Look::Done
             }
             Placed::Never => {
@@ -297,6 +303,9 @@ impl ShardSet<'_, '_> {
                 let Some(&site) = sites.get(site) else { return Look::Stays(until) };
                 let look = self.settle_in(inline_of(&waiter.request, &site), line, origin, site, until, now);
                 self.leave_no_trace(&sites, now);
+                if look == Look::Moved && self.leads(&site, head) {
+                    work.push(self.spot(&site));
+                }
                 look
             }
         }
@@ -334,11 +343,7 @@ impl ShardSet<'_, '_> {
         let Some(at) = self.at(spot.0) else { return };
         let counter = &mut self.shards[at].counters[spot.1];
         let own = counter.parked(place).and_then(|parked| parked.own.as_ref());
-        let counts_cost = Counter::limits(counter.rule.as_ref(), own).is_some_and(|limits| {
-            limits.concurrency.is_some_and(|concurrency| concurrency.counts == Counts::Cost)
-                || limits.rates.iter().any(|rate| rate.counts == Counts::Cost)
-        });
-        let cost = if counts_cost { request.cost.get() } else { 1 };
+        let cost = if counter.counts_cost(own) { request.cost.get() } else { 1 };
         counter.queue().waitlist.served(place, cost.saturating_mul(units), now);
     }
 
@@ -383,65 +388,6 @@ impl ShardSet<'_, '_> {
         }
         if left != Left::Behind {
             work.push(spot);
-        }
-    }
-
-    fn lower(&mut self, owner: WaiterId, spot: Spot, now: u64, work: &mut Work) {
-        let Some(at) = self.at(spot.0) else { return };
-        let Some(counter) = self.shards[at].counters.get_mut(spot.1) else { return };
-        counter.queue().barriers.remove(&owner);
-        self.shards[at].sweep_later(spot.1, now);
-        work.push(spot);
-    }
-
-    /// Puts the barrier of a head where it belongs: at all its counters when all it lacks is concurrency; only at those
-    /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last.
-    fn raise(&mut self, owner: WaiterId, line: u32, inline: &[Arc<Inline>], sites: &Sites, now: u64, work: &mut Work) {
-        let ticket = owner.ticket;
-        let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
-        let mut lacks: SmallVec<[Spot; 1]> = SmallVec::new();
-        let (mut rate, mut closed) = (false, false);
-        for site in sites {
-            let (barred, spot) = (self.is_barred(site, Some(ticket)), self.spot(site));
-            let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            let standing = stand(counter, &site.hold, own(inline, site), (Some(ticket), barred), now);
-            closed |= standing != Standing::Fits && counter.is_closed();
-            rate |= matches!(standing, Standing::Blocked(Some(_)));
-            if standing != Standing::Fits {
-                lacks.push(spot);
-            }
-        }
-        if !closed {
-            let spots = sites.iter().map(|site| self.spot(site));
-            wanted.extend(spots.filter(|spot| !rate || lacks.contains(spot)));
-        }
-        let Some(origin) = self.at(owner.shard) else { return };
-        let Some(state) = self.shards[origin].lines.get_mut(line) else { return };
-        let before = std::mem::replace(&mut state.barrier, wanted.clone());
-        for spot in &wanted {
-            if let Some(at) = self.at(spot.0) {
-                self.shards[at].counters[spot.1].queue().barriers.insert(owner, lacks.clone());
-            }
-        }
-        for spot in before.into_iter().filter(|spot| !wanted.contains(spot)) {
-            self.lower(owner, spot, now, work);
-        }
-    }
-
-    /// Counts a grant at each of its counters against who is first in order there and came earlier. Where it takes nothing that anybody
-    /// could lack, because it rides on who has it, it passes nobody.
-    pub(crate) fn count_passes(&mut self, sites: &Sites, ticket: Option<u64>, now: u64, effects: &mut Vec<Effect>) {
-        for site in sites {
-            let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            let starts = site.hold.starts() != (0, 0) && !counter.histories.is_empty();
-            if !starts && !site.hold.takes_any() {
-                continue;
-            }
-            let Some(queue) = &mut counter.queue else { continue };
-            if let Some(parked) = queue.waitlist.passed(ticket.unwrap_or(u64::MAX), now) {
-                let shards = self.shards_of_line(&parked.line);
-                effects.push(retry(&parked, shards));
-            }
         }
     }
 
@@ -582,11 +528,38 @@ impl ShardSet<'_, '_> {
     }
 
     /// The shards of a line, ascending, each once.
-    fn shards_of_line(&self, line: &Line) -> SmallVec<[u16; 4]> {
+    pub(crate) fn shards_of_line(&self, line: &Line) -> SmallVec<[u16; 4]> {
         let scopes = line.targets.iter().map(|key| key.scope());
         let inline = line.inline.iter().map(|inline| inline.name.scope());
         self.shards[0].placement.all_shards_of(scopes.chain(inline), &self.shards[0].book)
     }
+}
+
+/// Whether a counter has less than what the head of a line that is parked there needs: what others hold or have started, or an operator
+/// says, and not their barriers.
+pub(crate) fn lacks(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, now: u64) -> bool {
+    matches!(asked(found, spot, leases, parked, (false, now)), Standing::Blocked(_))
+}
+
+/// Asks a counter for the head of a line that is parked there, with or without barriers. Who rides is asked for what it lacks now.
+fn asked(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, (barriers, now): (bool, u64)) -> Standing {
+    let mut hold = Hold::new(spot.1, parked.calls, parked.cost);
+    let lender = lender_of(parked, spot.0, leases);
+    if let Some(alone) = &parked.line.alone {
+        hold = Hold::new(spot.1, alone.need.0, alone.need.1);
+    }
+    if let Some(lender) = lender {
+        ride(lender, &mut hold);
+    }
+    let ticket = Some(parked.head.ticket);
+    let barred = barriers && found.bars(ticket, lender.map(|lender| (spot.0, &*lender.holds)));
+    stand(found, &hold, parked.own.as_ref(), (ticket, barred), now)
+}
+
+/// What the head of a line rides on, if that lies in this shard.
+fn lender_of<'a>(parked: &Parked, shard: u16, leases: &'a Leases) -> Option<&'a LeasePart> {
+    let lender = parked.line.alone.as_ref()?.lender.filter(|lender| lender.shard == shard)?;
+    leases.lender(lender)
 }
 
 /// What the head of a line is known to need at a counter. Who rides on a lease may need less at any time, so nothing is.
@@ -599,6 +572,6 @@ fn inline_of(request: &Request, site: &Site) -> Option<Arc<Inline>> {
     site.inline().and_then(|index| request.inline.get(index)).cloned()
 }
 
-fn retry(parked: &Parked, shards: SmallVec<[u16; 4]>) -> Effect {
+pub(crate) fn retry(parked: &Parked, shards: SmallVec<[u16; 4]>) -> Effect {
     Effect::Retry { waiter: parked.head, shards }
 }

@@ -185,12 +185,17 @@ fn priority_comes_first_and_patience_ends() {
     assert_eq!(low_at, [PATIENCE / S, 2 * PATIENCE / S]);
 }
 
+/// Of another line and the same key as who waits for `s` alone.
+fn passing() -> Request {
+    request("s").also("free".parse().unwrap()).unwrap()
+}
+
 /// Newcomers with one unit each keep two of three units busy; answers after how many of them one had to wait.
-fn stream(bench: &mut Bench, most: u32) -> Option<u32> {
+fn stream(bench: &mut Bench, newcomer: &Request, most: u32) -> Option<u32> {
     let mut held: VecDeque<Grant> = VecDeque::new();
     let mut stopped = None;
     for turn in 0..most {
-        match bench.step(Input::Acquire { request: &share("stream", 1), wait: false, secrets: &[] }) {
+        match bench.step(Input::Acquire { request: newcomer, wait: false, secrets: &[] }) {
             Output::Granted(grant) => held.push_back(grant),
             Output::Refused(refusal) => {
                 assert_eq!(refusal.blocked_on.len(), 1, "{refusal:?}");
@@ -211,14 +216,106 @@ fn stream(bench: &mut Bench, most: u32) -> Option<u32> {
     stopped
 }
 
+/// Another key passes a head that lacks more by as much as a turn of that head is, and a lower priority not at all.
+#[test]
+fn who_lacks_more_than_there_is_is_passed_by_a_turn_and_no_more() {
+    for (weights, passed) in [((1, 1), 3), ((1, 4), 12), ((3, 1), 1), ((100, 1), 1)] {
+        let mut bench = Bench::new(&[("s", "3:cost", &[])]);
+        let small = bench.try_acquire(&share("holder", 1)).unwrap();
+        let large = bench.wait(&share("large", weights.0).cost(NonZeroU32::new(3).unwrap()));
+        assert_eq!(stream(&mut bench, &share("stream", weights.1), 1_000), Some(passed), "{weights:?}");
+        let refusal = bench.try_acquire(&share("stream", weights.1)).unwrap_err();
+        assert_eq!(refusal.blocked_on[0].kind, weir_limiter::ConstraintKind::Waitlist);
+        assert_eq!(stream(&mut bench, &share("large", 1).priority(127), 1_000), Some(0), "of a lower priority nobody");
+        let higher = stream(&mut bench, &share("stream", 1).priority(129), 1_000);
+        assert_eq!(higher.map(|more| passed + more), Some(MAX_PASSES), "of a higher one everybody, up to its barrier");
+        bench.release(&small);
+        assert_eq!(woken(&bench)[0].0, large);
+    }
+}
+
+/// What a lower priority may not take is its own again after ten seconds, though nothing else happens.
+#[test]
+fn who_is_held_back_by_a_higher_priority_is_let_in_by_patience() {
+    let mut bench = Bench::new(&[("s", "3:cost", &[])]);
+    bench.take("s");
+    bench.wait(&costing("s", 3));
+    let low = bench.wait(&request("s").priority(1));
+    let start = bench.now;
+    while let Some(due) = bench.limiter.next_due().filter(|due| *due <= start + PATIENCE) {
+        bench.at(due);
+    }
+    assert_eq!(
+        (woken(&bench).iter().map(|(waiter, _)| *waiter).collect::<Vec<_>>(), bench.now),
+        (vec![low], start + PATIENCE)
+    );
+}
+
+/// Two keys that always have somebody waiting, of any costs and weights, under a limit that counts cost: neither is ever further behind
+/// its share than a turn of each.
+#[test]
+fn shares_hold_for_any_costs_and_weights() {
+    for limits in [("", "600/1m:smooth:burst=10:cost"), ("10:cost", "")] {
+        for (costs, weights) in [
+            ((7, 1), (1, 1)),
+            ((7, 1), (100, 1)),
+            ((10, 1), (1, 1)),
+            ((10, 1), (1, 3)),
+            ((3, 10), (2, 5)),
+            ((1, 1), (1, 9)),
+        ] {
+            let rates: &[&str] = if limits.1.is_empty() { &[] } else { &[limits.1] };
+            let mut bench = Bench::new(&[("s", limits.0, rates)]);
+            let asked = [("a", costs.0, weights.0), ("b", costs.1, weights.1)];
+            let asked = asked.map(|(key, cost, of)| {
+                let long = Request { max_wait: Some(std::time::Duration::from_secs(80_000)), ..share(key, of) };
+                long.cost(NonZeroU32::new(cost).unwrap())
+            });
+            let first = bench.try_acquire(&share("holder", 1).cost(NonZeroU32::new(10).unwrap())).unwrap();
+            let mut waiting: Vec<(WaiterId, usize)> = Vec::new();
+            // More than are ever let in at once: nobody's line is ever empty.
+            for key in [0, 1].repeat(15) {
+                waiting.push((bench.wait(&asked[key]), key));
+            }
+            let (mut held, mut had) = (VecDeque::from([(bench.now + S, first)]), [0u64; 2]);
+            let mut served = 0;
+            while served < 2_000 {
+                // Each is held for a second.
+                let due = bench.limiter.next_due().unwrap_or(u64::MAX);
+                let mut granted = Vec::new();
+                if held.front().is_some_and(|(end, _)| *end <= due) {
+                    let (end, grant) = held.pop_front().unwrap();
+                    bench.at(bench.now.max(end));
+                    granted.extend(woken(&bench));
+                    bench.release(&grant);
+                } else {
+                    bench.at(due);
+                }
+                granted.extend(woken(&bench));
+                for (waiter, grant) in granted {
+                    let index = waiting.iter().position(|(other, _)| *other == waiter).expect("it waits");
+                    let (_, key) = waiting.swap_remove(index);
+                    had[key] += u64::from(asked[key].cost.get());
+                    held.push_back((bench.now + S, grant));
+                    served += 1;
+                    waiting.push((bench.wait(&asked[key]), key));
+                    let [a, b] = [0, 1].map(|key| had[key] as f64 / f64::from(asked[key].weight.get()));
+                    let turns = [0, 1].map(|key| f64::from(asked[key].cost.get()) / f64::from(asked[key].weight.get()));
+                    assert!((a - b).abs() <= turns[0] + turns[1] + 0.01, "{limits:?} {costs:?} {weights:?}: {had:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_barrier_stops_those_who_pass_too_often() {
     let mut bench = Bench::new(&[("s", "3:cost", &[])]);
     let small = bench.try_acquire(&request("s")).unwrap();
     let large = bench.wait(&costing("s", 3));
-    assert_eq!(stream(&mut bench, 1_000), Some(MAX_PASSES));
+    assert_eq!(stream(&mut bench, &passing(), 1_000), Some(MAX_PASSES));
     // What waits behind the barrier is served as soon as it has gone.
-    let behind = bench.wait(&share("stream", 1));
+    let behind = bench.wait(&passing());
     bench.release(&small);
     let [(waiter, grant)] = woken(&bench).try_into().expect("the large one alone");
     assert_eq!(waiter, large);
@@ -232,8 +329,8 @@ fn a_barrier_falls_with_its_owner() {
         let mut bench = Bench::new(&[("s", "3:cost", &[])]);
         let small = bench.try_acquire(&request("s")).unwrap();
         let large = bench.wait(&costing("s", 3).max_wait(std::time::Duration::from_secs(5)));
-        assert_eq!(stream(&mut bench, 1_000), Some(MAX_PASSES));
-        let behind = bench.wait(&share("stream", 1));
+        assert_eq!(stream(&mut bench, &passing(), 1_000), Some(MAX_PASSES));
+        let behind = bench.wait(&passing());
         if cancelled {
             assert_eq!(bench.step(Input::Cancel { waiter: large }), Output::Done);
         } else {

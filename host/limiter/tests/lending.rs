@@ -186,7 +186,8 @@ fn no_barrier_stops_a_later_rider() {
     // Others pass it, until it has a barrier.
     let mut passed = 0;
     // In another line than its own.
-    while let Ok(passing) = bench.try_acquire(&request("s").priority(5)) {
+    let other = request("s").also("free".parse().unwrap()).unwrap();
+    while let Ok(passing) = bench.try_acquire(&other) {
         bench.release(&passing);
         passed += 1;
     }
@@ -196,7 +197,7 @@ fn no_barrier_stops_a_later_rider() {
     let more = bench.try_acquire(&on(&outer, costing("s", 2))).unwrap();
     assert_eq!(bench.held("s"), (1, 2));
     bench.release(&more);
-    assert!(bench.try_acquire(&request("s").priority(5)).is_err(), "who does not ride stands behind it");
+    assert!(bench.try_acquire(&other).is_err(), "who does not ride stands behind it");
     bench.release(&outer);
     assert_eq!(bench.let_in(), [large]);
 }
@@ -392,7 +393,8 @@ fn who_waits_for_a_lender_stops_none_of_its_borrowers() {
     }
     assert_eq!(bench.counter("app/db").map(|counter| counter.barrier), Some(None));
     // Others do.
-    while let Ok(passing) = bench.try_acquire(&request("app")) {
+    let other = request("app").fairness("db", std::num::NonZeroU16::MIN).unwrap();
+    while let Ok(passing) = bench.try_acquire(&other) {
         bench.release(&passing);
     }
     let barrier = bench.counter("app/db").unwrap().barrier;

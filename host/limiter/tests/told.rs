@@ -201,7 +201,8 @@ fn a_batch_takes_no_more_than_its_least_while_somebody_waits() {
     bench.take("s");
     bench.wait(&costing("s", 4));
     let (three, one) = (NonZeroU32::new(3).unwrap(), NonZeroU32::MIN);
-    let taken = bench.try_acquire(&request("s").priority(0).batch(three, one).unwrap()).unwrap();
+    let taken =
+        bench.try_acquire(&request("s").also("t".parse().unwrap()).unwrap().batch(three, one).unwrap()).unwrap();
     assert_eq!(taken.more.len(), 0, "what is left is for those who wait");
 }
 

@@ -71,6 +71,7 @@ impl World {
         let barred = self.barred(&needs, None);
         // Who rides may go past the barrier of one who waits for what it rides on.
         let stopped = barred && request.lend_from.is_none();
+        let owed = self.may_be_owed(&needs, request.priority, &line);
         let scopes = request.targets.len() + request.inline.len();
         self.visits.hit_full += u64::from(verdict == Some(Verdict::Blocked));
         self.visits.touched_several += u64::from(scopes > 1);
@@ -80,7 +81,7 @@ impl World {
         let max_wait = if wish.min(rule) == Duration::MAX { DEFAULT_MAX_WAIT } else { wish.min(rule) };
         self.say(|| format!("acquire {needs:?} {request:?}: {verdict:?} behind {behind} barred {barred}"));
         if self.rng.u8(..4) == 0 {
-            self.ask_first(&request, verdict, (behind || stopped, behind || barred))?;
+            self.ask_first(&request, verdict, (behind || stopped, behind || barred || owed))?;
         }
         let mut future = if timed {
             Future::Timed(self.engine.acquire_timed_batch(request.clone()))
@@ -92,7 +93,7 @@ impl World {
         let flag = Arc::<Flag>::default();
         let outcome = future.poll(&flag);
         self.sequence += 1;
-        let free = verdict == Some(Verdict::Fits) && !behind && !barred;
+        let free = verdict == Some(Verdict::Fits) && !behind && !barred && !owed;
         match outcome {
             Some(Ok(got)) => {
                 ensure!(
@@ -286,8 +287,10 @@ impl World {
         if other {
             request.cost = request.cost.checked_add(1).unwrap_or(request.cost);
         } else {
-            // The wait is no part of what must be equal.
-            request.max_wait = Some(Duration::from_millis(5));
+            // The wait is no part of what must be equal. Who joins another waits as long as it says itself: as long as that one may.
+            let joined = self.waiters.iter().find(|found| found.sequence == key.waiter && key.leases.is_empty());
+            let wait = joined.map_or(5_000_000, |found| found.deadline.saturating_sub(self.now));
+            request.max_wait = Some(Duration::from_nanos(wait));
         }
         let (leases, waiter) = (key.leases.clone(), key.waiter);
         self.say(|| format!("repeat {name} other {other}"));

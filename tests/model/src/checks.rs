@@ -194,7 +194,12 @@ impl World {
                 // Who rode on a lease that has ended since waits its time out.
                 Some(Verdict::Never) if waiter_rides => {}
                 Some(Verdict::Never) => bail!("waits for what never comes: {needs:?}"),
-                Some(Verdict::Fits) if head && !barred => bail!("fits, and waits: {needs:?}"),
+                Some(Verdict::Fits) if head && !barred => {
+                    let (priority, line) = (self.waiters[index].request.priority, self.waiters[index].line.clone());
+                    let owed = self.may_be_owed(&needs, priority, &line);
+                    ensure!(owed, "fits, and waits: {needs:?}");
+                    self.visits.note(Class::HeldBack);
+                }
                 _ => {}
             }
         }

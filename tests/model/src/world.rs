@@ -12,7 +12,7 @@
 
 use crate::classes::Visits;
 use crate::client::{Flag, Future, Owned};
-use crate::naive::{Naive, Need};
+use crate::naive::{Naive, Need, Verdict};
 use crate::plan::{Mix, one_in_hundred};
 use anyhow::Result;
 use fastrand::Rng;
@@ -188,6 +188,20 @@ impl World {
     /// All limits that hold for a request.
     pub(crate) fn limits(&mut self, needs: &[Need]) -> Vec<Limits> {
         needs.iter().filter_map(|need| self.naive.limits(&need.counter, need.own.as_ref())).collect()
+    }
+
+    /// Whether somebody of another line and of no lower priority waits for what it needs, and lacks more than there is: what is free
+    /// may be owed to that one. How much, `fairness.rs` of the limiter's tests says.
+    pub(crate) fn may_be_owed(&mut self, needs: &[Need], priority: u8, line: &str) -> bool {
+        let takes = needs.iter().filter(|need| need.calls + need.cost > 0 || need.anew);
+        let mine: Vec<&str> = takes.map(|need| need.counter.as_str()).collect();
+        let others = self.waiters.iter().filter(|other| other.line != line && other.request.priority >= priority);
+        let others: Vec<Request> = others.map(|other| other.request.clone()).collect();
+        others.iter().any(|other| {
+            let needs = self.needs(other);
+            needs.iter().any(|need| mine.contains(&need.counter.as_str()))
+                && self.naive.verdict(&needs, false, self.now) != Some(Verdict::Fits)
+        })
     }
 
     pub(crate) fn barred(&self, needs: &[Need], ticket: Option<u64>) -> bool {

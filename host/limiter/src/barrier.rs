@@ -1,0 +1,94 @@
+//! Barriers: who is passed too often stops those who came later; see [`crate::order`] for when and why.
+//!
+//! A barrier stands at counters, and its owner's line knows at which. It falls with its owner, whatever becomes of that.
+
+use crate::acquire::{Sites, Standing, own, stand};
+use crate::request::{Inline, Request, WaiterId};
+use crate::step::{Effect, ShardSet};
+use crate::waiting::{Spot, Work, retry};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+impl ShardSet<'_, '_> {
+    pub(crate) fn lower(&mut self, owner: WaiterId, spot: Spot, now: u64, work: &mut Work) {
+        let Some(at) = self.at(spot.0) else { return };
+        let Some(counter) = self.shards[at].counters.get_mut(spot.1) else { return };
+        counter.queue().barriers.remove(&owner);
+        self.shards[at].sweep_later(spot.1, now);
+        work.push(spot);
+    }
+
+    /// Puts the barrier of a head where it belongs: at all its counters when all it lacks is concurrency; only at those
+    /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last.
+    pub(crate) fn raise(
+        &mut self,
+        owner: WaiterId,
+        line: u32,
+        inline: &[Arc<Inline>],
+        sites: &Sites,
+        now: u64,
+        work: &mut Work,
+    ) {
+        let ticket = owner.ticket;
+        let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
+        let mut lacks: SmallVec<[Spot; 1]> = SmallVec::new();
+        let (mut rate, mut closed) = (false, false);
+        for site in sites {
+            let (barred, spot) = (self.is_barred(site, Some(ticket)), self.spot(site));
+            let counter = &mut self.shards[site.at].counters[site.hold.counter];
+            let standing = stand(counter, &site.hold, own(inline, site), (Some(ticket), barred), now);
+            closed |= standing != Standing::Fits && counter.is_closed();
+            rate |= matches!(standing, Standing::Blocked(Some(_)));
+            if standing != Standing::Fits {
+                lacks.push(spot);
+            }
+        }
+        if !closed {
+            let spots = sites.iter().map(|site| self.spot(site));
+            wanted.extend(spots.filter(|spot| !rate || lacks.contains(spot)));
+        }
+        let Some(origin) = self.at(owner.shard) else { return };
+        let Some(state) = self.shards[origin].lines.get_mut(line) else { return };
+        let before = std::mem::replace(&mut state.barrier, wanted.clone());
+        for spot in &wanted {
+            if let Some(at) = self.at(spot.0) {
+                self.shards[at].counters[spot.1].queue().barriers.insert(owner, lacks.clone());
+            }
+        }
+        for spot in before.into_iter().filter(|spot| !wanted.contains(spot)) {
+            self.lower(owner, spot, now, work);
+        }
+    }
+
+    /// Counts a grant at each of its counters against who is first in order there and came earlier. Where it takes nothing that anybody
+    /// could lack, because it rides on who has it, it passes nobody.
+    ///
+    /// What its key has had of it is noted too, but where that was done because its line was parked there.
+    pub(crate) fn count_passes(
+        &mut self,
+        sites: &Sites,
+        request: &Request,
+        waiter: Option<(u64, Spot)>,
+        units: u32,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        for site in sites {
+            let spot = self.spot(site);
+            let counter = &mut self.shards[site.at].counters[site.hold.counter];
+            let starts = site.hold.starts() != (0, 0) && !counter.histories.is_empty();
+            if counter.waiting() == 0 || !starts && !site.hold.takes_any() {
+                continue;
+            }
+            let cost = if counter.counts_cost(own(&request.inline, site)) { request.cost.get() } else { 1 };
+            let waitlist = &mut counter.queue().waitlist;
+            if waiter.is_none_or(|(_, parked)| parked != spot) {
+                waitlist.charge(request.rank(), request.weight, cost.saturating_mul(units));
+            }
+            if let Some(parked) = waitlist.passed(waiter.map_or(u64::MAX, |(ticket, _)| ticket), now) {
+                let shards = self.shards_of_line(&parked.line);
+                effects.push(retry(&parked, shards));
+            }
+        }
+    }
+}
