@@ -68,10 +68,14 @@ impl Life {
     }
 
     /// A request whose caller goes while its grant is being written.
-    fn cut(&self, request: Request) {
+    /// None: the disk was quicker, and it is answered.
+    fn cut(&self, request: Request) -> Option<()> {
         let mut future = self.engine.acquire_timed_batch(request.max_wait(Duration::ZERO));
-        let polled = Pin::new(&mut future).poll(&mut Context::from_waker(noop_waker_ref()));
-        assert!(matches!(polled, Poll::Pending), "{polled:?}");
+        match Pin::new(&mut future).poll(&mut Context::from_waker(noop_waker_ref())) {
+            Poll::Pending => Some(()),
+            Poll::Ready(Ok(_)) => None,
+            Poll::Ready(Err(refusal)) => panic!("{refusal}"),
+        }
     }
 
     fn counter(&self, name: &str) -> CounterSnapshot {
@@ -459,48 +463,53 @@ fn a_request_repeated_after_the_restart_gets_its_lease_or_hears_how_it_ended() {
 #[test]
 fn a_grant_that_was_given_up_before_its_answer_is_no_answer_of_its_key() {
     for folded in [false, true] {
-        let life = Life::begin();
-        life.rule("s", Some("9"), &[]);
-        let keyed = |key: &str| ask("s").lease_time(60 * S).idempotency_key(key).unwrap();
-        let pair = |key: &str| keyed(key).batch(cost(2), cost(2)).unwrap().max_wait(Duration::ZERO);
-        let restarted = |life: Life| {
-            let directory = if folded {
-                let Life { engine, hand: _, directory } = life;
-                drop(engine);
-                directory
-            } else {
-                life.remains()
-            };
-            Life::go_on(directory, S).unwrap()
-        };
-        // Nobody came again.
-        life.cut(keyed("cut"));
-        life.cut(pair("pair"));
-        // The same came again, thrice before it stayed.
-        for _ in 0..3 {
-            life.cut(keyed("again"));
-            life.cut(pair("both"));
-        }
-        let again = life.timed(keyed("again")).unwrap();
-        let both = block_on(life.engine.acquire_timed_batch(pair("both"))).unwrap();
-        // Another came under the key.
-        life.cut(keyed("other"));
-        let other = life.timed(keyed("other").cost(cost(2))).unwrap();
-        assert_eq!(life.counter("s").calls, 4);
-
-        let next = restarted(life);
-        assert_eq!(next.counter("s").calls, 4);
-        let same = block_on(next.engine.acquire_timed_batch(keyed("again"))).unwrap();
-        assert!(same.iter().map(|lease| lease.id).eq([again.id]), "{same:?}");
-        let same = block_on(next.engine.acquire_timed_batch(pair("both"))).unwrap();
-        assert!(same.iter().map(|lease| lease.id).eq(both.iter().map(|lease| lease.id)), "{same:?}");
-        assert_eq!(next.timed(keyed("other").cost(cost(2))).unwrap().id, other.id);
-        assert_eq!(next.timed(keyed("other")).unwrap_err().reason, Reason::Conflict);
-        assert_eq!(next.counter("s").calls, 4);
-        next.timed(keyed("cut").cost(cost(3))).unwrap();
-        assert_eq!(block_on(next.engine.acquire_timed_batch(pair("pair"))).unwrap().len(), 2);
-        assert_eq!(next.counter("s").calls, 7);
+        assert!((0..50).any(|_| given_up(folded).is_some()), "the disk was always quicker");
     }
+}
+
+fn given_up(folded: bool) -> Option<()> {
+    let life = Life::begin();
+    life.rule("s", Some("9"), &[]);
+    let keyed = |key: &str| ask("s").lease_time(60 * S).idempotency_key(key).unwrap();
+    let pair = |key: &str| keyed(key).batch(cost(2), cost(2)).unwrap().max_wait(Duration::ZERO);
+    let restarted = |life: Life| {
+        let directory = if folded {
+            let Life { engine, hand: _, directory } = life;
+            drop(engine);
+            directory
+        } else {
+            life.remains()
+        };
+        Life::go_on(directory, S).unwrap()
+    };
+    // Nobody came again.
+    life.cut(keyed("cut"))?;
+    life.cut(pair("pair"))?;
+    // The same came again, thrice before it stayed.
+    for _ in 0..3 {
+        life.cut(keyed("again"))?;
+        life.cut(pair("both"))?;
+    }
+    let again = life.timed(keyed("again")).unwrap();
+    let both = block_on(life.engine.acquire_timed_batch(pair("both"))).unwrap();
+    // Another came under the key.
+    life.cut(keyed("other"))?;
+    let other = life.timed(keyed("other").cost(cost(2))).unwrap();
+    assert_eq!(life.counter("s").calls, 4);
+
+    let next = restarted(life);
+    assert_eq!(next.counter("s").calls, 4);
+    let same = block_on(next.engine.acquire_timed_batch(keyed("again"))).unwrap();
+    assert!(same.iter().map(|lease| lease.id).eq([again.id]), "{same:?}");
+    let same = block_on(next.engine.acquire_timed_batch(pair("both"))).unwrap();
+    assert!(same.iter().map(|lease| lease.id).eq(both.iter().map(|lease| lease.id)), "{same:?}");
+    assert_eq!(next.timed(keyed("other").cost(cost(2))).unwrap().id, other.id);
+    assert_eq!(next.timed(keyed("other")).unwrap_err().reason, Reason::Conflict);
+    assert_eq!(next.counter("s").calls, 4);
+    next.timed(keyed("cut").cost(cost(3))).unwrap();
+    assert_eq!(block_on(next.engine.acquire_timed_batch(pair("pair"))).unwrap().len(), 2);
+    assert_eq!(next.counter("s").calls, 7);
+    Some(())
 }
 
 /// Nothing else is there that would wake the timer thread.
@@ -526,13 +535,19 @@ fn a_key_that_has_survived_is_dropped_in_its_time_with_nothing_arriving() {
 #[test]
 fn who_joins_a_grant_that_is_being_written_gets_it() {
     let life = Life::begin();
-    let keyed = || ask("s").lease_time(60 * S).idempotency_key("k").unwrap().max_wait(Duration::ZERO);
     let mut context = Context::from_waker(noop_waker_ref());
-    let mut first = life.engine.acquire_timed(keyed());
-    assert!(Pin::new(&mut first).poll(&mut context).is_pending());
-    let mut second = life.engine.acquire_timed(keyed());
-    assert!(Pin::new(&mut second).poll(&mut context).is_pending());
-    assert_eq!(block_on(second).unwrap().id, block_on(first).unwrap().id);
+    // Where the disk was quicker, there is nothing to see.
+    for round in 0..1_000 {
+        let keyed =
+            || ask("s").lease_time(60 * S).idempotency_key(&format!("k{round}")).unwrap().max_wait(Duration::ZERO);
+        let (mut first, mut second) = (life.engine.acquire_timed(keyed()), life.engine.acquire_timed(keyed()));
+        if Pin::new(&mut first).poll(&mut context).is_pending() && Pin::new(&mut second).poll(&mut context).is_pending()
+        {
+            assert_eq!(block_on(second).unwrap().id, block_on(first).unwrap().id);
+            return;
+        }
+    }
+    panic!("the disk was always quicker");
 }
 
 #[test]
