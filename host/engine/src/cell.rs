@@ -245,6 +245,10 @@ impl Core {
             let (waiter, outcome) = match effect {
                 Effect::Granted { waiter, grant } => (waiter, Ok(Lease::all(self, grant))),
                 Effect::Refused { waiter, refusal } => (waiter, Err(refusal)),
+                Effect::Release { lease, outcome } => {
+                    self.cells[usize::from(lease.shard)].release(lease, outcome);
+                    continue;
+                }
                 Effect::Retry { .. } if planted::is(Bug::RetryDropped) => continue,
                 Effect::Retry { waiter, shards } => {
                     // Where the book has changed since, it answers with another retry.

@@ -215,7 +215,13 @@ impl Core {
     pub(crate) fn settle_parts(self: &Arc<Self>, parts: &[LeaseRef], cost: u32) -> Result<Settled, LeaseError> {
         let Some(first) = parts.first() else { return Ok(Settled::default()) };
         self.can_record()?;
-        match self.step_parts(parts, Input::Settle { lease: *first, cost }) {
+        let settle = Input::Settle { lease: *first, cost };
+        let mut output = self.step_parts(parts, settle.clone());
+        // It was given more parts since.
+        while let Output::Elsewhere(shards) = output {
+            output = self.step_many(&shards, settle.clone(), |_| {});
+        }
+        match output {
             Output::Settled(settled) => Ok(settled),
             _ => Err(LeaseError::Gone),
         }

@@ -187,7 +187,7 @@ impl ShardSet<'_, '_> {
                             ends.push(copy.expected_end(*lease, at));
                         }
                     }
-                    Effect::Granted { .. } | Effect::Refused { .. } => {}
+                    Effect::Granted { .. } | Effect::Refused { .. } | Effect::Release { .. } => {}
                     Effect::Retry { waiter, shards } => {
                         // Who needs more shards than are at hand stays where it is.
                         if shards.iter().all(|shard| copy.at(*shard).is_some()) {

@@ -53,6 +53,7 @@ impl ShardSet<'_, '_> {
             let how = if part.ends_at <= now { Ended::Expired } else { Ended::from(outcome) };
             shard.record(|| Record::Ended { secret, how, at: now });
         }
+        let adopted = part.rest.as_ref().map(|rest| rest.adopted.clone()).unwrap_or_default();
         let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
         let (lender, loan) = (part.lender(), part.loan());
         let mut holds = part.holds;
@@ -88,6 +89,12 @@ impl ShardSet<'_, '_> {
         if self.shards[at].parked > 0 && !planted::is(Bug::ReleaseWakesNobody) {
             for counter in freed {
                 self.serve(at, counter, now, effects);
+            }
+        }
+        for lease in adopted {
+            match self.at(lease.shard) {
+                Some(at) => drop(self.release(at, lease.slot, lease.fence, outcome, now, effects)),
+                None => effects.push(Effect::Release { lease, outcome }),
             }
         }
         true
@@ -135,7 +142,7 @@ impl ShardSet<'_, '_> {
         parts.iter().all(|lease| self.part(*lease).is_some()).then_some(parts)
     }
 
-    fn part(&self, lease: LeaseRef) -> Option<&LeasePart> {
+    pub(crate) fn part(&self, lease: LeaseRef) -> Option<&LeasePart> {
         let found = self.shards[self.position(lease.shard)].leases.get(lease.slot);
         found.filter(|part| part.fence == lease.fence)
     }
@@ -171,7 +178,15 @@ impl ShardSet<'_, '_> {
     /// An overrun is held from now on, and booked as a start of its own; of more than [`MAX_STARTS`] at one counter the first
     /// are not refunded.
     pub(crate) fn settle(&mut self, lease: LeaseRef, cost: u32, now: u64, effects: &mut Vec<Effect>) -> Output {
-        let Some(parts) = self.parts_of(lease) else { return Output::Gone };
+        let Some(mut parts) = self.parts_of(lease) else { return Output::Gone };
+        let rest = self.part(lease).and_then(|part| part.rest.as_ref());
+        parts.extend(rest.into_iter().flat_map(|rest| rest.adopted.iter().copied()));
+        if parts.iter().any(|part| self.at(part.shard).is_none()) {
+            let mut shards: SmallVec<[u16; 4]> = parts.iter().map(|part| part.shard).collect();
+            shards.sort_unstable();
+            shards.dedup();
+            return Output::Elsewhere(shards);
+        }
         let (mut settled, mut rides_on_less) = (Settled::default(), false);
         let mut freed: SmallVec<[(u16, u32); 4]> = SmallVec::new();
         for part in parts {

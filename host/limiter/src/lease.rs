@@ -186,6 +186,8 @@ pub(crate) struct Rest {
     pub(crate) secret: Option<u128>,
     /// All parts, this one included, where there are several; in the first.
     pub(crate) parts: SmallVec<[LeaseRef; 1]>,
+    /// Parts that it was given since, at pools; in the first.
+    pub(crate) adopted: SmallVec<[LeaseRef; 1]>,
     /// Its starts under rates that count cost, by counter, in the order in which they were made.
     pub(crate) starts: Vec<(u32, Start)>,
     /// The inline keys with such rates, by counter.

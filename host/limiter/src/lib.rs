@@ -26,6 +26,7 @@
 //! Clocks, locks, tasks and waking are in `weir-engine`; JSON, files and the wire are in `weir-http` and `weir`.
 
 mod acquire;
+mod adopt;
 mod barrier;
 mod binding;
 mod book;

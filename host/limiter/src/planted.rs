@@ -54,6 +54,7 @@ pub enum Bug {
     ForeignLeaseFound,
     StartLentAgain,
     BlockNotAwaited,
+    PoolBeginsEmpty,
 }
 
 /// Whether a bug is switched on.

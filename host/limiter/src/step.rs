@@ -178,6 +178,13 @@ pub enum Effect {
         /// Its shards, ascending.
         shards: SmallVec<[u16; 4]>,
     },
+    /// Another part of a lease that has ended is to end too: at a pool in a shard that is not at hand.
+    Release {
+        /// The part.
+        lease: LeaseRef,
+        /// How the work under it ended.
+        outcome: Outcome,
+    },
 }
 
 /// The shards that a step may touch, ascending by index.
@@ -308,9 +315,13 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     /// Puts a new book in force: waiters that can never fit under it end, those that fit now are granted.
     fn set_book(&mut self, book: &Arc<RuleBook>, now: u64, effects: &mut Vec<Effect>) -> Output {
         // Counters look their rule up when they are next used: those that somebody waits for, below; idle ones, later.
+        let before = Arc::clone(&self.shards[0].book);
         for shard in self.shards.iter_mut() {
             shard.book = Arc::clone(book);
             shard.note_change(now);
+        }
+        if !planted::is(Bug::PoolBeginsEmpty) {
+            self.adopt(&before, now);
         }
         self.look_at_all(now, effects);
         Output::Done
@@ -388,11 +399,12 @@ impl Limiter {
         let mut next = effects.len();
         let output = set.step(now, input, effects);
         while next < effects.len() {
-            if let Effect::Retry { waiter, .. } = effects[next] {
-                effects.remove(next);
-                set.step(now, Input::Retry { waiter }, effects);
-            } else {
-                next += 1;
+            match effects[next] {
+                Effect::Retry { waiter, .. } => {
+                    effects.remove(next);
+                    set.step(now, Input::Retry { waiter }, effects);
+                }
+                Effect::Granted { .. } | Effect::Refused { .. } | Effect::Release { .. } => next += 1,
             }
         }
         output

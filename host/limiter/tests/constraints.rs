@@ -374,3 +374,37 @@ fn a_pushback_is_bounded_by_the_rule_in_force_though_nobody_has_asked_since_it_c
     bench.step(Input::Release { lease: lease.parts[0], outcome });
     assert!(bench.try_acquire(&request("s")).is_ok(), "the rule allows none");
 }
+
+/// What is held when a pool comes into force counts in it, wherever that lies, until it ends: as under any other rule.
+#[test]
+fn a_pool_that_comes_into_force_counts_what_is_held() {
+    for pattern in ["pool/*", "*/*", "*"] {
+        let mut bench = Bench::new(&[]);
+        let held: Vec<_> = ["pool/a", "pool/b", "pool/c"].iter().map(|key| bench.take(key)).collect();
+        let inner = bench.try_acquire(&request("pool/a").lend_from(held[0].parts[0])).unwrap();
+        bench.put(&[(pattern, total("2", &[]))]);
+        assert_eq!(bench.held(pattern), (3, 3), "{pattern}: who rides holds nothing");
+        assert!(bench.try_acquire(&request("pool/d")).is_err());
+        let waiter = bench.wait(&request("pool/d"));
+        // Off and on again, and a lease that was granted meanwhile.
+        let mut off = total("2", &[]);
+        off.disabled = true;
+        bench.put(&[(pattern, off)]);
+        assert_eq!(bench.let_in(), [waiter]);
+        let Some(Effect::Granted { grant, .. }) = bench.effects.last().cloned() else { panic!("it is let in") };
+        bench.put(&[(pattern, total("2", &[]))]);
+        assert_eq!(bench.held(pattern), (4, 4), "{pattern}: nobody counts twice");
+        bench.release(&inner);
+        for lease in &held {
+            assert!(bench.try_acquire(&request("pool/d")).is_err());
+            bench.release(lease);
+        }
+        assert_eq!(bench.held(pattern), (1, 1), "{pattern}");
+        let last = bench.take("pool/e");
+        assert!(bench.try_acquire(&request("pool/f")).is_err());
+        bench.release(&last);
+        bench.release(&grant);
+        assert_eq!(bench.held(pattern), (0, 0));
+        assert!(bench.is_empty_after(60 * S));
+    }
+}

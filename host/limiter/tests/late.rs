@@ -20,7 +20,7 @@ fn outcomes(bench: &Bench) -> (Vec<u64>, Vec<u64>) {
                 assert_eq!(refusal.reason, Reason::TimedOut);
                 refused.push(waiter.ticket);
             }
-            Effect::Retry { .. } => panic!("one shard has it all"),
+            Effect::Retry { .. } | Effect::Release { .. } => panic!("one shard has it all"),
         }
     }
     (granted, refused)

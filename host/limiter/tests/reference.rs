@@ -370,7 +370,7 @@ impl World {
                         other => panic!("{other:?}"),
                     }
                 }
-                Effect::Retry { .. } => panic!("all shards are at hand"),
+                Effect::Retry { .. } | Effect::Release { .. } => panic!("all shards are at hand"),
             }
         }
     }

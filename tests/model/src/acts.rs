@@ -527,8 +527,13 @@ impl World {
         self.say(|| format!("book {changes:?}"));
         let Ok(book) = self.engine.apply(&changes) else { return Ok(()) };
         self.version = book.version();
-        self.naive.rules = book.rules().map(|rule| (rule.pattern.to_string(), rule.spec.clone())).collect();
+        let rules = book.rules().map(|rule| (rule.pattern.to_string(), rule.spec.clone())).collect();
+        let before = std::mem::replace(&mut self.naive.rules, rules);
         self.naive.changed(self.now);
+        let adopted = self.naive.adopt(&before);
+        if adopted {
+            self.visits.note(Class::Adopted);
+        }
         self.check(Cause::Book)
     }
 

@@ -57,6 +57,7 @@ classes! {
     KeyConflict: "another request under a key",
     BookRaised: "a changed book let waiters in",
     Barrier: "a barrier stood",
+    Adopted: "a pool came into force beside those who held",
     HeldBack: "what was free was owed to another",
     SeveralDue: "a jump of the clock over several timers",
     Crashed: "all leases of a process were lost at once",

@@ -134,6 +134,35 @@ impl Naive {
         counters
     }
 
+    /// Every lease holds its share of the pools that were not in force before; whether any did.
+    pub(crate) fn adopt(&mut self, before: &BTreeMap<String, RuleSpec>) -> bool {
+        let in_force = |rules: &BTreeMap<String, RuleSpec>, pattern: &str| {
+            rules.get(pattern).is_some_and(|rule| rule.total && !rule.disabled)
+        };
+        if !self.rules.keys().any(|pattern| in_force(&self.rules, pattern) && !in_force(before, pattern)) {
+            return false;
+        }
+        let mut adopted = false;
+        for index in 0..self.held.len() {
+            for need in self.held[index].needs.clone() {
+                if need.calls + need.cost == 0 || need.counter.contains(['*', '#']) {
+                    continue;
+                }
+                let pools = self
+                    .rules
+                    .keys()
+                    .filter(|pattern| in_force(&self.rules, pattern) && matches(pattern, &need.counter));
+                for pool in pools {
+                    if self.held[index].needs.iter().all(|need| need.counter != *pool) {
+                        self.held[index].needs.push(Need::new(pool.clone(), (need.calls, need.cost), None, false));
+                        adopted = true;
+                    }
+                }
+            }
+        }
+        adopted
+    }
+
     /// Every rule is read.
     fn rule_of(&self, counter: &str) -> Option<&RuleSpec> {
         if counter.contains('#') {

@@ -103,7 +103,7 @@ impl World {
                     };
                     assert!(expected, "a waiter is refused: {refusal}");
                 }
-                Effect::Retry { .. } => panic!("all shards are at hand"),
+                Effect::Retry { .. } | Effect::Release { .. } => panic!("all shards are at hand"),
             }
         }
         output

@@ -138,14 +138,17 @@ impl Replay {
         let output = self.limiter.step(self.now, input, &mut self.effects);
         for effect in std::mem::take(&mut self.effects) {
             let (Effect::Granted { waiter, .. } | Effect::Refused { waiter, .. } | Effect::Retry { waiter, .. }) =
-                effect;
+                effect
+            else {
+                unreachable!("nothing here is a pool")
+            };
             let told = self.waiters.iter().position(|found| found.is_some_and(|(id, _)| id == waiter));
             let client = told.expect("only who waits is told");
             let id = self.waiters[client].take().and_then(|(_, id)| id);
             self.clients[client] = match effect {
                 Effect::Granted { grant, .. } => self.granted(id, grant),
                 Effect::Refused { refusal, .. } => Client::Refused(refusal.reason),
-                Effect::Retry { .. } => unreachable!("all shards are at hand"),
+                Effect::Retry { .. } | Effect::Release { .. } => unreachable!("all shards are at hand"),
             };
         }
         output

@@ -258,7 +258,7 @@ impl Run {
                     }
                 }
                 // The limiter retries by itself: it has its only shard at hand.
-                Effect::Retry { .. } => {}
+                Effect::Retry { .. } | Effect::Release { .. } => {}
             }
         }
         self.effects = effects;
