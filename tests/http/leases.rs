@@ -344,6 +344,29 @@ async fn a_lease_nobody_extends_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn what_clients_tell_of_their_failures_is_a_figure() {
+    const TOLD: &str = "weir-client-failures";
+    let served = Served::new(&[("s", "1")]);
+    let client = http1();
+    let tell = |value: &str| post(&served, "/weir/v1/check", &json!({"scope": "s"})).header(TOLD, value);
+    for value in ["closed=1, open=2, budget=3", "open=5"] {
+        assert_eq!(tell(value).send(&client).await.status, 200, "{value}");
+    }
+    // What is not understood is ignored as a whole, and the request is answered all the same.
+    let long = "open=1, ".repeat(1_000);
+    for value in ["", "7", "open=-1", "open=4294967296", "ajar=1", "open=1, open=1", "open=1, ajar=1", long.as_str()] {
+        assert_eq!(tell(value).send(&client).await.status, 200, "{value}");
+    }
+    assert_eq!(tell("open=1").header(TOLD, "open=1").send(&client).await.status, 200);
+    assert_eq!(tell("open=1").header("via", "1.1 proxy").send(&client).await.status, 401, "nobody's word");
+    let metrics = get(served.admin, "/metrics").send(&client).await.body;
+    for (policy, count) in [("closed", 1), ("open", 7), ("budget", 3)] {
+        let line = format!("weir_client_failures_total{{policy=\"{policy}\"}} {count}");
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing in:\n{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_token_it_is_open_to_this_machine_only() {
     let served = Served::new(&[("s", "1")]);
     let client = http1();
