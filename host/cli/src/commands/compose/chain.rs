@@ -33,8 +33,8 @@ const SERVE_IT: &str = "serve it as it is: call it under a scope (`/weir/scope/S
      `ingress-scope`; or build it for WASI 0.3 (spin-sdk 7)";
 /// The same for a host without Weir.
 const PLUG_IT: &str = "there is no middleware for WASI 0.2; what it imports of weir:flow is met by hand, with \
-     weir-client-sync.wasm: `wac plug APP.wasm --plug weir_client_sync.wasm -o OUT.wasm` (docs/design.md, `From another host`); or \
-     build it for WASI 0.3 (spin-sdk 7)";
+     weir-client-sync.wasm, which `weir parts DIR` writes: `wac plug APP.wasm --plug DIR/weir-client-sync.wasm -o OUT.wasm` \
+     (docs/design.md, `From another host`); or build it for WASI 0.3 (spin-sdk 7)";
 /// And about a middleware of WASI 0.2.
 const BUILD_IT: &str = "a middleware is a component of WASI 0.3: it exports and imports wasi:http/handler@0.3.0";
 
