@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::operate::shows;
 use crate::{Run, Serving, WASM, end, run, signal, weir};
@@ -105,6 +105,30 @@ fn a_command_runs_under_its_lease_and_its_code_passes_through() {
     at(&serving, &["run", "--scope", "s", "--", "/no/such/command"]).fails(127, &["/no/such/command"]);
     at(&serving, &["run", "--scope", "s", "--", "/"]).fails(126, &["cannot start `/`"]);
     assert_eq!(held(&serving, "s"), 0, "a command that does not start holds nothing");
+}
+
+#[test]
+fn a_command_holds_its_cost_at_its_limit_key() {
+    let serving = serving("9:cost");
+    let script = format!("{} counters s --json --admin {}", env!("CARGO_BIN_EXE_weir"), serving.admin);
+    let arguments = ["run", "--scope", "s", "--limit-key", "k", "--cost", "4", "--", "sh", "-c", &script];
+    let shown = at(&serving, &arguments).json();
+    let counters = shown["counters"].as_array().expect("counters");
+    let seen: Vec<Value> =
+        counters.iter().map(|found| json!([found["counter"], found["calls"], found["cost"]])).collect();
+    assert_eq!(seen, [json!(["s", 1, 4]), json!(["s/k", 1, 4])]);
+    assert_eq!((held(&serving, "s"), held(&serving, "s/k")), (0, 0));
+}
+
+#[test]
+fn a_command_whose_server_is_killed_is_ended() {
+    let serving = serving("1");
+    let script = format!("kill -KILL {}; sleep 3600", serving.child.id());
+    let began = std::time::Instant::now();
+    let ended = at(&serving, &["run", "--scope", "s", "--lease-time", "2s", "--", "sh", "-c", &script]);
+    ended.fails(124, &["the lease was lost", "ending the command"]);
+    let took = began.elapsed();
+    assert!(!ended.err.contains("not given back") && took < Duration::from_secs(60), "{took:?}: {ended:?}");
 }
 
 #[test]

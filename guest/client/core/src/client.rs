@@ -5,7 +5,7 @@ use crate::attempts::Attempts;
 use crate::config::{Config, ConfigError};
 use crate::failures::{self, Failures};
 use crate::host::{Exchange, Host};
-use crate::lease::{Lease, Outcome};
+use crate::lease::{LONGEST, Lease, Outcome};
 use crate::policy::{Local, Policies};
 use crate::refused::{Constraint, Reason, Refused};
 use crate::request::{Ask, Terms};
@@ -78,6 +78,7 @@ impl<H: Host> Client<H> {
                     ends: Cell::new(granted.saturating_add(lease.remaining.0)),
                     lease_time,
                     endless,
+                    until: granted.saturating_add(LONGEST),
                 };
                 Ok(leases.into_iter().map(lease).collect())
             }
@@ -96,6 +97,7 @@ impl<H: Host> Client<H> {
                     ends: Cell::new(now.saturating_add(lease_time)),
                     lease_time,
                     endless,
+                    until: now.saturating_add(LONGEST),
                 };
                 Ok((0..granted).map(lease).collect())
             }
@@ -311,6 +313,24 @@ mod tests {
         assert_eq!((lease.id(), lease.fence()), ("a", 7));
         assert_eq!(lease.remaining(client.host().now()), 28 * SECOND);
         assert_eq!(lease.extend_in(client.host().now()), Some(14 * SECOND));
+    }
+
+    #[test]
+    fn a_lease_that_is_forgotten_is_extended_for_an_hour_and_no_longer() {
+        let client = client(&[]);
+        let lease = acquire(&client, &ask(Some("s"))).unwrap().remove(0);
+        let began = client.host().now();
+        // As the task does that keeps it.
+        let mut extended = 0;
+        while let Some(pause) = lease.extend_in(client.host().now()) {
+            assert!(pause <= 15 * SECOND && extended < 1_000, "{pause}, {extended} times");
+            at_once(client.host().sleep(pause)).unwrap();
+            client.host().answers(0, Ok((200, r#"{"remaining":"30s"}"#)));
+            at_once(client.extend(&lease, lease.lease_time())).unwrap().unwrap();
+            extended += 1;
+        }
+        let now = client.host().now();
+        assert_eq!((extended, (now - began) / SECOND, lease.remaining(now)), (240, 3600, 30 * SECOND));
     }
 
     #[test]
