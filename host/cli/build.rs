@@ -1,5 +1,5 @@
-//! Compiles the components inside `weir`: that of the demo, so that `weir demo` needs no file, and the middleware and the
-//! client of `weir compose`.
+//! Compiles the components inside `weir`: that of the demo, so that `weir demo` needs no file, the middleware and the client of
+//! `weir compose`, and the client for WASI 0.2 that `weir parts` writes.
 //!
 //! They go into a target directory of their own, which debug and release builds share: cargo holds a lock on the one it
 //! works in, so building into the outer one from within would wait for itself.
@@ -22,7 +22,7 @@ struct Guest {
     variable: &'static str,
 }
 
-const GUESTS: [Guest; 3] = [
+const GUESTS: [Guest; 4] = [
     Guest {
         folder: "demo",
         beside: &["demo/Cargo.lock", "../../wit"],
@@ -51,6 +51,13 @@ const GUESTS: [Guest; 3] = [
         ],
         file: "weir_client.wasm",
         variable: "WEIR_CLIENT_WASM",
+    },
+    // What it is compiled from beside its own sources is the same.
+    Guest {
+        folder: "../../guest/client/sync",
+        beside: &[],
+        file: "weir_client_sync.wasm",
+        variable: "WEIR_CLIENT_SYNC_WASM",
     },
 ];
 

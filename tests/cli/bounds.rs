@@ -13,10 +13,15 @@
 //! | `counters pin` | as `rules set` | COUNTER |
 //! | `counters pause`, `resume`, `unpin`, `reset`, `drain` | `--timeout` | COUNTER |
 //! | `explain` | `--cost`, `--priority`, `--max-wait`, `--weight` | KEY, `--fairness-key` |
+//! | `lease acquire`, `check`, `run` | `--cost`, `--priority`, `--weight`, `--max-wait`, `--lease-time`, `--count`, `--least`, `--kill-after`, `--flow-control` | KEY, `--scope`, `--limit-key`, `--also`, `--fairness-key`, `--idempotency-key`, `--flow-control`, `--url` |
+//! | `lease extend`, `settle`, `release` | `--lease-time`, COST, `--pushed-back` | ID: any |
+//! | `token create`, `rotate`, `revoke` | `--expires`, `--keep-old` | NAME, `--scope`, `--right` |
 //! | `simulate` | in [`crate::simulate`]: `--seconds`, `--seed`, `--poisson`, each field of a trace | |
 //! | `weir.toml` | `[server]`, `[[component]]`, `[[rule]]`: below | below |
 //!
 //! The environment is read by the same parsers. Paths are any text that names a file.
+
+mod leases;
 
 use crate::texts::{control_bytes, names, not_names};
 use crate::{HANG, Serving, WASM, end, file, run, weir};

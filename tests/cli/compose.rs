@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
+use wac_graph::types::{Package, Types};
+use wac_graph::{CompositionGraph, EncodeOptions};
 use weir_tests::guests;
 
 use crate::{Run, Serving, WASM, file, run, weir};
@@ -64,19 +67,32 @@ fn with_a_client_nothing_of_weir_is_left_to_import() {
 }
 
 #[test]
-fn the_parts_are_a_client_and_a_middleware_with_one() {
+fn the_parts_are_the_clients_and_a_middleware_with_one() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("made/if/need/be");
     let parts = run(&["parts", target.to_str().unwrap(), "--json"]).json();
     let names: Vec<_> = parts.as_array().unwrap().iter().map(|part| part["file"].as_str().unwrap()).collect();
-    let [client, middleware] = ["weir-client.wasm", "weir-middleware.wasm"].map(|name| target.join(name));
-    assert_eq!(names, [client.to_str().unwrap(), middleware.to_str().unwrap()]);
+    let [client, client_sync, middleware] =
+        ["weir-client.wasm", "weir-client-sync.wasm", "weir-middleware.wasm"].map(|name| target.join(name));
+    assert_eq!(names, [&client, &client_sync, &middleware].map(|path| path.to_str().unwrap()));
     // Behind the middleware that has a client already, the component alone is left to ask for one, or nobody.
     let (run, made) = compose(guests::EGRESS, &["--json", "--middleware", middleware.to_str().unwrap()]);
     assert!(made);
     let made = run.json();
     let imports: Vec<_> = made["imports"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert!(imports.iter().all(|name| name.starts_with("wasi:")), "{imports:?}");
+    // What is of WASI 0.2 gets its client from `wac plug`.
+    let mut graph = CompositionGraph::new();
+    let [app, client] = [("app", Path::new(guests::SYNC)), ("client", client_sync.as_path())].map(|(name, file)| {
+        let package = Package::from_file(name, None, file, graph.types_mut()).expect("a component");
+        graph.register_package(package).expect("a name of its own")
+    });
+    wac_graph::plug(&mut graph, vec![client], app).expect("it fits");
+    let plugged = graph.encode(EncodeOptions::default()).expect("a component");
+    let mut types = Types::default();
+    let package = Package::from_bytes("plugged", None, plugged, &mut types).expect("a component");
+    let imports: Vec<_> = types[package.ty()].imports.keys().cloned().collect();
+    assert!(!imports.iter().any(|name| name.starts_with("weir:")), "{imports:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -131,10 +131,55 @@ async fn the_lease_of_the_middleware_is_lent_to_the_component_behind_it() {
 }
 
 #[tokio::test]
+async fn who_has_priority_is_served_first() {
+    let host = Host::new(&[("shop", "1")]);
+    let app = |priority: &str| runner(&host, guests::STREAM, &[("WEIR_SCOPE", "shop"), ("WEIR_PRIORITY", priority)]);
+    let ask = |app: Runner| tokio::spawn(async move { call(&app, request("/stream?chunks=1000&ms=20")).await });
+    let held = host.take("shop");
+    let early = ask(app("127"));
+    host.shows("shop", 1, 1).await;
+    // What is not said is 128.
+    let plain = ask(runner(&host, guests::STREAM, &[("WEIR_SCOPE", "shop")]));
+    host.shows("shop", 1, 2).await;
+    let late = ask(app("129"));
+    host.shows("shop", 1, 3).await;
+    drop(held);
+    let first = within("who came last, and is first", late).await.unwrap();
+    assert_eq!((host.usage("shop"), plain.is_finished(), early.is_finished()), ((1, 2), false, false));
+    drop(first);
+    let second = within("who said nothing", plain).await.unwrap();
+    assert_eq!((host.usage("shop"), early.is_finished()), ((1, 1), false));
+    drop(second);
+    drop(within("who came first, and is last", early).await.unwrap());
+    host.settles().await;
+}
+
+#[tokio::test]
+async fn the_longest_wait_is_waited_and_no_longer() {
+    let host = Host::new(&[("shop", "1")]);
+    let app = |wait: &str| runner(&host, guests::STREAM, &[("WEIR_SCOPE", "shop"), ("WEIR_MAX_WAIT", wait)]);
+    let ask = |app: Runner| tokio::spawn(async move { call(&app, request("/stream?chunks=1&ms=1")).await });
+    let held = host.take("shop");
+    let began = Instant::now();
+    let asked = ask(app("700ms"));
+    let (status, headers, problem) = problem(within("the refusal", asked).await.unwrap()).await;
+    let waited = began.elapsed();
+    // Far from the minute of those who say nothing.
+    assert!((Duration::from_millis(700)..Duration::from_secs(40)).contains(&waited), "{waited:?}");
+    assert_eq!((status, &problem["reason"]), (503, &"timed-out".into()), "{problem}");
+    assert!(headers.contains_key("retry-after"));
+    let asked = ask(app("10m"));
+    host.shows("shop", 1, 1).await;
+    drop(held);
+    assert_eq!(text(within("its turn", asked).await.unwrap()).await, "chunk 0\n");
+    host.settles().await;
+}
+
+#[tokio::test]
 async fn a_rate_in_the_way_is_429() {
     let host = Host::new(&[]);
     host.rule("shop", None, &["5/1h:cost"]);
-    let variables = [("WEIR_SCOPE", "shop"), ("WEIR_MAX_WAIT", "0s"), ("WEIR_COST", "3"), ("WEIR_PRIORITY", "200")];
+    let variables = [("WEIR_SCOPE", "shop"), ("WEIR_MAX_WAIT", "0s"), ("WEIR_COST", "3")];
     let app = runner(&host, guests::STREAM, &variables);
     assert_eq!(text(call(&app, request("/stream?chunks=1&ms=1")).await).await, "chunk 0\n");
     let (status, headers, problem) = problem(call(&app, request("/stream")).await).await;
@@ -302,7 +347,7 @@ async fn many_at_once_are_never_over() {
             text(call(&app, of(["a", "b", "c"][number % 3], "/stream?chunks=3&ms=2")).await).await
         }));
     }
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while calls.iter().any(|call| !call.is_finished()) {
         for counter in ["shop/a", "shop/b", "shop/c"] {
             assert!(host.usage(counter).0 <= 2, "{counter}");

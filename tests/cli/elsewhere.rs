@@ -97,9 +97,35 @@ async fn a_refusal_on_one_host_names_what_the_other_holds() {
     let first = get(&one, "/stream?chunks=4&ms=1").await;
     let refused = get(&other, "/stream").await;
     assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
+    let headers = refused.headers();
+    assert_eq!(headers["content-type"], "application/problem+json");
+    assert_eq!(headers["ratelimit-policy"], "\"shop concurrency 1\";q=1;qu=\"concurrent-requests\"");
+    assert!(headers["ratelimit"].to_str().unwrap().starts_with("\"shop concurrency 1\";r=0"), "{headers:?}");
     let problem: serde_json::Value = serde_json::from_str(&text(refused).await).unwrap();
     assert_eq!((&problem["reason"], &problem["constraints"][0]["counter"]), (&"limited".into(), &"shop".into()));
     text(first).await;
+    weir.settles(&[&one, &other]).await;
+}
+
+#[tokio::test]
+async fn a_rate_that_one_host_has_used_up_is_429_on_the_other() {
+    let weir = Weir::new(&[]);
+    weir.host.rule("shop", None, &["2/1h"]);
+    let (one, other) = (weir.stream(&[]), weir.stream(&[("WEIR_MAX_WAIT", "0s")]));
+    for host in [&one, &other] {
+        assert_eq!(text(get(host, "/stream?chunks=1&ms=1").await).await, "chunk 0\n");
+    }
+    let refused = get(&other, "/stream").await;
+    assert_eq!(refused.status(), 429);
+    let headers = refused.headers().clone();
+    assert_eq!(headers["content-type"], "application/problem+json");
+    let seconds: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((3_000..=3_600).contains(&seconds), "{seconds}");
+    assert_eq!(headers["ratelimit-policy"], "\"shop rate 2\";q=2");
+    let state = headers["ratelimit"].to_str().unwrap();
+    assert!(state.starts_with("\"shop rate 2\";r=0;t="), "{state}");
+    let problem: serde_json::Value = serde_json::from_str(&text(refused).await).unwrap();
+    assert_eq!((&problem["reason"], &problem["constraints"][0]["kind"]), (&"limited".into(), &"rate".into()));
     weir.settles(&[&one, &other]).await;
 }
 

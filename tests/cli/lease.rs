@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::operate::shows;
 use crate::{Run, Serving, WASM, end, run, signal, weir};
@@ -58,6 +58,35 @@ fn a_script_takes_extends_settles_and_releases() {
 }
 
 #[test]
+fn who_asks_brings_limits_of_an_inline_key() {
+    let serving = serving("9");
+    let plan = ["--flow-control", "plan:7:concurrency=1,rate=100/1h"];
+    let two = [&plan[..], &["--flow-control", "batch:rate=1/1h"]].concat();
+    let acquire = |more: &[&str]| at(&serving, &[&["lease", "acquire", "s", "--max-wait", "0s"], more].concat());
+    let id = acquire(&two).ok();
+    assert_eq!(["s", "s#plan:7", "s#batch"].map(|counter| held(&serving, counter)), [1, 1, 1]);
+    acquire(&plan).fails(4, &["concurrency at `s#plan:7` (1/1)"]);
+    let checked = at(&serving, &[&["lease", "check", "s"], &plan[..]].concat());
+    assert_eq!(checked.code, Some(4), "{checked:?}");
+    // Who brings more is let in beside it.
+    let other = acquire(&["--flow-control", "plan:7:concurrency=2"]).ok();
+    assert_eq!(["s", "s#plan:7"].map(|counter| held(&serving, counter)), [2, 2]);
+    for id in [id, other] {
+        at(&serving, &["lease", "release", id.trim()]).ok();
+    }
+    acquire(&two).fails(4, &["s#batch"]);
+    let ran = at(&serving, &[&["run", "--scope", "s"], &plan[..], &["--", "echo", "done"]].concat());
+    assert_eq!(ran.ok(), "done\n");
+    let wrong = [&plan[..], &["--flow-control", "plan:7:concurrency=2"]].concat();
+    acquire(&wrong).fails(2, &["the inline key `s#plan:7` comes twice, with other numbers"]);
+    let many: Vec<String> = (0..16).map(|n| format!("--flow-control=k{n}:concurrency=1")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    acquire(&many).fails(2, &["16 further keys: at most 15"]);
+    run(&["lease", "acquire", "s", "--flow-control", "plan"]).fails(2, &["--flow-control", "KEY:concurrency=N"]);
+    assert_eq!(held(&serving, "s"), 0);
+}
+
+#[test]
 fn what_can_never_be_granted_is_not_to_be_tried_again() {
     let serving = serving("5:cost");
     assert_eq!(at(&serving, &["lease", "check", "s", "--cost", "5"]).code, Some(0));
@@ -105,6 +134,30 @@ fn a_command_runs_under_its_lease_and_its_code_passes_through() {
     at(&serving, &["run", "--scope", "s", "--", "/no/such/command"]).fails(127, &["/no/such/command"]);
     at(&serving, &["run", "--scope", "s", "--", "/"]).fails(126, &["cannot start `/`"]);
     assert_eq!(held(&serving, "s"), 0, "a command that does not start holds nothing");
+}
+
+#[test]
+fn a_command_holds_its_cost_at_its_limit_key() {
+    let serving = serving("9:cost");
+    let script = format!("{} counters s --json --admin {}", env!("CARGO_BIN_EXE_weir"), serving.admin);
+    let arguments = ["run", "--scope", "s", "--limit-key", "k", "--cost", "4", "--", "sh", "-c", &script];
+    let shown = at(&serving, &arguments).json();
+    let counters = shown["counters"].as_array().expect("counters");
+    let seen: Vec<Value> =
+        counters.iter().map(|found| json!([found["counter"], found["calls"], found["cost"]])).collect();
+    assert_eq!(seen, [json!(["s", 1, 4]), json!(["s/k", 1, 4])]);
+    assert_eq!((held(&serving, "s"), held(&serving, "s/k")), (0, 0));
+}
+
+#[test]
+fn a_command_whose_server_is_killed_is_ended() {
+    let serving = serving("1");
+    let script = format!("kill -KILL {}; sleep 3600", serving.child.id());
+    let began = std::time::Instant::now();
+    let ended = at(&serving, &["run", "--scope", "s", "--lease-time", "2s", "--", "sh", "-c", &script]);
+    ended.fails(124, &["the lease was lost", "ending the command"]);
+    let took = began.elapsed();
+    assert!(!ended.err.contains("not given back") && took < Duration::from_secs(60), "{took:?}: {ended:?}");
 }
 
 #[test]

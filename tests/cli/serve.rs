@@ -57,6 +57,29 @@ max-wait = "0s"
     }
 }
 
+/// A component that knows nothing of flow control calls out, under the limits that the file has for whom it calls.
+#[test]
+fn calls_to_outside_come_under_the_limits_of_the_file() {
+    let upstream = Serving::demo();
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[[component]]\nname = \"app\"\npath = {:?}\nroute = \"/...\"\nallow-outbound = [\"127.0.0.1\"]\n\
+         [[egress]]\nhost = \"127.0.0.1\"\nrates = [\"1/1h\"]\nmax-wait = \"0s\"\n",
+        weir_tests::guests::EGRESS
+    );
+    let serving = Serving::new(&["-c", &file(folder.path(), "weir.toml", config)]);
+    let call = format!("/call?url={}/healthz", upstream.admin.trim_start_matches("http://"));
+    assert_eq!(serving.get(&call), (200, "200|||{\"status\":\"ok\"}".to_owned()));
+    let (status, answer) = serving.get(&call);
+    let parts: Vec<&str> = answer.splitn(4, '|').collect();
+    assert_eq!((status, parts.len()), (200, 4), "{answer}");
+    assert_eq!((parts[0], parts[1]), ("429", "limited"), "{answer}");
+    let seconds: u64 = parts[2].parse().unwrap();
+    assert!((3_000..=3_600).contains(&seconds) && parts[3].contains("at `127.0.0.1`"), "{answer}");
+    let rules = serving.run(&["rules", "list", "--json"]).json();
+    assert_eq!((&rules["rules"][0]["pattern"], &rules["rules"][0]["rates"][0]), (&"127.0.0.1".into(), &"1/1h".into()));
+}
+
 #[test]
 fn the_environment_beats_the_file_and_options_beat_both() {
     let folder = tempfile::tempdir().unwrap();

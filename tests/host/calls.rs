@@ -144,6 +144,8 @@ async fn an_upstream_that_asks_for_a_pause_gets_it_from_all() {
     let host = Host::new(&[]);
     let app = caller(&host, Vec::new());
     assert_eq!(call(&app, &upstream, "key=k&retries=1&delay=0").await, "200|ok");
+    let pauses = upstream.pauses();
+    assert!(pauses.len() == 1 && pauses[0] >= Duration::from_secs(1), "{pauses:?}");
     // The last response is the answer, and the key is closed for as long as it said.
     assert_eq!(call(&app, &upstream, "key=k").await, "429|ok");
     let pause = host.counter("app#k").unwrap().pushed_back_for.expect("a pause");

@@ -160,7 +160,8 @@ async fn while_nobody_answers_the_policy_decides_and_is_seen() {
     let state = server.state();
     assert_eq!(state.seen.len(), 21 + state.seen[21..].len());
     assert!(state.seen[..21].iter().all(|seen| seen.what == "POST /weir/v1/leases"));
-    assert_eq!(state.seen[20].headers["weir-client-failures"], "5");
+    assert_eq!(state.seen[20].headers["weir-client-failures"], "closed=1, open=1, budget=3");
+    assert!(state.seen[21..].iter().all(|seen| !seen.headers.contains_key("weir-client-failures")));
 }
 
 #[tokio::test]

@@ -83,4 +83,10 @@ async fn while_nobody_answers_the_policy_decides() {
     assert_eq!(closed, "Reason::Unavailable|the Weir server did not answer: it answered 500");
     let open = get(&app(&server, &[("WEIR_ON_FAILURE", "open")]), "/acquire").await.unwrap();
     assert_eq!(open, "granted|0");
+    // The same instance tells the server what it has missed once that answers.
+    server.state().faults.extend([Fault::Status(500); 4]);
+    assert_eq!(get(&app(&server, &[("WEIR_ON_FAILURE", "open")]), "/again").await.unwrap(), "0|1");
+    let state = server.state();
+    let told: Vec<_> = state.seen.iter().filter_map(|seen| seen.headers.get("weir-client-failures")).collect();
+    assert_eq!(told, ["open=1"]);
 }

@@ -44,12 +44,18 @@ fn figure(name: &str, value: impl Display) {
     println!("\nhostile_{name} {value}");
 }
 
-/// Raises the limit on open files of this process as far as it goes, and answers how many of `connections` fit.
+/// Raises the limit on open files of this process as far as it goes, and answers how many of `connections` fit. Who says by
+/// `WEIR_HOSTILE` how many there are to be gets no fewer.
 fn room_for(connections: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let Some(most) = limit.maximum else { return connections };
     // Where it cannot be raised there is what there was.
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) });
     let files = if raised.is_ok() { most } else { limit.current.unwrap_or(most) };
-    connections.min(usize::try_from(files.saturating_sub(OTHER_FILES)).expect("a number of files").max(1))
+    let room = usize::try_from(files.saturating_sub(OTHER_FILES)).expect("a number of files").max(1);
+    assert!(
+        room >= connections || std::env::var_os("WEIR_HOSTILE").is_none(),
+        "{connections} connections need {OTHER_FILES} files more than that, and there are {files}: raise `ulimit -n`"
+    );
+    connections.min(room)
 }

@@ -178,6 +178,13 @@ impl Server {
         counters.iter().filter_map(|shown| shown["calls"].as_u64()).sum()
     }
 
+    /// How many connections it has room for, as far as its limit on open files makes it fewer than it would take: each needs two.
+    pub(crate) fn room(&self) -> Option<usize> {
+        let log = self.log.lock().expect("no panic");
+        let line = log.lines().find(|line| line.contains("leaves room for fewer connections"))?;
+        line.split_whitespace().find_map(|word| word.strip_prefix("room=")?.parse().ok())
+    }
+
     /// How often the log has this text.
     pub(crate) fn logged(&self, text: &str) -> usize {
         self.log.lock().expect("no panic").matches(text).count()

@@ -1,9 +1,13 @@
-//! Every number and every text that can be sent to ingress and to the admin API, at and past its bounds: a problem that names the
-//! field, and nothing is changed.
+//! Every number and every text that can be sent to ingress, to the lease API and to the admin API, at and past its bounds: a problem
+//! that names the field, and nothing is changed.
 //!
 //! | Way in | Numbers | Texts |
 //! |---|---|---|
 //! | ingress, a scoped call | `weir-max-wait`, `weir-priority`, `weir-weight` | the scope in the path, `weir-limit-key`, `weir-fairness-key` |
+//! | `POST /weir/v1/leases`, `check` | `cost`, `priority`, `weight`, `concurrency` and `rates` of `flow-controls` | `scope`, `limit-key`, those of `targets`, `key` of `flow-controls`, `fairness-key` |
+//! | `POST /weir/v1/leases` | `max-wait`, `lease-time`, `count`, `least` | `idempotency-key` |
+//! | `POST /weir/v1/leases/{id}/settle`, `extend` | `cost`, `lease-time` | |
+//! | `DELETE /weir/v1/leases/{id}` | `retry-after` | `outcome` |
 //! | `GET /v1/rules` | `after`, `wait` | |
 //! | `PUT /v1/rules` | `dry-run`, `if-book-version` | |
 //! | each of its changes | `if-version` | `delete`; `pattern` of `put` and `patch`; `description` |
@@ -16,6 +20,8 @@
 //!
 //! Bytes that no header and no path can carry end the request before anybody reads it, as 400 without a body. How many rules and
 //! changes there may be is in `host/limiter/src/book.rs`.
+
+mod leases;
 
 use std::fmt::Write as _;
 use std::io::Read as _;

@@ -168,6 +168,31 @@ async fn a_client_that_leaves_while_it_waits_loses_its_place_and_nothing_else() 
     assert_eq!(served.host.flow.metrics().granted, 1);
 }
 
+/// The same on HTTP/2, where a request is given up and its connection goes on.
+#[tokio::test]
+async fn a_request_that_is_reset_while_it_waits_loses_its_place_and_nothing_else() {
+    let served = Served::new(&[("s", "1")]);
+    let client = http2();
+    let lease = served.host.take("s");
+    let ask = || {
+        let (asked, client) = (post(&served, LEASES, &json!({"scope": "s"})), client.clone());
+        tokio::spawn(async move { asked.send(&client).await })
+    };
+    let stays = ask();
+    let leave: Vec<_> = (0..10).map(|_| ask()).collect();
+    served.host.shows("s", 1, 11).await;
+    // Nobody takes their answers any more: the client resets their streams.
+    for task in &leave {
+        task.abort();
+    }
+    served.host.shows("s", 1, 1).await;
+    drop(lease);
+    let granted = within("the turn of who stays", stays).await.unwrap();
+    assert_eq!((granted.status.as_u16(), served.host.flow.metrics().granted), (201, 2), "{}", granted.body);
+    release(&served, &client, granted.json()["leases"][0]["id"].as_str().unwrap(), "").await;
+    served.host.settles().await;
+}
+
 #[tokio::test]
 async fn a_connection_that_is_cut_after_the_grant_costs_no_lease() {
     let served = Served::new(&[("s", "1")]);
@@ -344,6 +369,29 @@ async fn a_lease_nobody_extends_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn what_clients_tell_of_their_failures_is_a_figure() {
+    const TOLD: &str = "weir-client-failures";
+    let served = Served::new(&[("s", "1")]);
+    let client = http1();
+    let tell = |value: &str| post(&served, "/weir/v1/check", &json!({"scope": "s"})).header(TOLD, value);
+    for value in ["closed=1, open=2, budget=3", "open=5"] {
+        assert_eq!(tell(value).send(&client).await.status, 200, "{value}");
+    }
+    // What is not understood is ignored as a whole, and the request is answered all the same.
+    let long = "open=1, ".repeat(1_000);
+    for value in ["", "7", "open=-1", "open=4294967296", "ajar=1", "open=1, open=1", "open=1, ajar=1", long.as_str()] {
+        assert_eq!(tell(value).send(&client).await.status, 200, "{value}");
+    }
+    assert_eq!(tell("open=1").header(TOLD, "open=1").send(&client).await.status, 200);
+    assert_eq!(tell("open=1").header("via", "1.1 proxy").send(&client).await.status, 401, "nobody's word");
+    let metrics = get(served.admin, "/metrics").send(&client).await.body;
+    for (policy, count) in [("closed", 1), ("open", 7), ("budget", 3)] {
+        let line = format!("weir_client_failures_total{{policy=\"{policy}\"}} {count}");
+        assert!(metrics.lines().any(|found| found == line), "{line} is missing in:\n{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_token_it_is_open_to_this_machine_only() {
     let served = Served::new(&[("s", "1")]);
     let client = http1();
@@ -383,14 +431,25 @@ async fn the_document_describes_what_is_served() {
     let document = document.json();
     assert_eq!(document["openapi"], "3.1.0");
     let described = |schema: &str, answer: &Value| {
-        let known = &document["components"]["schemas"][schema]["properties"];
+        let described = &document["components"]["schemas"][schema];
         for field in answer.as_object().expect("an object").keys() {
-            assert!(known.get(field).is_some(), "{schema} does not describe `{field}`");
+            assert!(described["properties"].get(field).is_some(), "{schema} does not describe `{field}`");
+        }
+        for field in described["required"].as_array().expect("what is always there") {
+            assert!(answer.get(field.as_str().expect("a name")).is_some(), "{schema} promises {field}: {answer}");
         }
     };
     let acquired = acquire(&served, &client, json!({"scope": "s"})).await.json();
     described("Leases", &acquired);
     described("Lease", &acquired["leases"][0]);
+    let id = acquired["leases"][0]["id"].as_str().expect("an id");
+    for (schema, path, body) in
+        [("Extended", "extend", json!({"lease-time": "1m"})), ("Settled", "settle", json!({"cost": 1}))]
+    {
+        let answer = post(&served, &format!("{LEASES}/{id}/{path}"), &body).send(&client).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        described(schema, &answer.json());
+    }
     let refused = acquire(&served, &client, json!({"scope": "s", "max-wait": "0s"})).await.json();
     described("Problem", &refused);
     described("Constraint", &refused["constraints"][0]);
@@ -418,6 +477,6 @@ async fn the_document_describes_what_is_served() {
     }
     let elsewhere = post(&served, "/weir/v1/check", &json!({"scope": "s"})).header("via", "1.1 proxy");
     described("Problem", &elsewhere.send(&client).await.json());
-    release(&served, &client, acquired["leases"][0]["id"].as_str().unwrap(), "").await;
+    described("Released", &release(&served, &client, id, "").await.json());
     served.host.settles().await;
 }

@@ -88,7 +88,8 @@ impl Ingress {
             .map(|served| (served.component.runner(), shared.metrics.answers(served.component.name())))
             .collect();
         let nobody = shared.metrics.nobody();
-        let leases = Leases::new(shared.engine.clone(), shared.door.clone(), shared.lease_api, phases.clone());
+        let (door, failures) = (shared.door.clone(), shared.metrics.client_failures());
+        let leases = Leases::new(shared.engine.clone(), door, shared.lease_api, failures, phases.clone());
         Self { shared, runners, leases, nobody, phases }
     }
 

@@ -48,6 +48,7 @@ use crate::api::{
     SettleBody, SettledView,
 };
 use crate::body::{self, Bounds};
+use crate::client_failures::ClientFailures;
 use crate::json;
 use crate::problem::{Problem, shorten};
 use crate::query;
@@ -70,6 +71,8 @@ pub(crate) struct Leases {
     door: Door,
     /// Whether there is more of it than its document.
     open: bool,
+    /// What those who may use it tell of the time when they got no answer.
+    failures: ClientFailures,
     phases: Phases,
 }
 
@@ -128,9 +131,9 @@ enum OutcomeName {
 }
 
 impl Leases {
-    pub(crate) fn new(engine: Engine, door: Door, open: bool, phases: Phases) -> Self {
+    pub(crate) fn new(engine: Engine, door: Door, open: bool, failures: ClientFailures, phases: Phases) -> Self {
         let local = engine.caller(&Access::Local.caller());
-        Self { engine, local, door, open, phases }
+        Self { engine, local, door, open, failures, phases }
     }
 
     /// Answers one request; `path` is what stands behind `/weir`.
@@ -151,6 +154,7 @@ impl Leases {
         }
         let (parts, body) = request.into_parts();
         let access = self.admit(&parts)?;
+        self.failures.count(&parts.headers);
         let caller = self.caller(&access)?;
         if let Resource::Lease(id) = resource {
             return self.release(caller, id, &parts.uri).await;

@@ -36,6 +36,7 @@ mod again;
 mod answer;
 pub mod api;
 mod body;
+mod client_failures;
 mod connection;
 mod ingress;
 mod json;

@@ -1,7 +1,7 @@
 //! What `/metrics` shows, in the Prometheus text form.
 //!
 //! The limiter and components keep their own figures; they are read when asked for. Only the requests of ingress are
-//! counted here, by component and class of status, one atomic addition each. A scope is never a label: scopes come from outside, and
+//! counted here, by component and class of status, one atomic addition each, and what clients tell of their failures. A scope is never a label: scopes come from outside, and
 //! every new label value is a new time series that is never forgotten.
 
 use std::collections::HashMap;
@@ -13,6 +13,8 @@ use metrics::{Counter, counter, describe_counter, describe_gauge, gauge, with_lo
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use weir_engine::{Engine, Histogram, MetricsSnapshot};
 use weir_wasm::OutboundCounts;
+
+use crate::client_failures::ClientFailures;
 
 /// Classes of status, from 1xx to 5xx.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -45,6 +47,7 @@ pub(crate) struct Metrics {
     answers: HashMap<String, Answers>,
     /// Answers that reached no component: unknown names, bad input.
     nobody: Answers,
+    client_failures: ClientFailures,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -57,12 +60,12 @@ impl Metrics {
     pub(crate) fn new<'a>(components: impl Iterator<Item = &'a str>) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
-        let (answers, nobody) = with_local_recorder(&recorder, || {
+        let (answers, nobody, client_failures) = with_local_recorder(&recorder, || {
             describe();
             let answers = components.map(|name| (name.to_owned(), answers(name))).collect();
-            (answers, answers_of_nobody())
+            (answers, answers_of_nobody(), ClientFailures::new())
         });
-        Self { recorder, handle, answers, nobody }
+        Self { recorder, handle, answers, nobody, client_failures }
     }
 
     /// The counters of a component, to be fetched once and kept.
@@ -72,6 +75,10 @@ impl Metrics {
 
     pub(crate) fn nobody(&self) -> Answers {
         self.nobody.clone()
+    }
+
+    pub(crate) fn client_failures(&self) -> ClientFailures {
+        self.client_failures.clone()
     }
 
     /// Reads the figures of the limiter, and of components by their names, and writes everything down.
@@ -107,6 +114,10 @@ fn answers_of_nobody() -> Answers {
 fn describe() {
     describe_counter!("weir_http_answers_total", "Requests answered by ingress, by component and class of status.");
     describe_counter!("weir_outbound_total", "Calls of components to others, by component and what became of them.");
+    describe_counter!(
+        "weir_client_failures_total",
+        "Calls of clients on other hosts that got no answer, as they told it, by the policy that decided them."
+    );
     describe_gauge!("weir_http_connections", "Connections of ingress that are open.");
     describe_counter!("weir_granted_total", "Requests that the limiter granted.");
     describe_counter!("weir_refused_total", "Requests that the limiter refused, by reason.");

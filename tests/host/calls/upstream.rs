@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -37,6 +38,8 @@ struct Seen {
     script: Mutex<VecDeque<Step>>,
     /// The sizes of the bodies, in the order in which they ended.
     bodies: Mutex<Vec<usize>>,
+    /// When each request came.
+    arrivals: Mutex<Vec<Instant>>,
     requests: AtomicUsize,
     running: AtomicUsize,
     most_running: AtomicUsize,
@@ -51,6 +54,7 @@ impl Upstream {
         let seen = Arc::new(Seen {
             script: Mutex::new(script.iter().copied().collect()),
             bodies: Mutex::default(),
+            arrivals: Mutex::default(),
             requests: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             most_running: AtomicUsize::new(0),
@@ -91,6 +95,11 @@ impl Upstream {
         self.seen.bodies.lock().expect("no panic").clone()
     }
 
+    /// How long after the one before it each request came.
+    pub(super) fn pauses(&self) -> Vec<Duration> {
+        self.seen.arrivals.lock().expect("no panic").windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
     pub(super) fn open_gate(&self) {
         self.seen.gate.add_permits(1);
     }
@@ -112,6 +121,7 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Answer, I
         seen.gate.acquire().await.expect("it stays open").forget();
         return Ok(Response::new(ok()));
     }
+    seen.arrivals.lock().expect("no panic").push(Instant::now());
     let running = seen.running.fetch_add(1, Ordering::SeqCst) + 1;
     let _running = Running(seen.clone());
     seen.most_running.fetch_max(running, Ordering::SeqCst);

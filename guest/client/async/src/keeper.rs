@@ -3,7 +3,7 @@
 //! The keeper is spawned by that call and runs in its task. The handle and the keeper share the lease; the handle holds the sending
 //! half of a channel, and its end, or what was sent, is all that the keeper hears of it: the plain function that drops the handle
 //! sends nothing over the network, it wakes the keeper's task. Where nobody ever drops it, the keeper ends with the lease: one that
-//! the guest hides from one request to the next is extended for [`LONGEST`] and no more.
+//! the guest hides from one request to the next is extended for an hour and no more.
 
 use crate::client;
 use futures::channel::oneshot;
@@ -12,9 +12,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use wasip3::clocks::monotonic_clock;
 use weir_client_core::{Lease, Outcome};
-
-/// How long a lease is extended without the guest's asking, in nanoseconds.
-const LONGEST: u64 = 3600 * 1_000_000_000;
 
 /// The shortest pause between two extensions, in nanoseconds.
 const SHORTEST_PAUSE: u64 = 10_000_000;
@@ -54,7 +51,6 @@ impl Kept {
 
 async fn keep(lease: Rc<Lease>, mut end: oneshot::Receiver<End>) {
     let client = client();
-    let until = monotonic_clock::now().saturating_add(LONGEST);
     let end = loop {
         let now = monotonic_clock::now();
         let remaining = lease.remaining(now);
@@ -62,7 +58,7 @@ async fn keep(lease: Rc<Lease>, mut end: oneshot::Receiver<End>) {
             // It is lost or has run out: there is nobody to tell.
             return;
         }
-        let extend_in = lease.extend_in(now).filter(|_| now < until);
+        let extend_in = lease.extend_in(now);
         let pause = extend_in.map_or(remaining, |pause| pause.max(SHORTEST_PAUSE));
         match select(&mut end, pin!(monotonic_clock::wait_for(pause))).await {
             Either::Left((end, _)) => break end,

@@ -3,8 +3,9 @@
 use crate::answer::{Answer, Checked, Extended, Granted, Released, Settled, read};
 use crate::attempts::Attempts;
 use crate::config::{Config, ConfigError};
+use crate::failures::{self, Failures};
 use crate::host::{Exchange, Host};
-use crate::lease::{Lease, Outcome};
+use crate::lease::{LONGEST, Lease, Outcome};
 use crate::policy::{Local, Policies};
 use crate::refused::{Constraint, Reason, Refused};
 use crate::request::{Ask, Terms};
@@ -28,8 +29,8 @@ pub struct Client<H> {
     host: H,
     config: Result<Config, ConfigError>,
     policies: RefCell<Option<Policies>>,
-    /// Calls that no answer came to, in this instance.
-    failures: Cell<u64>,
+    /// What was decided here, and the server has not heard of.
+    failures: Failures,
 }
 
 impl<H: Host> Client<H> {
@@ -37,7 +38,7 @@ impl<H: Host> Client<H> {
     pub fn new(host: H, variable: impl Fn(&str) -> Option<String>) -> Self {
         let config = Config::read(variable);
         let policies = RefCell::new(config.as_ref().ok().map(|config| config.policies.clone()));
-        Self { host, config, policies, failures: Cell::new(0) }
+        Self { host, config, policies, failures: Failures::default() }
     }
 
     /// What it was made with.
@@ -77,6 +78,7 @@ impl<H: Host> Client<H> {
                     ends: Cell::new(granted.saturating_add(lease.remaining.0)),
                     lease_time,
                     endless,
+                    until: granted.saturating_add(LONGEST),
                 };
                 Ok(leases.into_iter().map(lease).collect())
             }
@@ -86,6 +88,7 @@ impl<H: Host> Client<H> {
                 let local = self.policies.borrow_mut().as_mut().map_or(Local::Closed, |policies| {
                     policies.take(ask.scopes(scope).collect::<Vec<_>>().into_iter(), now, (least, count))
                 });
+                self.failures.count(local);
                 let (granted, by) = allowed(local, scope, &why)?;
                 let lease = |n| Lease {
                     id: format!("local-{by}-{key}-{n}"),
@@ -94,6 +97,7 @@ impl<H: Host> Client<H> {
                     ends: Cell::new(now.saturating_add(lease_time)),
                     lease_time,
                     endless,
+                    until: now.saturating_add(LONGEST),
                 };
                 Ok((0..granted).map(lease).collect())
             }
@@ -118,6 +122,7 @@ impl<H: Host> Client<H> {
                     .borrow_mut()
                     .as_mut()
                     .map_or(Local::Closed, |policies| policies.decide(ask.scopes(scope), now, (1, 1)));
+                self.failures.count(local);
                 allowed(local, scope, &why).map(|_| Vec::new())
             }
         }
@@ -203,38 +208,24 @@ impl<H: Host> Client<H> {
         let first = self.host.now();
         let mut sent = first;
         loop {
-            let exchange = self.exchange(config, method, path, body(sent - first), attempts.timeout(sent));
+            let told = self.failures.tell();
+            let mut exchange = exchange(config, method, path, body(sent - first), attempts.timeout(sent));
+            exchange.headers.extend(told.value().map(|value| (failures::HEADER, value)));
             let answer = match self.host.send(exchange).await {
                 Ok(reply) => read(reply.status, &reply.body),
                 Err(why) => Answer::Failed(why),
             };
             if !matches!(answer, Answer::Failed(_)) {
+                told.heard();
                 return (answer, sent);
             }
+            drop(told);
             let Some(pause) = attempts.pause(self.host.now(), self.host.random()) else {
-                self.failures.set(self.failures.get().saturating_add(1));
                 return (answer, sent);
             };
             self.host.sleep(pause).await;
             sent = self.host.now();
         }
-    }
-
-    fn exchange(&self, config: &Config, method: &Method, path: &str, body: Vec<u8>, timeout: u64) -> Exchange {
-        let mut headers = Vec::new();
-        if !body.is_empty() {
-            headers.push(("content-type", "application/json".to_owned()));
-            headers.push(("content-length", body.len().to_string()));
-        }
-        if let Some(token) = &config.token {
-            headers.push(("authorization", format!("Bearer {token}")));
-        }
-        if self.failures.get() > 0 {
-            headers.push(("weir-client-failures", self.failures.get().to_string()));
-        }
-        let path = format!("{}{path}", config.base);
-        let (https, authority) = (config.https, config.authority.clone());
-        Exchange { https, authority, method: method.clone(), path, headers, body, timeout }
     }
 
     fn config(&self) -> Result<&Config, Refused> {
@@ -252,6 +243,20 @@ impl<H: Host> Client<H> {
         }
         refused
     }
+}
+
+fn exchange(config: &Config, method: &Method, path: &str, body: Vec<u8>, timeout: u64) -> Exchange {
+    let mut headers = Vec::new();
+    if !body.is_empty() {
+        headers.push(("content-type", "application/json".to_owned()));
+        headers.push(("content-length", body.len().to_string()));
+    }
+    if let Some(token) = &config.token {
+        headers.push(("authorization", format!("Bearer {token}")));
+    }
+    let path = format!("{}{path}", config.base);
+    let (https, authority) = (config.https, config.authority.clone());
+    Exchange { https, authority, method: method.clone(), path, headers, body, timeout }
 }
 
 fn scope<'a>(config: &'a Config, ask: &'a Ask) -> Result<&'a str, Refused> {
@@ -311,6 +316,24 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_that_is_forgotten_is_extended_for_an_hour_and_no_longer() {
+        let client = client(&[]);
+        let lease = acquire(&client, &ask(Some("s"))).unwrap().remove(0);
+        let began = client.host().now();
+        // As the task does that keeps it.
+        let mut extended = 0;
+        while let Some(pause) = lease.extend_in(client.host().now()) {
+            assert!(pause <= 15 * SECOND && extended < 1_000, "{pause}, {extended} times");
+            at_once(client.host().sleep(pause)).unwrap();
+            client.host().answers(0, Ok((200, r#"{"remaining":"30s"}"#)));
+            at_once(client.extend(&lease, lease.lease_time())).unwrap().unwrap();
+            extended += 1;
+        }
+        let now = client.host().now();
+        assert_eq!((extended, (now - began) / SECOND, lease.remaining(now)), (240, 3600, 30 * SECOND));
+    }
+
+    #[test]
     fn a_retry_has_the_same_key_and_what_is_left_of_the_wait() {
         let client = client(&[("WEIR_TOKEN", "t0ken")]);
         client.host().answers(2 * SECOND, Err("cut"));
@@ -364,13 +387,28 @@ mod tests {
         let spent = acquire(&client, &ask(Some("b"))).unwrap_err();
         assert_eq!(spent.reason, Reason::Limited);
         assert!(spent.retry_after.is_some_and(|retry| retry > 50 * SECOND));
-        // The server is back, and learns of five calls that failed.
+        // The server is back, and learns of the five calls once: what got no answer told nothing.
         client.host().is_up();
-        client.host().answers(0, Ok((201, GRANTED)));
+        client.host().answers(0, Ok((502, "")));
+        let told = || {
+            let last = client.host().headers(client.host().bodies().len() - 1);
+            last.into_iter().find(|(name, _)| *name == failures::HEADER).map(|(_, value)| value)
+        };
         acquire(&client, &ask(Some("s"))).unwrap();
-        assert!(
-            client.host().headers(client.host().bodies().len() - 1).contains(&("weir-client-failures", "5".into()))
-        );
+        assert_eq!(told().as_deref(), Some("closed=1, open=1, budget=3"));
+        acquire(&client, &ask(Some("s"))).unwrap();
+        assert_eq!(told(), None, "it has heard of them");
+        // A refusal is an answer too, and a lease that could not be given back is decided by no policy.
+        let lease = acquire(&client, &ask(Some("s"))).unwrap().remove(0);
+        client.host().is_down();
+        at_once(client.release(&lease, Outcome::Ok)).unwrap();
+        acquire(&client, &ask(Some("o"))).unwrap();
+        client.host().is_up();
+        client.host().answers(0, Ok((503, refusal("unavailable"))));
+        acquire(&client, &ask(Some("s"))).unwrap_err();
+        assert_eq!(told().as_deref(), Some("open=1"));
+        acquire(&client, &ask(Some("s"))).unwrap();
+        assert_eq!(told(), None);
     }
 
     #[test]

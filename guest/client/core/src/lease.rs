@@ -1,6 +1,10 @@
 //! A lease as its component knows it.
 
+use crate::span::SECOND;
 use std::cell::Cell;
+
+/// How long a lease is extended without the guest's asking, in nanoseconds.
+pub(crate) const LONGEST: u64 = 3600 * SECOND;
 
 /// What was granted, by the server or by a policy.
 #[derive(Debug)]
@@ -13,8 +17,10 @@ pub struct Lease {
     pub(crate) ends: Cell<u64>,
     /// What it is extended to.
     pub(crate) lease_time: u64,
-    /// The guest gave it no lease time: it is to last until it is dropped.
+    /// The guest gave it no lease time: it is to last until it is dropped, but is extended no later than `until`.
     pub(crate) endless: bool,
+    /// [`LONGEST`] after it was granted, on the host's clock.
+    pub(crate) until: u64,
 }
 
 /// How the work under a lease ended.
@@ -49,10 +55,11 @@ impl Lease {
 
     /// When it should be extended next, if it lasts until it is dropped: half of what remains from now.
     ///
-    /// None where its end is the guest's to move, and where the server does not know it.
+    /// None where its end is the guest's to move, where the server does not know it, and an hour after it was granted: one that is
+    /// forgotten is not held for ever.
     #[must_use]
     pub fn extend_in(&self, now: u64) -> Option<u64> {
-        (self.endless && !self.local).then(|| self.remaining(now) / 2)
+        (self.endless && !self.local && now < self.until).then(|| self.remaining(now) / 2)
     }
 
     /// What it is extended to, in nanoseconds.

@@ -11,7 +11,7 @@
 //! the same key is sent again with what is left of the 5 s, and the server answers with the lease it granted before: one slot is
 //! taken, not two. Had all four attempts failed, the policy of `model` would decide: up to three times in any minute the guest gets
 //! a lease whose id begins with `local-budget-`, and the fourth is refused as `limited`. The next request that the server sees says
-//! `weir-client-failures: 4`.
+//! `weir-client-failures: budget=4`.
 //!
 //! # Invariants
 //! - One acquire has one idempotency key, however often it is sent: never two leases for one.
@@ -28,6 +28,7 @@ mod answer;
 mod attempts;
 mod client;
 mod config;
+mod failures;
 mod host;
 mod lease;
 mod policy;

@@ -25,6 +25,8 @@ use crate::{launch, output};
 const MIDDLEWARE: &[u8] = include_bytes!(env!("WEIR_MIDDLEWARE_WASM"));
 /// What meets `weir:flow` by a server over HTTP.
 const CLIENT: &[u8] = include_bytes!(env!("WEIR_CLIENT_WASM"));
+/// The same for components of WASI 0.2, which are composed by hand.
+const CLIENT_SYNC: &[u8] = include_bytes!(env!("WEIR_CLIENT_SYNC_WASM"));
 
 /// Put flow control in front of a WASI 0.3 HTTP component, without a change to it
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod acquire;
 mod change;
 mod check;
+mod flow_control;
 mod wanted;
 
 use clap::{Args, Subcommand};

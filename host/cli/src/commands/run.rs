@@ -55,6 +55,7 @@ command ended, 125 it failed before the command, 126 the command cannot be start
 Examples:
   weir run --scope payments --wait 10m -- ./settle-day.sh
   weir run --scope model --limit-key gpt --cost 4000 -- python ask.py
+  weir run --scope model --flow-control batch:concurrency=2,rate=10000/1m:cost --cost 4000 -- python ask.py
   weir run --scope deploy --wait 0s -- make deploy || echo 'somebody else deploys'")]
 pub(crate) struct RunArgs {
     /// The scope

@@ -45,6 +45,11 @@ impl wasip2::exports::http::incoming_handler::Guest for Guest {
                 },
                 Err(refusal) => format!("{:?}|{}", refusal.reason, refusal.message),
             },
+            // One lease after the other; their fencing numbers.
+            "/again" => {
+                let fence = || leases_sync::acquire(None, None, 1, None).map_or(u64::MAX, |lease| lease.fence());
+                format!("{}|{}", fence(), fence())
+            }
             // Reserves 10, settles 4, then 12, and says that it was pushed back.
             "/settle" => match leases_sync::acquire(None, None, 10, None) {
                 Ok(lease) => {

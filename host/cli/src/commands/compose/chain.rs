@@ -33,8 +33,8 @@ const SERVE_IT: &str = "serve it as it is: call it under a scope (`/weir/scope/S
      `ingress-scope`; or build it for WASI 0.3 (spin-sdk 7)";
 /// The same for a host without Weir.
 const PLUG_IT: &str = "there is no middleware for WASI 0.2; what it imports of weir:flow is met by hand, with \
-     weir-client-sync.wasm: `wac plug APP.wasm --plug weir_client_sync.wasm -o OUT.wasm` (docs/design.md, `From another host`); or \
-     build it for WASI 0.3 (spin-sdk 7)";
+     weir-client-sync.wasm, which `weir parts DIR` writes: `wac plug APP.wasm --plug DIR/weir-client-sync.wasm -o OUT.wasm` \
+     (docs/design.md, `From another host`); or build it for WASI 0.3 (spin-sdk 7)";
 /// And about a middleware of WASI 0.2.
 const BUILD_IT: &str = "a middleware is a component of WASI 0.3: it exports and imports wasi:http/handler@0.3.0";
 
@@ -286,4 +286,33 @@ fn listed(names: &[String]) -> String {
 
 fn graph_error(error: impl Into<anyhow::Error>) -> ChainError {
     ChainError::Graph(format!("{:#}", error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HANDLES: &str = r#"(instance $nothing) (export "wasi:http/handler@0.3.0" (instance $nothing))"#;
+
+    fn component(parts: &[&str]) -> Vec<u8> {
+        wat::parse_str(format!("(component {})", parts.concat())).unwrap()
+    }
+
+    /// No component that was really put together ends so: it is the last look before it is written.
+    #[test]
+    fn what_is_left_in_the_result_is_found_there() {
+        let asks = component(&[r#"(import "weir:flow/leases@0.1.0-draft.2" (instance))"#, HANDLES]);
+        let error = read_back(asks.clone(), Vec::new(), |import| import.starts_with(FLOW)).unwrap_err();
+        let says = "the result is not what it should be: the import `weir:flow/leases@0.1.0-draft.2` is not met";
+        assert_eq!(error.to_string(), says);
+        // Where no client is to meet it, it is its host's.
+        let made = read_back(asks, Vec::new(), |import| is(import, HANDLER)).unwrap();
+        assert_eq!(made.imports, ["weir:flow/leases@0.1.0-draft.2"]);
+        assert_eq!(made.exports, ["wasi:http/handler@0.3.0"]);
+
+        let error = read_back(component(&[]), Vec::new(), |_| false).unwrap_err();
+        assert!(error.to_string().ends_with("it exports no `wasi:http/handler`, but nothing"), "{error}");
+        let error = read_back(b"\0asm".to_vec(), Vec::new(), |_| false).unwrap_err();
+        assert!(error.to_string().starts_with("the result is not what it should be: "), "{error}");
+    }
 }

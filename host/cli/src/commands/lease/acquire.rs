@@ -19,6 +19,7 @@ Prints the id of each lease on a line of its own. Ctrl-C while it waits gives th
 Examples:
   weir lease acquire payments --max-wait 1m --lease-time 5m
   weir lease acquire model/gpt --cost 4000 --also tenant/7
+  weir lease acquire llm --flow-control tenant-7:concurrency=2,rate=100/1m
   weir lease acquire workers --count 10 --least 1     as many as fit now, one at least
   weir lease acquire payments --json | jq -r '.leases[0].fence'")]
 pub(crate) struct AcquireArgs {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use weir_engine::{MAX_BATCH, MAX_WEIGHT, NameError, ScopedKey};
-use weir_http::api::{AcquireBody, CheckBody, DurationText, TargetBody};
+use weir_http::api::{AcquireBody, CheckBody, DurationText, FlowControlBody, TargetBody};
 
+use super::flow_control::flow_control;
 use crate::client::IngressArgs;
 
 /// What is asked for beside the key.
@@ -19,6 +20,10 @@ pub(crate) struct WantedArgs {
     /// Another key in the same step: all are granted, or none; repeat it for up to 15
     #[arg(long = "also", value_name = "SCOPE[/L1[/L2]]", value_parser = key)]
     pub(crate) also: Vec<ScopedKey>,
+
+    /// An inline key under the scope, with limits of its own: plan:concurrency=5,rate=3/1m; with --also up to 15
+    #[arg(long = "flow-control", value_name = "KEY:LIMITS", value_parser = flow_control)]
+    pub(crate) flow_controls: Vec<FlowControlBody>,
 
     /// Who is served first of those who wait: 255 first, 0 last
     #[arg(long, value_name = "P", default_value_t = weir_engine::DEFAULT_PRIORITY)]
@@ -97,7 +102,7 @@ impl WantedArgs {
             limit_key,
             cost: Some(self.cost),
             targets: self.also.iter().map(target).collect(),
-            flow_controls: Vec::new(),
+            flow_controls: self.flow_controls.clone(),
             priority: Some(self.priority),
             fairness_key: self.fairness_key.clone(),
             weight: self.weight,
