@@ -170,6 +170,9 @@ impl Used {
     }
 }
 
+/// A body with this text at its place.
+type Body = fn(&str) -> Value;
+
 #[tokio::test]
 async fn numbers_of_the_lease_api() {
     let used = Used::new().await;
@@ -249,7 +252,7 @@ async fn numbers_of_what_becomes_of_a_lease() {
 #[tokio::test]
 async fn texts_of_the_lease_api() {
     let used = Used::new().await;
-    let places: [(&str, &str, fn(&str) -> Value); 9] = [
+    let places: [(&str, &str, Body); 9] = [
         ("scope", "the scope", |text| json!({"scope": text})),
         ("limit-key", "the first limit-key part", |text| json!({"scope": "s", "limit-key": text})),
         ("limit-key", "the second limit-key part", |text| json!({"scope": "s", "limit-key": format!("a/{text}")})),
