@@ -18,7 +18,7 @@ use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
 use crate::shard::may_have;
 use crate::step::{Effect, ShardSet};
-use crate::waiting::{Parking, lacks};
+use crate::waiting::{Parking, Work, lacks};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,7 +224,9 @@ impl ShardSet<'_, '_> {
             (Answer::Blocked { site, until }, _) => (site, until),
             (Answer::Fits, _) => {
                 let grant = self.commit(now, request, &mut sites, secrets, (now, None));
-                self.count_passes(&sites, request, None, 1 + grant.more.len() as u32, now, effects);
+                let (units, mut work) = (1 + grant.more.len() as u32, Work::new());
+                self.count_passes(&sites, request, None, units, now, (effects, &mut work));
+                self.work(&mut work, now, effects);
                 return Arrival::Granted(grant);
             }
         };

@@ -63,7 +63,8 @@ impl ShardSet<'_, '_> {
     /// Counts a grant at each of its counters against who is first in order there and came earlier. Where it takes nothing that anybody
     /// could lack, because it rides on who has it, it passes nobody.
     ///
-    /// What its key has had of it is noted too, but where that was done because its line was parked there.
+    /// What its key has had of it is noted too, but where that was done because its line was parked there. Who is first may be another
+    /// then, so these counters are to be served.
     pub(crate) fn count_passes(
         &mut self,
         sites: &Sites,
@@ -71,7 +72,7 @@ impl ShardSet<'_, '_> {
         waiter: Option<(u64, Spot)>,
         units: u32,
         now: u64,
-        effects: &mut Vec<Effect>,
+        (effects, work): (&mut Vec<Effect>, &mut Work),
     ) {
         for site in sites {
             let spot = self.spot(site);
@@ -84,6 +85,7 @@ impl ShardSet<'_, '_> {
             let waitlist = &mut counter.queue().waitlist;
             if waiter.is_none_or(|(_, parked)| parked != spot) {
                 waitlist.charge(request.rank(), request.weight, cost.saturating_mul(units));
+                work.push(spot);
             }
             if let Some(parked) = waitlist.passed(waiter.map_or(u64::MAX, |(ticket, _)| ticket), now) {
                 let shards = self.shards_of_line(&parked.line);

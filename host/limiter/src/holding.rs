@@ -41,6 +41,14 @@ impl ShardSet<'_, '_> {
         if outcome != Outcome::Ok {
             self.note_outcome(lease, outcome, now);
         }
+        // First: what was pushed back is closed at its pools too before anybody is served.
+        let adopted = self.shards[at].leases.get_mut(slot).and_then(|part| part.rest.as_mut());
+        for lease in adopted.map(|rest| std::mem::take(&mut rest.adopted)).unwrap_or_default() {
+            match self.at(lease.shard) {
+                Some(at) => drop(self.release(at, lease.slot, lease.fence, outcome, now, effects)),
+                None => effects.push(Effect::Release { lease, outcome }),
+            }
+        }
         let shard = &mut *self.shards[at];
         let part = shard.leases.remove(slot);
         shard.uncount_lease(part.caller);
@@ -53,7 +61,6 @@ impl ShardSet<'_, '_> {
             let how = if part.ends_at <= now { Ended::Expired } else { Ended::from(outcome) };
             shard.record(|| Record::Ended { secret, how, at: now });
         }
-        let adopted = part.rest.as_ref().map(|rest| rest.adopted.clone()).unwrap_or_default();
         let mut freed: SmallVec<[u32; 3]> = part.holds.iter().map(|hold| hold.counter).collect();
         let (lender, loan) = (part.lender(), part.loan());
         let mut holds = part.holds;
@@ -89,12 +96,6 @@ impl ShardSet<'_, '_> {
         if self.shards[at].parked > 0 && !planted::is(Bug::ReleaseWakesNobody) {
             for counter in freed {
                 self.serve(at, counter, now, effects);
-            }
-        }
-        for lease in adopted {
-            match self.at(lease.shard) {
-                Some(at) => drop(self.release(at, lease.slot, lease.fence, outcome, now, effects)),
-                None => effects.push(Effect::Release { lease, outcome }),
             }
         }
         true

@@ -162,7 +162,7 @@ impl ShardSet<'_, '_> {
         self.work(&mut work, now, effects);
     }
 
-    fn work(&mut self, work: &mut Work, now: u64, effects: &mut Vec<Effect>) {
+    pub(crate) fn work(&mut self, work: &mut Work, now: u64, effects: &mut Vec<Effect>) {
         while let Some((shard, counter)) = work.pop() {
             // A counter elsewhere is served by the retry of whoever stands there.
             let Some(at) = self.at(shard) else { continue };
@@ -285,7 +285,14 @@ impl ShardSet<'_, '_> {
                 self.take_off(origin, head.slot, now, work);
                 let units = 1 + grant.more.len() as u32;
                 effects.push(Effect::Granted { waiter: head, grant });
-                self.count_passes(&sites, &waiter.request, Some((head.ticket, parking.spot)), units, now, effects);
+                self.count_passes(
+                    &sites,
+                    &waiter.request,
+                    Some((head.ticket, parking.spot)),
+                    units,
+                    now,
+                    (effects, work),
+                );
                 Look::Done
             }
             Placed::Never => {

@@ -328,6 +328,13 @@ impl World {
     }
 
     fn step(&mut self, input: Input<'_>) -> Output {
+        let (output, effects) = self.decide(input);
+        self.take_effects(effects);
+        output
+    }
+
+    /// A step, and what it did to others afterwards.
+    fn decide(&mut self, input: Input<'_>) -> (Output, Vec<Effect>) {
         let mut effects = Vec::new();
         // What has come due ends first, in its own order.
         let now = self.now;
@@ -336,8 +343,7 @@ impl World {
             self.book_end(index);
         }
         let output = self.limiter.step(self.now, input, &mut effects);
-        self.take_effects(effects);
-        output
+        (output, effects)
     }
 
     fn take_effects(&mut self, effects: Vec<Effect>) {
@@ -448,7 +454,9 @@ impl World {
                 self.seen.barred += usize::from(barred && expected == Some(true));
                 self.seen.contended += usize::from(expected == Some(false));
                 self.seen.never += usize::from(expected.is_none());
-                match self.step(Input::Acquire { request: &request, wait: wait.is_some(), secrets: &[] }) {
+                let (output, effects) =
+                    self.decide(Input::Acquire { request: &request, wait: wait.is_some(), secrets: &[] });
+                match output {
                     Output::Granted(grant) => {
                         assert!(!behind, "a newcomer overtook in its line");
                         self.count_passes(&request);
@@ -472,6 +480,7 @@ impl World {
                     },
                     other => panic!("{other:?}"),
                 }
+                self.take_effects(effects);
             }
             Op::Release(index) if !self.holders.is_empty() => {
                 let index = index % self.holders.len();
@@ -630,7 +639,7 @@ fn visited(classes: &[(&str, usize)]) {
 
 #[test]
 fn decides_as_the_reference_does() {
-    let seen = run(600, &[], prop::collection::vec(op(), 1..160));
+    let seen = run(1_500, &[], prop::collection::vec(op(), 1..160));
     visited(&[
         ("contended", seen.contended),
         ("woken", seen.woken),

@@ -84,11 +84,22 @@ impl World {
 
     /// One step, with what came due by now and what it did to others.
     fn step(&mut self, input: Input<'_>) -> Output {
+        let (output, effects) = self.decide(input);
+        self.take(effects);
+        output
+    }
+
+    /// One step, and what it did to others afterwards.
+    fn decide(&mut self, input: Input<'_>) -> (Output, Vec<Effect>) {
         while let Some(lease) = self.model.expire(self.now) {
             self.bury(lease);
         }
         let mut effects = Vec::new();
         let output = self.limiter.step(self.now, input, &mut effects);
+        (output, effects)
+    }
+
+    fn take(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Granted { waiter, grant } => {
@@ -106,7 +117,6 @@ impl World {
                 Effect::Retry { .. } | Effect::Release { .. } => panic!("all shards are at hand"),
             }
         }
-        output
     }
 
     /// Takes in a grant, and the further ones of a batch.
@@ -212,7 +222,7 @@ impl World {
         self.secrets += u128::from(named);
 
         let foreseen = self.check(&request);
-        let output = self.step(Input::Acquire { request: &request, wait, secrets: &secrets });
+        let (output, effects) = self.decide(Input::Acquire { request: &request, wait, secrets: &secrets });
         match (foreseen, output) {
             (Output::WouldGrant(_), Output::Granted(grant)) => {
                 self.granted(&request, &grant, &secrets, false);
@@ -231,6 +241,7 @@ impl World {
             }
             other => panic!("the check and the acquire do not agree: {other:?}"),
         }
+        self.take(effects);
     }
 
     /// Checks a request, which changes nothing.
