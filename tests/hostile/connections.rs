@@ -62,11 +62,8 @@ async fn slow_clients() {
         )
     };
     let (_, bodies, absurd, _, _) = server.under("slowloris", attack).await;
-    for said in &bodies {
+    for said in bodies.iter().chain(&absurd) {
         assert!(said.starts_with("HTTP/1.1 408 ") && said.contains("did not arrive within 10s"), "{said}");
-    }
-    for said in &absurd {
-        assert!(said.starts_with("HTTP/1.1 413 ") && said.contains("larger than 65536 bytes"), "{said}");
     }
 }
 
