@@ -135,7 +135,10 @@ fn limiter(serving: &Serving) -> Vec<String> {
     let mut answer = agent().get(format!("{}/metrics", serving.admin)).call().expect("an answer");
     let figures = answer.body_mut().read_to_string().expect("text");
     let names = ["weir_granted_total ", "weir_leases ", "weir_waiting ", "weir_book_version "];
-    figures.lines().filter(|line| names.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect()
+    let figures = figures.lines().filter(|line| names.iter().any(|name| line.starts_with(name)));
+    let mut figures: Vec<String> = figures.map(str::to_owned).collect();
+    figures.sort();
+    figures
 }
 
 /// Releases each lease that was printed.
