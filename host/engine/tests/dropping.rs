@@ -61,8 +61,8 @@ struct World {
 }
 
 impl World {
-    fn hold(&mut self, request: Request) {
-        self.held.push(self.engine.try_acquire(&request).unwrap());
+    fn hold(&mut self, request: &Request) {
+        self.held.push(self.engine.try_acquire(request).unwrap());
     }
 
     fn wait(&mut self, request: Request) {
@@ -152,7 +152,7 @@ fn cases() -> Vec<Case> {
             "concurrency",
             |world| {
                 rule(&world.engine, "s", "1", &[]);
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
                 ask("s")
             },
             first_ends,
@@ -161,8 +161,8 @@ fn cases() -> Vec<Case> {
             "a window",
             |world| {
                 rule(&world.engine, "s", "", &["2/10s"]);
-                world.hold(ask("s"));
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
+                world.hold(&ask("s"));
                 ask("s")
             },
             |world| world.engine.advance(10 * S),
@@ -171,7 +171,7 @@ fn cases() -> Vec<Case> {
             "a smooth rate",
             |world| {
                 rule(&world.engine, "s", "", &["1/10s:smooth"]);
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
                 ask("s")
             },
             |world| world.engine.advance(10 * S),
@@ -205,8 +205,8 @@ fn cases() -> Vec<Case> {
             "a pool",
             |world| {
                 put(&world.engine, "*/x", RuleSpec { limits: limits("1", &[]), total: true, ..RuleSpec::default() });
-                world.hold(ask("s/x"));
-                world.hold(ask("t"));
+                world.hold(&ask("s/x"));
+                world.hold(&ask("t"));
                 ask("t/x")
             },
             first_ends,
@@ -215,7 +215,7 @@ fn cases() -> Vec<Case> {
             "numbers brought along",
             |world| {
                 let asked = || Request::unscoped().inline("s", "k", limits("1", &["9/1h"])).unwrap();
-                world.hold(asked());
+                world.hold(&asked());
                 asked()
             },
             first_ends,
@@ -224,7 +224,7 @@ fn cases() -> Vec<Case> {
             "the head of its line",
             |world| {
                 rule(&world.engine, "s", "3:cost", &[]);
-                world.hold(ask("s").cost(number(2)));
+                world.hold(&ask("s").cost(number(2)));
                 world.wait(ask("s").cost(number(2)));
                 ask("s")
             },
@@ -234,7 +234,7 @@ fn cases() -> Vec<Case> {
             reason: "what is behind its own barrier",
             before: |world| {
                 rule(&world.engine, "s", "3:cost", &[]);
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
                 fair(ask("s"), "large", 1).cost(number(3))
             },
             meanwhile: World::pass,
@@ -244,7 +244,7 @@ fn cases() -> Vec<Case> {
             "the barrier of another",
             |world| {
                 rule(&world.engine, "s", "3:cost", &[]);
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
                 world.wait(fair(ask("s"), "large", 1).cost(number(3)));
                 world.pass();
                 fair(ask("s"), "passing", 1).priority(200)
@@ -255,8 +255,8 @@ fn cases() -> Vec<Case> {
             "the minimum of a batch",
             |world| {
                 rule(&world.engine, "s", "3", &[]);
-                world.hold(ask("s"));
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
+                world.hold(&ask("s"));
                 ask("s").batch(number(3), number(2)).unwrap()
             },
             first_ends,
@@ -265,9 +265,9 @@ fn cases() -> Vec<Case> {
             "a lease that it is to ride on",
             |world| {
                 rule(&world.engine, "s", "1", &["9/1h"]);
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
                 let lender = world.held[0].reference().unwrap();
-                world.hold(ask("s").lend_from(lender));
+                world.hold(&ask("s").lend_from(lender));
                 ask("s").lend_from(lender)
             },
             |world| drop(world.held.pop()),
@@ -276,7 +276,7 @@ fn cases() -> Vec<Case> {
             "a higher priority",
             |world| {
                 rule(&world.engine, "s", "1", &[]);
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
                 world.wait(ask("s").priority(200));
                 ask("s").priority(1)
             },
@@ -286,7 +286,7 @@ fn cases() -> Vec<Case> {
             "a lower priority that is not passed by it",
             |world| {
                 rule(&world.engine, "s", "1", &[]);
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
                 world.wait(ask("s").priority(1));
                 ask("s").priority(200)
             },
@@ -296,7 +296,7 @@ fn cases() -> Vec<Case> {
             "the shares of others",
             |world| {
                 rule(&world.engine, "s", "1", &[]);
-                world.hold(ask("s"));
+                world.hold(&ask("s"));
                 for key in ["a", "a", "b", "a", "b"] {
                     world.wait(fair(ask("s"), key, if key == "a" { 3 } else { 1 }));
                 }
@@ -308,8 +308,8 @@ fn cases() -> Vec<Case> {
             "another scope, which may lie elsewhere",
             |world| {
                 rule(&world.engine, "*", "1", &["9/1h"]);
-                world.hold(ask("s"));
-                world.hold(ask("t"));
+                world.hold(&ask("s"));
+                world.hold(&ask("t"));
                 drop(world.engine.try_acquire(&ask("u")).unwrap());
                 ask("u").also("t/x/y".parse().unwrap()).unwrap().also("s".parse().unwrap()).unwrap()
             },
