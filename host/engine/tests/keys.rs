@@ -3,14 +3,14 @@
 
 use futures::task::noop_waker_ref;
 use std::future::Future;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 use weir_engine::{
-    AcquireTimed, Caller, Change, Clock, CounterQuery, Ended, Engine, EngineConfig, KEPT, LeaseError, Outcome,
+    AcquireTimed, Caller, Change, Clock, CounterQuery, Ended, Engine, EngineConfig, KEPT, LeaseError, Limits, Outcome,
     Precondition, Reason, Refusal, Request, RulePatch, Settled, ShardLimits, TimedLease,
 };
 
@@ -40,6 +40,15 @@ fn now(engine: &Engine, request: Request) -> Result<TimedLease, Refusal> {
     }
 }
 
+/// The same of all that a batch asks for.
+fn all(engine: &Engine, request: Request) -> Result<Arc<[TimedLease]>, Refusal> {
+    let mut future = engine.acquire_timed_batch(request);
+    match Pin::new(&mut future).poll(&mut Context::from_waker(noop_waker_ref())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
 fn held(engine: &Engine) -> u64 {
     engine
         .counters(&CounterQuery::default())
@@ -62,6 +71,13 @@ fn twenty_acquires_under_one_key_are_one_lease() {
 #[test]
 fn another_request_under_a_key_is_a_conflict_whatever_differs() {
     let engine = engine(5);
+    let fair = |key: &str, weight| keyed("k").fairness(key, NonZeroU16::new(weight).unwrap()).unwrap();
+    let inline = |key: &str, concurrency: &str| {
+        let limits = Limits { concurrency: Some(concurrency.parse().unwrap()), ..Limits::default() };
+        keyed("k").inline("s", key, limits).unwrap()
+    };
+    let batch =
+        |count, least| keyed("k").batch(NonZeroU32::new(count).unwrap(), NonZeroU32::new(least).unwrap()).unwrap();
     now(&engine, keyed("k")).unwrap();
     let others = [
         Request::new("s/b".parse().unwrap()).lease_time(LEASE).idempotency_key("k").unwrap(),
@@ -70,12 +86,29 @@ fn another_request_under_a_key_is_a_conflict_whatever_differs() {
         keyed("k").priority(1),
         keyed("k").lease_time(Duration::from_secs(11)),
         keyed("k").also("u".parse().unwrap()).unwrap(),
+        fair("f", 1),
+        inline("i", "5"),
+        batch(2, 1),
     ];
-    for other in others {
-        assert_eq!(now(&engine, other.clone()).unwrap_err().reason, Reason::Conflict, "{other:?}");
-    }
+    let conflicts = |engine: &Engine, request: &Request| {
+        let answer = all(engine, request.clone());
+        assert_eq!(answer.unwrap_err().reason, Reason::Conflict, "{request:?}");
+    };
+    others.iter().for_each(|other| conflicts(&engine, other));
     assert!(now(&engine, keyed("k").max_wait(Duration::from_secs(3))).is_ok(), "its wait may differ");
     assert_eq!(held(&engine), 1);
+    // Of what that request has none of: the key or the weight differs, the name or the numbers, how many or how few.
+    for (first, others) in [
+        (fair("f", 2), [fair("g", 2), fair("f", 3)]),
+        (inline("i", "5"), [inline("j", "5"), inline("i", "6")]),
+        (batch(3, 2), [batch(4, 2), batch(3, 1)]),
+    ] {
+        let engine = self::engine(5);
+        let leases = all(&engine, first.clone()).unwrap();
+        others.iter().chain([&keyed("k")]).for_each(|other| conflicts(&engine, other));
+        assert_eq!(all(&engine, first).unwrap()[0].id, leases[0].id);
+        assert_eq!(held(&engine), leases.len() as u64);
+    }
 }
 
 #[test]
@@ -331,13 +364,7 @@ fn a_batch_of_timed_leases_is_repeated_as_a_whole() {
     let engine = engine(5);
     let number = |number: u32| NonZeroU32::new(number).unwrap();
     let request = keyed("k").batch(number(8), number(2)).unwrap();
-    let all = |engine: &Engine| {
-        let mut future = engine.acquire_timed_batch(request.clone());
-        match Pin::new(&mut future).poll(&mut Context::from_waker(noop_waker_ref())) {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => panic!("it waits"),
-        }
-    };
+    let all = |engine: &Engine| all(engine, request.clone());
     let first = all(&engine).unwrap();
     assert_eq!((first.len(), held(&engine)), (5, 5));
     engine.release(first[1].id, Outcome::Ok).unwrap();

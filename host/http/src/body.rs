@@ -34,17 +34,6 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let Bounds { most, time, instead } = bounds;
-<<<<<<< HEAD
-    let too_large = || {
-        let detail = format!("the body is larger than {most} bytes: {instead}");
-        Box::new(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).because("body-too-large"))
-    };
-    // One that says so beforehand is not waited for.
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
-    }
-=======
->>>>>>> parent of 10a8fcd (http: a body that says it is too large is refused at once)
     match tokio::time::timeout(time, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {

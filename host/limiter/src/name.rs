@@ -341,6 +341,7 @@ impl fmt::Display for CounterName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn prefixes_name_the_counters() {
@@ -419,6 +420,78 @@ mod tests {
         }
         for text in ["", "#", "s#", "#k", "s#a#b", "s/a#k", "s#*", "a/b/c/d", "s//a"] {
             assert!(text.parse::<CounterName>().is_err(), "{text:?}");
+        }
+    }
+
+    /// The naive rule: what is wrong with a part, byte by byte.
+    fn wrong(what: Part, text: &str) -> Option<NameError> {
+        const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@-";
+        match text.len() {
+            0 => Some(NameError::Empty { what }),
+            1..=128 => {
+                let at = text.bytes().position(|byte| !LETTERS.contains(char::from(byte)))?;
+                Some(NameError::Byte { what, byte: text.as_bytes()[at], at })
+            }
+            bytes => Some(NameError::TooLong { what, bytes }),
+        }
+    }
+
+    /// Good parts for the most part, of any length; and empty ones, ones around the bound, other alphabets, control bytes.
+    fn part() -> impl Strategy<Value = String> {
+        let spoilt =
+            ("[A-Za-z0-9_.:@-]{0,127}", "[^/]", any::<prop::sample::Index>()).prop_map(|(mut text, other, at)| {
+                text.insert_str(at.index(text.len() + 1), &other);
+                text
+            });
+        prop_oneof![
+            6 => "[A-Za-z0-9_.:@-]{1,12}",
+            2 => "[A-Za-z0-9_.:@-]{1,128}",
+            1 => "[A-Za-z0-9_.:@-]{126,130}",
+            1 => "[\\p{L}&&[^/]]{0,3}",
+            1 => "[\\x00-\\x20*#~\\x7f]{0,2}",
+            1 => spoilt,
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_its_parts_or_says_what_is_wrong_with_the_first_bad_one(
+            parts in prop::collection::vec(part(), 1..5), inline in part()
+        ) {
+            let text = parts.join("/");
+            let wrong_part = parts.iter().enumerate().find_map(|(index, part)| wrong(part_at(index), part));
+            let too_deep = (parts.len() > 3).then_some(NameError::TooDeep { parts: parts.len() });
+            let rest = (parts.len() > 1).then(|| parts[1..].join("/"));
+            let joined = ScopedKey::new(&parts[0], rest.as_deref());
+            let expected = wrong(Part::Scope, &parts[0]).or(too_deep.clone()).or(wrong_part.clone());
+            prop_assert_eq!(joined.clone().err(), expected);
+            prop_assert_eq!(text.parse::<ScopedKey>().err(), too_deep.or(wrong_part));
+            if let Ok(key) = joined {
+                prop_assert_eq!((key.as_str(), key.depth()), (&*text, parts.len()));
+                prop_assert_eq!((key.scope(), key.limit_key()), (&*parts[0], rest.as_deref()));
+                for depth in 1..=parts.len() {
+                    prop_assert_eq!(key.prefix(depth), parts[..depth].join("/"));
+                }
+                prop_assert_eq!(&key.to_string().parse::<ScopedKey>(), &Ok(key));
+                let counter: CounterName = text.parse().unwrap();
+                prop_assert_eq!((counter.as_str(), counter.kind(), counter.scope()), (&*text, CounterKind::Named, &*parts[0]));
+            } else if let Err(error) = joined {
+                let shown = error.to_string();
+                prop_assert!(shown.chars().all(|shown| shown.is_ascii() && !shown.is_ascii_control()), "{shown:?}");
+                if let NameError::Byte { byte, at, .. } = error {
+                    prop_assert!(shown.contains(&format!("0x{byte:02x}")) && shown.contains(&format!("position {at}:")), "{shown}");
+                }
+            }
+            match CounterName::inline(&parts[0], &inline) {
+                Ok(counter) => {
+                    prop_assert_eq!(counter.as_str(), format!("{}#{inline}", parts[0]));
+                    prop_assert_eq!((counter.scope(), counter.kind()), (&*parts[0], CounterKind::Inline));
+                    prop_assert_eq!(&counter.to_string().parse::<CounterName>(), &Ok(counter));
+                }
+                Err(error) => {
+                    prop_assert_eq!(Some(error), wrong(Part::Scope, &parts[0]).or(wrong(Part::InlineKey, &inline)));
+                }
+            }
         }
     }
 }

@@ -40,6 +40,7 @@
 //! does not fit costs one look at its counter whenever that one frees up.
 
 use crate::line::Line;
+use crate::planted::{self, Bug};
 use crate::request::{Inline, WaiterId};
 use hashbrown::HashMap;
 use slab::Slab;
@@ -249,7 +250,7 @@ impl Waitlist {
 
     /// Of several classes, the one that is overdue the longest: its first line goes before all others.
     fn overdue(&self, now: u64) -> Option<&Class> {
-        if self.classes.len() < 2 {
+        if self.classes.len() < 2 || planted::is(Bug::PatienceNever) {
             return None;
         }
         let overdue = self.classes.values().filter(|class| now.saturating_sub(class.passed_since) >= PATIENCE);

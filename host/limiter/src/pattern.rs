@@ -166,6 +166,7 @@ impl fmt::Debug for Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn pattern(text: &str) -> Pattern {
         text.parse().unwrap()
@@ -234,5 +235,67 @@ mod tests {
             "s/a b".parse::<Pattern>().unwrap_err().to_string(),
             "`s/a b` is not a pattern: the first limit-key part has the byte 0x20 at position 1: allowed are A-Z a-z 0-9 _ . : @ - (a pattern is scope[/l1[/l2]], each part a name or *)"
         );
+    }
+
+    /// Few names, so that many match.
+    fn parts(names: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
+        prop::collection::vec(prop::sample::select(names), 1..=MAX_DEPTH)
+    }
+
+    proptest! {
+        #[test]
+        fn of_any_patterns_the_one_binds_that_a_naive_look_at_all_parts_finds(
+            patterns in prop::collection::vec(parts(&["*", "a", "b", "a.b"]), 1..12), counter in parts(&["a", "b", "a.b", "ab"])
+        ) {
+            let name = counter.join("/");
+            let exact = |parts: &[&str]| parts.iter().map(|part| *part != "*").collect::<Vec<_>>();
+            let mut best: Option<&Vec<&str>> = None;
+            for parts in &patterns {
+                let one = pattern(&parts.join("/"));
+                prop_assert_eq!((one.depth(), one.scope()), (parts.len(), parts[0]));
+                let matches = parts.len() == counter.len() && parts.iter().zip(&counter).all(|(mine, theirs)| mine == theirs || *mine == "*");
+                prop_assert_eq!(one.matches_counter(&name), matches, "{} {}", one, name);
+                // An earlier part weighs more than all behind it.
+                for other in patterns.iter().filter(|other| other.len() == parts.len()) {
+                    let order = one.rank().cmp(&pattern(&other.join("/")).rank());
+                    prop_assert_eq!(order, exact(parts).cmp(&exact(other)), "{} {:?}", one, other);
+                }
+                if matches && best.is_none_or(|best| exact(best) < exact(parts)) {
+                    best = Some(parts);
+                }
+            }
+            // As the book looks it up: each shape by name, best first.
+            let mut text = String::new();
+            let found = Shape::by_rank(counter.len()).iter().find_map(|exact| {
+                Shape { depth: counter.len(), exact: *exact }.write(&name, &mut text);
+                patterns.iter().find(|parts| parts.join("/") == text)
+            });
+            prop_assert_eq!(found, best);
+        }
+
+        #[test]
+        fn a_pattern_is_its_text_or_says_what_is_wrong(text in "([*a-z_.:@-]{0,3}|[^/]{0,2}|[a-z]{127,129})(/([*a-z]{0,2}|[^/]{0,2}|\\*)){0,3}") {
+            let parts: Vec<&str> = text.split('/').collect();
+            let good = |part: &&str| *part == "*" || part.parse::<crate::ScopedKey>().is_ok();
+            match text.parse::<Pattern>() {
+                Ok(pattern) => {
+                    prop_assert!(parts.len() <= MAX_DEPTH && parts.iter().all(good));
+                    prop_assert_eq!((pattern.as_str(), pattern.depth()), (&*text, parts.len()));
+                    prop_assert_eq!(&pattern.to_string().parse::<Pattern>(), &Ok(pattern));
+                }
+                Err(PatternError { text: shown, error }) => {
+                    prop_assert!(text.starts_with(&shown) && shown.chars().count() <= 64);
+                    match error {
+                        NameError::TooDeep { parts: given } => prop_assert_eq!((given, given > MAX_DEPTH), (parts.len(), true)),
+                        NameError::Empty { what } => prop_assert!(parts.iter().enumerate().any(|(i, part)| part.is_empty() && name::part_at(i) == what)),
+                        NameError::TooLong { bytes, .. } => prop_assert_eq!((bytes, bytes > 128), (parts[0].len(), true)),
+                        NameError::Byte { what, byte, at } => {
+                            let bad = parts.iter().enumerate().find(|(_, part)| !good(part)).unwrap();
+                            prop_assert_eq!((name::part_at(bad.0), bad.1.as_bytes()[at]), (what, byte));
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -55,6 +55,9 @@ pub enum Bug {
     StartLentAgain,
     BlockNotAwaited,
     PoolBeginsEmpty,
+    WeightIgnored,
+    PriorityIgnored,
+    PatienceNever,
 }
 
 /// Whether a bug is switched on.

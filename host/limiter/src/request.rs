@@ -4,6 +4,7 @@ use crate::duration::format_duration;
 use crate::limits::{LimitError, Limits};
 use crate::line::{Alone, Line};
 use crate::name::{CounterName, NameError, Part, ScopedKey, check_part};
+use crate::planted::{self, Bug};
 use smallvec::SmallVec;
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -279,7 +280,7 @@ impl Request {
     /// Sets the priority: 255 is served first, 0 last.
     #[must_use]
     pub fn priority(mut self, priority: u8) -> Self {
-        self.priority = priority;
+        self.priority = if planted::is(Bug::PriorityIgnored) { self.priority } else { priority };
         self
     }
 
@@ -290,7 +291,7 @@ impl Request {
     pub fn fairness(mut self, key: &str, weight: NonZeroU16) -> Result<Self, RequestError> {
         check_part(Part::FairnessKey, key)?;
         self.fairness_key = Some(key.into());
-        self.weight = weight;
+        self.weight = if planted::is(Bug::WeightIgnored) { self.weight } else { weight };
         self.validate()?;
         Ok(self)
     }

@@ -16,7 +16,6 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
-use std::cell::Cell;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ pub(crate) enum Verdict {
     Fits,
     /// Not before this instant.
     NotUntil(u64),
-    /// Never: more than the burst.
+    /// Never: more than the burst, or not before the end of time.
     Never,
 }
 
@@ -41,7 +40,7 @@ pub(crate) enum Verdict {
 /// billions of units and then back to one leaves the one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
-    /// 0 when it was never used.
+    /// 0 when it was never used. The last instant of all: it drains no more.
     pub(crate) at: u64,
     pub(crate) interval: NonZeroU64,
     /// Units ever started.
@@ -101,7 +100,7 @@ impl Arrival {
         let mut changed = Self { interval, ..self };
         if self.at > now && self.interval != interval {
             let (old, new) = (u128::from(self.interval.get()), u128::from(interval.get()));
-            let near = (u128::from(self.at - now) * new).div_ceil(old);
+            let near = (u128::from(self.near(now)) * new).div_ceil(old);
             changed.set_ahead(near.saturating_add(u128::from(self.beyond) * new), now);
         }
         changed
@@ -114,10 +113,15 @@ impl Arrival {
 
     /// How long all that has started still takes to drain, in nanoseconds.
     fn ahead(&self, now: u64) -> u128 {
-        match self.at.saturating_sub(now) {
+        match self.near(now) {
             0 => 0,
             near => u128::from(near) + u128::from(self.beyond) * u128::from(self.interval.get()),
         }
+    }
+
+    /// How long until `at`.
+    fn near(&self, now: u64) -> u64 {
+        if self.at == u64::MAX { u64::MAX } else { self.at.saturating_sub(now) }
     }
 
     fn set_ahead(&mut self, ahead: u128, now: u64) {
@@ -129,7 +133,7 @@ impl Arrival {
     }
 }
 
-/// Lends one arrival time to `governor`. 0 is a rate that was never used.
+/// Lends one arrival time to `governor`, as it is seen from now.
 struct Lent(u64);
 
 impl StateStore for Lent {
@@ -139,25 +143,25 @@ impl StateStore for Lent {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        decide((self.0 != 0).then(|| Nanos::new(self.0))).map(|(outcome, _)| outcome)
+        decide(Some(Nanos::new(self.0))).map(|(outcome, _)| outcome)
     }
 }
 
-/// The engine's time. It stands at 0 while the limiter is made, so that arrival times are absolute.
-struct Now(Cell<u64>);
+/// It stands at 0, which is now: `governor` adds without looking, and there is no end of time near that.
+struct Now;
 
 impl Clock for Now {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        Nanos::new(self.0.get())
+        Nanos::new(0)
     }
 }
 
 /// Asks whether `units` more fit at `now`, with no effect.
 pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Verdict {
     let burst = rate.burst.unwrap_or(NonZeroU32::MIN);
-    if units > burst {
+    if units > burst || arrival == u64::MAX {
         // Asked here: `governor` multiplies before it compares, and a large cost would overflow.
         return Verdict::Never;
     }
@@ -165,11 +169,10 @@ pub(crate) fn ask(rate: &Rate, arrival: u64, now: u64, units: NonZeroU32) -> Ver
     let Some(quota) = Quota::with_period(interval) else { return Verdict::Never };
     let quota = quota.allow_burst(burst);
     let limiter: RateLimiter<NotKeyed, Lent, Now, NoOpMiddleware<Nanos>> =
-        RateLimiter::new(quota, Lent(arrival), Now(Cell::new(0)));
-    limiter.clock().0.set(now);
+        RateLimiter::new(quota, Lent(arrival.saturating_sub(now)), Now);
     match limiter.check_n(units) {
         Ok(Ok(())) => Verdict::Fits,
-        Ok(Err(not_until)) => Verdict::NotUntil(not_until.earliest_possible().as_u64()),
+        Ok(Err(not_until)) => Verdict::NotUntil(now.saturating_add(not_until.earliest_possible().as_u64())),
         Err(_) => Verdict::Never,
     }
 }
@@ -257,40 +260,74 @@ mod tests {
         assert_eq!((arrival.refund(&mut number, 6, now), arrival.used(now)), (6, 0));
     }
 
+    /// Pairwise oracle over cumulative units: n units in [t_i, t_j] need n <= burst + (t_j - t_i) / interval.
+    fn beside_all_that_has_started(
+        (limit, period, burst, start): (u32, u64, u32, u64),
+        steps: Vec<(u64, u32)>,
+    ) -> Result<(), TestCaseError> {
+        let rate = rate(limit, period, burst);
+        let interval = u128::from(period.div_ceil(u64::from(limit)));
+        let (mut arrival, mut now) = (Arrival::new(rate.interval_nanos()), start);
+        let mut starts: Vec<(u64, u32)> = Vec::new();
+        for (gap, units) in steps {
+            now = now.saturating_add(gap);
+            let units = NonZeroU32::new(units).unwrap();
+            match ask(&rate, arrival.at, now, units) {
+                Verdict::Never => {
+                    let drained = starts.iter().fold(u128::from(start), |drained, (at, units)| {
+                        drained.max(u128::from(*at)) + u128::from(*units) * interval
+                    });
+                    prop_assert!(
+                        units.get() > burst || drained >= u128::from(u64::MAX),
+                        "it drains before the end of time"
+                    );
+                }
+                Verdict::Fits => {
+                    arrival.push(u64::from(units.get()), now);
+                    starts.push((now, units.get()));
+                }
+                Verdict::NotUntil(at) => {
+                    prop_assert!(at > now);
+                    prop_assert!(ask(&rate, arrival.at, at, units) == Verdict::Fits, "admitted at");
+                    prop_assert!(matches!(ask(&rate, arrival.at, at - 1, units), Verdict::NotUntil(_)), "denied until");
+                }
+            }
+        }
+        for i in 0..starts.len() {
+            let mut units = 0u128;
+            for (at, cost) in &starts[i..] {
+                units += u128::from(*cost);
+                let window = u128::from(at - starts[i].0);
+                prop_assert!(units * interval <= u128::from(burst) * interval + window, "{units} units in {window} ns");
+            }
+        }
+        Ok(())
+    }
+
+    /// Of any order of magnitude.
+    fn up_to(most: u64) -> impl Strategy<Value = u64> {
+        (0..=most.ilog2()).prop_flat_map(move |bits| (1 << bits)..=most.min((1 << bits) * 2 - 1))
+    }
+
     proptest! {
-        /// Pairwise oracle over cumulative units: n units in [t_i, t_j] need n <= burst + (t_j - t_i) / interval.
         #[test]
         fn never_more_than_burst_plus_share_in_any_window(
             limit in 1u32..50, period in 1_000u64..100_000, burst in 1u32..20, steps in prop::collection::vec((0u64..5_000, 1u32..25), 1..120)
         ) {
-            let rate = rate(limit, period, burst);
-            let interval = u128::from(period.div_ceil(u64::from(limit)));
-            let (mut arrival, mut now) = (Arrival::new(rate.interval_nanos()), 1_000_000_000_000u64);
-            let mut starts: Vec<(u64, u32)> = Vec::new();
-            for (gap, units) in steps {
-                now += gap;
-                let units = NonZeroU32::new(units).unwrap();
-                match ask(&rate, arrival.at, now, units) {
-                    Verdict::Never => prop_assert!(units.get() > burst),
-                    Verdict::Fits => {
-                        arrival.push(u64::from(units.get()), now);
-                        starts.push((now, units.get()));
-                    }
-                    Verdict::NotUntil(at) => {
-                        prop_assert!(at > now);
-                        prop_assert!(ask(&rate, arrival.at, at, units) == Verdict::Fits, "admitted at");
-                        prop_assert!(matches!(ask(&rate, arrival.at, at - 1, units), Verdict::NotUntil(_)), "denied until");
-                    }
-                }
-            }
-            for i in 0..starts.len() {
-                let mut units = 0u128;
-                for (at, cost) in &starts[i..] {
-                    units += u128::from(*cost);
-                    let window = u128::from(at - starts[i].0);
-                    prop_assert!(units * interval <= u128::from(burst) * interval + window, "{units} units in {window} ns");
-                }
-            }
+            beside_all_that_has_started((limit, period, burst, 1_000_000_000_000), steps)?;
+        }
+
+        #[test]
+        fn nor_of_any_period_at_the_ends_of_time_or_while_the_clock_stands(
+            limit in 1u32..50,
+            burst in 1u32..20,
+            (period, start, steps) in up_to(YEAR).prop_flat_map(|period| {
+                let gap = prop_oneof![Just(0), up_to(period)];
+                let start = prop::sample::select(vec![0, 1, u64::MAX - period, u64::MAX]);
+                (Just(period), start, prop::collection::vec((gap, 1u32..25), 1..120))
+            })
+        ) {
+            beside_all_that_has_started((limit, period, burst, start), steps)?;
         }
     }
 }

@@ -31,7 +31,8 @@ impl Window {
     pub(crate) fn used(&mut self, now: u64, period: u64) -> u64 {
         while let Some(&(at, units)) = self.starts.front() {
             let early = if planted::is(Bug::WindowForgetsEarly) { 1 } else { 0 };
-            if at.saturating_add(period) > now + early {
+            // The difference, since the sum may be beyond 64 bits, and what starts there counts to the end of time.
+            if now.saturating_sub(at).saturating_add(early) < period {
                 break;
             }
             self.starts.pop_front();
@@ -46,7 +47,7 @@ impl Window {
         self.units
     }
 
-    /// When `need` more units fit under `limit` if nothing else starts. `None`: they never do.
+    /// When `need` more units fit under `limit` if nothing else starts. `None`: they never do, or not before the end of time.
     ///
     /// The caller has called [`Self::used`] with the present time.
     pub(crate) fn fits_at(&self, now: u64, period: u64, need: u64, limit: u64) -> Option<u64> {
@@ -58,7 +59,7 @@ impl Window {
         for &(at, started) in &self.starts {
             units -= started;
             if units <= allowed {
-                return Some(at.saturating_add(period));
+                return at.checked_add(period);
             }
         }
         None
@@ -95,7 +96,7 @@ impl Window {
     /// Takes up to `units` of a start at `started` back, as far as it is still in the window, and answers how many.
     pub(crate) fn refund(&mut self, started: u64, units: u64, now: u64, period: u64) -> u64 {
         self.used(now, period);
-        if started.saturating_add(period) <= now {
+        if now.saturating_sub(started) >= period {
             return 0;
         }
         // Merged or not, a start is in the first entry that is not before it.
@@ -184,54 +185,89 @@ mod tests {
         assert_eq!((window.refund(10, 1, 110, 100), window.used(110, 100)), (0, 0), "it has left the window");
     }
 
-    proptest! {
-        /// The oracle keeps every start for ever and counts by looking at all of them.
-        #[test]
-        fn never_over_in_any_window_and_denied_until_admitted_at(
-            limit in 1u64..40, period in 1u64..200, steps in prop::collection::vec((0u64..60, 1u64..10), 1..200)
-        ) {
-            let mut window = Window::default();
-            let mut log: Vec<(u64, u64)> = Vec::new();
-            let mut now = 0;
-            let count = |log: &[(u64, u64)], at: u64| -> u64 { log.iter().filter(|(t, _)| t + period > at).map(|(_, u)| u).sum() };
-            for (gap, units) in steps {
-                now += gap;
-                let used = window.used(now, period);
-                prop_assert_eq!(used, count(&log, now));
-                match window.fits_at(now, period, units, limit) {
-                    None => prop_assert!(units > limit),
-                    Some(at) => {
-                        prop_assert!(count(&log, at) + units <= limit, "admitted at");
-                        prop_assert!(at == now || count(&log, at - 1) + units > limit, "denied until");
-                        if at == now {
-                            window.record(now, period, units);
-                            log.push((now, units));
-                        }
+    /// The oracle keeps every start for ever and counts by looking at all of them, where no sum ends at 64 bits.
+    fn beside_a_log_of_everything(
+        (limit, period, start): (u64, u64, u64),
+        steps: Vec<(u64, u64)>,
+    ) -> Result<(), TestCaseError> {
+        let mut window = Window::default();
+        let mut log: Vec<(u64, u64)> = Vec::new();
+        let mut now = start;
+        let count = |log: &[(u64, u64)], at: u64| -> u64 {
+            log.iter().filter(|(t, _)| u128::from(*t) + u128::from(period) > u128::from(at)).map(|(_, u)| u).sum()
+        };
+        for (gap, units) in steps {
+            now = now.saturating_add(gap);
+            let used = window.used(now, period);
+            prop_assert_eq!(used, count(&log, now));
+            match window.fits_at(now, period, units, limit) {
+                None => prop_assert!(count(&log, u64::MAX) + units > limit, "it fits before the end of time"),
+                Some(at) => {
+                    prop_assert!(count(&log, at) + units <= limit, "admitted at");
+                    prop_assert!(at == now || count(&log, at - 1) + units > limit, "denied until");
+                    if at == now {
+                        window.record(now, period, units);
+                        log.push((now, units));
                     }
                 }
             }
         }
+        Ok(())
+    }
 
+    /// Of any order of magnitude.
+    fn up_to(most: u64) -> impl Strategy<Value = u64> {
+        (0..=most.ilog2()).prop_flat_map(move |bits| (1 << bits)..=most.min((1 << bits) * 2 - 1))
+    }
+
+    /// A period, the first instant, and gaps of which half are none.
+    fn any_period(steps: usize, gaps_a_period: u64) -> impl Strategy<Value = (u64, u64, Vec<(u64, u64)>)> {
+        up_to(366 * 86_400_000_000_000).prop_flat_map(move |period| {
+            let gap = prop_oneof![Just(0), up_to((2 * period / gaps_a_period).max(1))];
+            let start = prop::sample::select(vec![0, 1, u64::MAX - period, u64::MAX]);
+            (Just(period), start, prop::collection::vec((gap, 1u64..10), steps / 2..steps))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn never_over_in_any_window_and_denied_until_admitted_at(
+            limit in 1u64..40, period in 1u64..200, steps in prop::collection::vec((0u64..60, 1u64..10), 1..200)
+        ) {
+            beside_a_log_of_everything((limit, period, 0), steps)?;
+        }
+
+        #[test]
+        fn nor_of_any_period_at_the_ends_of_time_or_while_the_clock_stands(
+            limit in 1u64..40, (period, start, steps) in any_period(200, 1)
+        ) {
+            beside_a_log_of_everything((limit, period, start), steps)?;
+        }
     }
 
     proptest! {
         // Each case is thousands of starts, looked at by an oracle that scans them all.
-        #![proptest_config(ProptestConfig::with_cases(12))]
+        #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn a_merged_log_never_forgets_early_and_at_most_a_sub_period_late(gaps in prop::collection::vec(0u64..3_000, 3_000..4_000)) {
-            let period = 2_000_000;
+        fn a_merged_log_never_forgets_early_and_at_most_a_sub_period_late(
+            (period, start, steps) in prop_oneof![
+                prop::collection::vec((0u64..3_000, 1u64..2), 3_000..4_000).prop_map(|steps| (2_000_000, 0, steps)),
+                any_period(6_000, 1_000),
+            ]
+        ) {
             let mut window = Window::default();
-            let mut log: VecDeque<u64> = VecDeque::new();
-            let mut now = 0;
-            for gap in gaps {
-                now += gap;
+            let mut log: VecDeque<(u64, u64)> = VecDeque::new();
+            let mut now = start;
+            for (gap, units) in steps {
+                now = now.saturating_add(gap);
                 let used = window.used(now, period);
-                let count = |at: u64| log.iter().rev().take_while(|t| **t + period > at).count() as u64;
+                let counts = |started: u64, at: u64| u128::from(started) + u128::from(period) > u128::from(at);
+                let count = |at: u64| log.iter().rev().take_while(|(t, _)| counts(*t, at)).map(|(_, units)| units).sum();
                 prop_assert!(used >= count(now));
                 prop_assert!(used <= count(now.saturating_sub(period / EXACT_STARTS as u64)));
                 prop_assert!(window.len() <= EXACT_STARTS + 2);
-                window.record(now, period, 1);
-                log.push_back(now);
+                window.record(now, period, units);
+                log.push_back((now, units));
             }
         }
     }

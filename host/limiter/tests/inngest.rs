@@ -1,7 +1,7 @@
 //! Cases that Inngest tests its constraints with or has met in production, as Weir decides them: one test each.
 //!
-//! They are numbered A14.1 to A14.20, as in the list they come from. A14.6, many acquires under one idempotency key,
-//! waits for idempotency keys.
+//! They are numbered A14.1 to A14.20, as in the list they come from. A14.6, many acquires under one idempotency key, is in
+//! `engine/tests/keys.rs`: keys are the engine's.
 
 mod bench;
 
@@ -69,9 +69,11 @@ fn ended_leases_do_not_count_though_nothing_came_by_to_reclaim_them() {
     assert_eq!(expired(&bench), 10);
 }
 
-/// Inngest A14.2: where less is free than was asked for, it writes down a part; here a grant is whole or nothing.
+/// Inngest A14.2: where less is free than was asked for, it writes down a part, and says another. Here a cost is granted whole or not
+/// at all. Of a batch a part may be granted: what is written is what is said, by `settling.rs`,
+/// `a_batch_gets_what_fits_and_never_less_than_its_minimum`.
 #[test]
-fn a_grant_is_never_a_part_of_what_was_asked_for() {
+fn a_cost_is_granted_whole_or_not_at_all() {
     let mut bench = Bench::new(&[("s", "10:cost", &["20/1h:cost"])]);
     let six = bench.try_acquire(&costing("s", 6)).unwrap();
     assert!(bench.try_acquire(&costing("s", 5)).is_err());

@@ -1,14 +1,13 @@
 //! Defects that were seen in other limiters while they were measured, as Weir decides them: one test each.
 //!
-//! The limiters are throttlecrab 0.4.40, limitador 0.14 and, as the one that gets it right, governor 0.10.4. Two defects
-//! wait for `settle`: a settlement sent twice, of which `release` stands the test here, and a refund back to empty, which
-//! redis-cell 0.2.2 answers with an error.
+//! The limiters are throttlecrab 0.4.40, limitador 0.14, redis-cell 0.2.2 and, as the one that gets it right, governor
+//! 0.10.4. What limitador calls a commit is a release or a settlement here: each has its test.
 
 mod bench;
 
 use bench::{Bench, S, costing, request};
 use std::time::Duration;
-use weir_limiter::{ConstraintKind, IDLE_KEEP, Input, Outcome, Output, Refusal, Request, Shard};
+use weir_limiter::{ConstraintKind, IDLE_KEEP, Input, Outcome, Output, Refusal, Request, Settled, Shard};
 
 /// How many of a thousand calls are granted, `gap` apart and each ended at once.
 fn granted_of_a_thousand(bench: &mut Bench, gap: u64) -> usize {
@@ -127,6 +126,43 @@ fn a_release_sent_again_gives_back_nothing_more() {
         }
     }
     assert_eq!(bench.held("s"), (0, 0));
+}
+
+/// limitador: of ten units, two were committed twice under one id, and six were left.
+#[test]
+fn a_settlement_sent_again_is_applied_once() {
+    for rate in ["10/1m:cost", "10/1m:smooth:burst=10:cost"] {
+        for asked in [1, 2, 4] {
+            let mut bench = Bench::new(&[("s", "10:cost", &[rate])]);
+            let lease = bench.try_acquire(&costing("s", asked)).unwrap();
+            let first = bench.settle(&lease, 2);
+            assert_eq!(first, Settled { refunded: asked.saturating_sub(2), overrun: 2_u32.saturating_sub(asked) });
+            assert_eq!((bench.settle(&lease, 2), bench.settle(&lease, 2)), (Settled::default(), Settled::default()));
+            assert_eq!((bench.held("s"), bench.counter("s").unwrap().rates[0].used), ((1, 2), 2), "{rate}");
+            assert!(bench.try_acquire(&costing("s", 9)).is_err(), "{rate}");
+            let rest = bench.try_acquire(&costing("s", 8)).unwrap();
+            bench.release(&rest);
+            bench.release(&lease);
+            let again = bench.step(Input::Settle { lease: lease.parts[0], cost: 1 });
+            assert_eq!((again, bench.held("s")), (Output::Gone, (0, 0)), "{rate}");
+        }
+    }
+}
+
+/// redis-cell: a refund back to empty was an error, since its key had no time left to live.
+#[test]
+fn a_refund_back_to_empty_is_a_refund() {
+    for rate in ["10/1h:cost", "10/1h:smooth:burst=10:cost"] {
+        let mut bench = Bench::new(&[("s", "", &[rate])]);
+        for _ in 0..3 {
+            let lease = bench.try_acquire(&costing("s", 10)).unwrap();
+            assert!(bench.try_acquire(&costing("s", 1)).is_err(), "{rate}");
+            assert_eq!(bench.settle(&lease, 0), Settled { refunded: 10, overrun: 0 }, "{rate}");
+            assert_eq!(bench.counter("s").unwrap().rates[0].used, 0, "{rate}");
+            bench.release(&lease);
+        }
+        assert!(bench.is_empty_after(11 * S), "{rate}: nothing is left to remember");
+    }
 }
 
 /// limitador: with all ten units reserved, a plain check of one more said yes.

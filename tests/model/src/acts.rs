@@ -173,7 +173,7 @@ impl World {
                     request,
                     line,
                     needs,
-                    futures: vec![(future, flag)],
+                    futures: vec![(future, flag, deadline)],
                     key,
                 });
             }
@@ -286,13 +286,14 @@ impl World {
         let other = self.rng.u8(..4) == 0;
         if other {
             request.cost = request.cost.checked_add(1).unwrap_or(request.cost);
-        } else {
-            // The wait is no part of what must be equal. Who joins another waits as long as it says itself: as long as that one may.
-            let joined = self.waiters.iter().find(|found| found.sequence == key.waiter && key.leases.is_empty());
-            let wait = joined.map_or(5_000_000, |found| found.deadline.saturating_sub(self.now));
-            request.max_wait = Some(Duration::from_nanos(wait));
         }
         let (leases, waiter) = (key.leases.clone(), key.waiter);
+        let joined = self.waiters.iter().find(|found| found.sequence == waiter && leases.is_empty());
+        let most = joined.map_or(u64::MAX, |found| found.deadline.saturating_sub(self.now)).min(5_000_000);
+        if !other {
+            // The wait is no part of what must be equal. Who would wait longer than the first has tests of its own (`engine/tests/keys.rs`).
+            request.max_wait = Some(Duration::from_nanos(most));
+        }
         self.say(|| format!("repeat {name} other {other}"));
         let mut future = Future::Timed(self.engine.acquire_timed_batch(request));
         let flag = Arc::<Flag>::default();
@@ -304,7 +305,7 @@ impl World {
             }
             (None, Some(found)) => {
                 ensure!(!other, "another request joined a waiter");
-                found.futures.push((future, flag));
+                found.futures.push((future, flag, self.now + most));
                 self.visits.note(Class::KeyJoined);
             }
             (Some(Ok(got)), None) => {
@@ -572,7 +573,8 @@ impl World {
     }
 
     pub(crate) fn advance(&mut self) -> Result<()> {
-        let next = self.waiters.iter().map(|waiter| waiter.deadline);
+        let next = self.waiters.iter().flat_map(|waiter| &waiter.futures).map(|(.., deadline)| *deadline);
+        let next = next.chain(self.waiters.iter().map(|waiter| waiter.deadline));
         let next = next.chain(self.naive.held.iter().filter_map(|held| held.ends_at)).filter(|at| *at > self.now).min();
         let by = match (self.rng.u8(..20), next) {
             (0..=3, Some(next)) => next - self.now,

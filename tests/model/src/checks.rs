@@ -49,16 +49,36 @@ impl World {
         while index < self.waiters.len() {
             let waiter = &mut self.waiters[index];
             let mut outcome: Option<Result<Vec<Got>, Refusal>> = None;
-            for (future, flag) in &mut waiter.futures {
+            let (now, last) = (self.now, waiter.deadline);
+            let mut over = Vec::new();
+            for (place, (future, flag, deadline)) in waiter.futures.iter_mut().enumerate() {
                 let woken = flag.take();
                 if let Some(ready) = future.poll(flag) {
                     ensure!(woken, "ready, and nobody woke it: {ready:?}");
+                    if matches!(&ready, Err(refusal) if refusal.reason == Reason::TimedOut) && now < last {
+                        ensure!(now >= *deadline, "timed out before its deadline");
+                        over.push(place);
+                        continue;
+                    }
                     if let (Some(Ok(first)), Ok(again)) = (&outcome, &ready) {
                         let ids = |got: &[Got]| got.iter().map(Got::timed).collect::<Vec<_>>();
                         ensure!(ids(first) == ids(again), "two that waited under one key got other leases");
                     }
                     outcome = outcome.or(Some(ready));
+                } else {
+                    ensure!(now < *deadline, "waits past its deadline");
                 }
+            }
+            for place in over.into_iter().rev() {
+                drop(waiter.futures.remove(place));
+                self.visits.note(Class::TimedOut);
+            }
+            if waiter.futures.is_empty() {
+                // The last whose own wait was over has taken the waiter along, which may have let in others that were asked before.
+                let gone = self.waiters.swap_remove(index);
+                self.keys.retain(|name, _| Some(name) != gone.key.as_ref());
+                index = 0;
+                continue;
             }
             let Some(outcome) = outcome else {
                 index += 1;
@@ -183,7 +203,7 @@ impl World {
             ensure!(waiter.deadline > self.now, "waits past its deadline");
             let ahead = |other: &Waiter| other.line == waiter.line && other.sequence < waiter.sequence;
             let head = !self.waiters.iter().any(ahead);
-            let ticket = waiter.futures.first().and_then(|(future, _)| future.ticket());
+            let ticket = waiter.futures.first().and_then(|(future, ..)| future.ticket());
             let barred = match ticket {
                 Some(ticket) => self.barred(&waiter.needs, Some(ticket)),
                 None => self.barred(&waiter.needs, None),

@@ -30,7 +30,8 @@ pub(crate) struct Waiter {
     pub(crate) line: String,
     pub(crate) needs: Vec<Need>,
     pub(crate) needs_of: u64,
-    pub(crate) futures: Vec<(Future, Arc<Flag>)>,
+    /// With the instant at which the wait of each is over: for who has joined, not after that of the first.
+    pub(crate) futures: Vec<(Future, Arc<Flag>, u64)>,
     pub(crate) key: Option<String>,
 }
 

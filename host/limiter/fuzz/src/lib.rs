@@ -1,4 +1,5 @@
-//! What the fuzz target `step` runs: any sequence of inputs to the limiter, beside a naive model of it.
+//! What the fuzz target `step` runs: any sequence of inputs to the limiter, beside a naive model of it. What the two others run
+//! is in [`limits`] and [`pattern`]. `tests/corpus.rs` of the limiter runs the committed corpora of all three.
 //!
 //! A [`Program`] is made of the fuzzer's bytes. A [`World`] runs it on a virtual clock and judges every answer by a
 //! [`model`] that keeps lists and adds them up; the two share no arithmetic. The reference test of the limiter asks more
@@ -22,7 +23,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod limits;
 pub mod model;
+pub mod pattern;
 pub mod program;
 pub mod world;
 
