@@ -389,7 +389,7 @@ impl ShardSet<'_, '_> {
             let waitlist = &mut self.shards[at].counters[spot.1].queue().waitlist;
             match left {
                 Left::Behind => waitlist.left(parking.place),
-                Left::Head(head) => waitlist.advance(parking.place, head, needs, now),
+                Left::Head(head) => waitlist.advance(parking.place, head, needs),
                 Left::Nobody => drop(self.unpark(parking, now)),
             }
         }

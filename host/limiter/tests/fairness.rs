@@ -370,3 +370,49 @@ fn a_wide_request_is_not_passed_forever() {
     // Each of its two counters counts for itself.
     assert!(passes as u32 <= 2 * MAX_PASSES + 2, "passed {passes} times");
 }
+
+/// A key whose waiters give up all the time is owed as much as if they had more patience.
+#[test]
+fn who_gives_up_costs_its_key_nothing() {
+    let mut bench = Bench::new(&[("s", "", &["600/1m:smooth:burst=10:cost"])]);
+    let mut had = [0u64; 2];
+    let asked = [("large", 7), ("small", 1)].map(|(key, cost)| {
+        let request = Request { max_wait: Some(std::time::Duration::from_secs(2)), ..share(key, 1) };
+        request.cost(NonZeroU32::new(cost).unwrap())
+    });
+    let start = bench.now;
+    let mut waiting: Vec<(WaiterId, usize)> = Vec::new();
+    let mut gave_up = 0;
+    for tick in 0..6_000 {
+        // Every 50 ms one of each key comes, which is more than are let in, and some 40 of each wait until their time is over.
+        let until = start + tick * S / 20;
+        loop {
+            let due = bench.limiter.next_due().filter(|due| *due <= until);
+            bench.at(due.unwrap_or(until));
+            for effect in std::mem::take(&mut bench.effects) {
+                let (Effect::Granted { waiter, .. } | Effect::Refused { waiter, .. }) = &effect else { panic!() };
+                let index = waiting.iter().position(|(other, _)| other == waiter).expect("it waits");
+                let (_, key) = waiting.swap_remove(index);
+                if let Effect::Granted { grant, .. } = effect {
+                    had[key] += u64::from(asked[key].cost.get());
+                    bench.release(&grant);
+                } else {
+                    gave_up += 1;
+                }
+            }
+            if due.is_none() {
+                break;
+            }
+        }
+        for (key, request) in asked.iter().enumerate() {
+            match bench.step(Input::Acquire { request, wait: true, secrets: &[] }) {
+                Output::Granted(grant) => bench.release(&grant),
+                Output::Waiting(waiter) => waiting.push((waiter, key)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(gave_up > 1_000, "{gave_up}");
+    let part = had[0] as f64 / (had[0] + had[1]) as f64;
+    assert!((0.45..0.55).contains(&part), "{had:?}");
+}
