@@ -122,9 +122,7 @@ impl Shard {
             return false;
         }
         let (caller, holds) = match self.leases.get(lease.slot) {
-            Some(part) if part.fence == lease.fence && part.is_plain() && !self.holds_are_unknown(&part.holds) => {
-                (part.caller, part.holds.len())
-            }
+            Some(part) if part.fence == lease.fence && part.is_plain() => (part.caller, part.holds.len()),
             _ => return false,
         };
         let now = self.now;
