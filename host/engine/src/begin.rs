@@ -94,15 +94,13 @@ impl Engine {
         }
     }
 
-    pub(crate) fn cancel(&self, waiter: WaiterId, mut shards: SmallVec<[u16; 4]>) {
+    pub(crate) fn cancel(&self, waiter: WaiterId, shards: SmallVec<[u16; 4]>) {
         // First: a grant that is decided from here on finds nobody and goes back by itself.
         self.core.cells[usize::from(waiter.shard)].forget(waiter.ticket);
         if planted::is(Bug::CancelLeavesWaiter) {
             return;
         }
-        while let Output::Elsewhere(needed) = self.core.step_many(&shards, Input::Cancel { waiter }, |_| {}) {
-            shards = needed;
-        }
+        self.core.step_where_needed(shards, &Input::Cancel { waiter });
     }
 }
 

@@ -53,7 +53,17 @@ impl Core {
         output
     }
 
-    /// The same, leaving the effects and the news of an earlier timer to the caller.
+    /// The same, with further shards as long as the step asks for them.
+    pub(crate) fn step_where_needed(self: &Arc<Self>, mut shards: SmallVec<[u16; 4]>, input: &Input<'_>) -> Output {
+        loop {
+            match self.step_many(&shards, input.clone(), |_| {}) {
+                Output::Elsewhere(needed) => shards = needed,
+                output => return output,
+            }
+        }
+    }
+
+    /// A step over several shards, leaving the effects and the news of an earlier timer to the caller.
     pub(crate) fn step_locked(
         &self,
         shards: &[u16],

@@ -298,13 +298,7 @@ impl Engine {
 
     /// A question about a request, asked with all its shards at hand.
     fn ask(&self, request: &Request, input: &Input<'_>) -> Output {
-        let mut shards = self.core.placement.shards_of(request);
-        loop {
-            match self.core.step_many(&shards, input.clone(), |_| {}) {
-                Output::Elsewhere(needed) => shards = needed,
-                output => return output,
-            }
-        }
+        self.core.step_where_needed(self.core.placement.shards_of(request), input)
     }
 
     /// Waits for a lease that lives on under its id after the future is gone: for owners elsewhere.

@@ -216,11 +216,11 @@ impl Core {
         let Some(first) = parts.first() else { return Ok(Settled::default()) };
         self.can_record()?;
         let settle = Input::Settle { lease: *first, cost };
-        let mut output = self.step_parts(parts, settle.clone());
-        // It was given more parts since.
-        while let Output::Elsewhere(shards) = output {
-            output = self.step_many(&shards, settle.clone(), |_| {});
-        }
+        let output = match self.step_parts(parts, settle.clone()) {
+            // It was given more parts since.
+            Output::Elsewhere(shards) => self.step_where_needed(shards, &settle),
+            output => output,
+        };
         match output {
             Output::Settled(settled) => Ok(settled),
             _ => Err(LeaseError::Gone),

@@ -516,7 +516,7 @@ impl ShardSet<'_, '_> {
     pub(crate) fn is_barred(&self, site: &Site, ticket: Option<u64>) -> bool {
         let held = site.lender.map(|(home, slot)| {
             let shard = &self.shards[home];
-            (shard.index, &*shard.leases[slot].holds)
+            (shard.index, &shard.leases[slot])
         });
         self.shards[site.at].counters[site.hold.counter].bars(ticket, held)
     }
@@ -529,7 +529,7 @@ impl ShardSet<'_, '_> {
         }
         if let Some((home, slot)) = site.lender
             && home == site.at
-            && self.shards[home].leases[slot].holds.iter().any(|hold| hold.counter == site.hold.counter)
+            && self.shards[home].leases[slot].is_on(site.hold.counter)
         {
             return None;
         }

@@ -73,10 +73,7 @@ impl ShardSet<'_, '_> {
                 continue;
             }
             let hold = Hold::new(counter, calls, cost);
-            let found = &mut shard.counters[counter];
-            found.calls += u64::from(calls);
-            found.cost += u64::from(cost);
-            found.last_used = now;
+            shard.counters[counter].hold(&hold, now);
             if let Some(part) = parts.iter().find(|part| part.shard == shard.index) {
                 shard.leases[part.slot].holds.push(hold);
                 continue;

@@ -1,4 +1,7 @@
-//! Commit: the one place where usage grows. Every counter has been asked, at this very instant.
+//! Commit: the one place where usage grows by a request. Every counter has been asked, at this very instant.
+//!
+//! Nobody is asked where it grows otherwise: a restart puts back what was granted ([`crate::restore`]), and a new pool counts what is
+//! held ([`crate::adopt`]).
 //!
 //! A batch is committed lease by lease: first those it is content with, which fit together, then more as long as more
 //! fit and nobody else waits for them.
@@ -69,7 +72,7 @@ impl ShardSet<'_, '_> {
         first
     }
 
-    /// The only place where usage grows. Every site has been asked, at this very instant.
+    /// The only place where it does. Every site has been asked, at this very instant.
     #[inline]
     fn commit_one(&mut self, now: u64, request: &Request, sites: &[Site], secret: Option<u128>, arrived: u64) -> Grant {
         let fence = self.next_number(now);
@@ -163,10 +166,8 @@ pub(crate) fn charge(
         hold.shadowed = rare.shadow.grant(&hold, (counter.calls, counter.cost), now);
         shard.metrics.shadow_refused += u64::from(hold.shadowed);
     }
-    counter.calls += u64::from(hold.calls);
-    counter.cost += u64::from(hold.cost);
+    counter.hold(&hold, now);
     counter.granted += 1;
-    counter.last_used = now;
     if waited > 0 {
         counter.queue().waits.record(waited);
     }

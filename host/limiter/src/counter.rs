@@ -14,7 +14,7 @@
 use crate::book::{Rule, RuleBook};
 use crate::histogram::Histogram;
 use crate::history::{Histories, Touched};
-use crate::lease::Hold;
+use crate::lease::{Hold, LeasePart};
 use crate::limits::{Counts, Limits};
 use crate::name::CounterKind;
 use crate::operator::Hand;
@@ -61,8 +61,8 @@ pub(crate) struct Counter {
     pub(crate) next_swept: u32,
 }
 
-/// What a lease holds in a shard.
-pub(crate) type Held<'a> = (u16, &'a [Hold]);
+/// What a lease holds, and in which shard.
+pub(crate) type Held<'a> = (u16, &'a LeasePart);
 
 /// Who waits at a counter, and what waiting leaves behind. Once there, it stays until its counter goes.
 #[derive(Debug, Clone, Default)]
@@ -202,6 +202,14 @@ impl Counter {
         self.tidy(now);
     }
 
+    /// Takes what a lease holds from now on.
+    #[inline]
+    pub(crate) fn hold(&mut self, hold: &Hold, now: u64) {
+        self.calls += u64::from(hold.calls);
+        self.cost += u64::from(hold.cost);
+        self.last_used = now;
+    }
+
     /// Takes back what a lease held.
     #[inline]
     pub(crate) fn give_back(&mut self, hold: &Hold, now: u64) {
@@ -234,10 +242,9 @@ impl Counter {
     #[inline]
     pub(crate) fn first_barrier(&self, held: Option<Held<'_>>) -> Option<u64> {
         let barriers = &self.queue.as_ref()?.barriers;
-        let Some((shard, holds)) = held else { return barriers.first_key_value().map(|(owner, _)| owner.ticket) };
-        let waits_for_it = |lacks: &[Spot]| {
-            lacks.iter().any(|lacked| lacked.0 == shard && holds.iter().any(|hold| hold.counter == lacked.1))
-        };
+        let Some((shard, lender)) = held else { return barriers.first_key_value().map(|(owner, _)| owner.ticket) };
+        let waits_for_it =
+            |lacks: &[Spot]| lacks.iter().any(|(home, counter)| *home == shard && lender.is_on(*counter));
         barriers.iter().find(|(_, lacks)| !waits_for_it(lacks)).map(|(owner, _)| owner.ticket)
     }
 

@@ -71,8 +71,7 @@ impl ShardSet<'_, '_> {
     /// Explains a request that may wait. `None`: not all its shards are at hand.
     pub(crate) fn explain(&mut self, request: &Request, now: u64) -> Option<Explanation> {
         // Those of a pool too that binds only others: the copy is run with all of them.
-        let shards = self.shards[0].placement.all_shards_of(request.scopes(), &self.shards[0].book);
-        if shards.iter().any(|shard| self.at(*shard).is_none()) {
+        if self.shards_of(request).iter().any(|shard| self.at(*shard).is_none()) {
             return None;
         }
         let mut refusal = self.check(now, request)?.err();

@@ -136,6 +136,11 @@ impl LeasePart {
         self.ends_at == 0 && self.rest.is_none() && self.lender.1 == 0 && self.loan.1 == 0
     }
 
+    /// Whether it holds, or rides on, anything at a counter.
+    pub(crate) fn is_on(&self, counter: u32) -> bool {
+        self.holds.iter().any(|hold| hold.counter == counter)
+    }
+
     /// The lease it rides on.
     pub(crate) fn lender(&self) -> Option<(u32, u64)> {
         (self.lender.1 != 0).then_some(self.lender)

@@ -123,12 +123,10 @@ impl ShardSet<'_, '_> {
             part.ends_at = lease.ends_at;
             let shard = &mut *self.shards[at];
             for site @ Site { hold, .. } in sites.iter().filter(|site| site.at == at) {
-                let counter = &mut shard.counters[hold.counter];
                 let cost = lease.settled.unwrap_or(hold.cost);
-                counter.calls += u64::from(hold.calls);
-                counter.cost += u64::from(cost);
-                counter.last_used = now;
-                part.holds.push(Hold { leaf: hold.leaf, ..Hold::new(hold.counter, hold.calls, cost) });
+                let hold = Hold { leaf: hold.leaf, ..Hold::new(hold.counter, hold.calls, cost) };
+                shard.counters[hold.counter].hold(&hold, now);
+                part.holds.push(hold);
                 let counts_cost =
                     |limits: &crate::limits::Limits| limits.rates.iter().any(|rate| rate.counts == Counts::Cost);
                 if let Some(own) = own(&request.inline, site).filter(|own| counts_cost(&own.limits)) {

@@ -18,7 +18,6 @@ use crate::catching_up::Walk;
 use crate::counter::Counter;
 use crate::histogram::Histogram;
 use crate::journal::Journal;
-use crate::lease::Hold;
 use crate::leases::Leases;
 use crate::line::{LineState, Place};
 use crate::name::CounterKind;
@@ -233,22 +232,20 @@ impl Shard {
             && self.log_entries == 0
     }
 
-    /// Whether ending a part of a lease needs the present time: somebody waits here, or its hold is one that is measured.
+    /// Whether ending a part of a lease needs the present time: somebody waits here, or its hold is one that is measured, which the first
+    /// at a counter is.
     ///
-    /// Else any earlier time will do, and its caller may spare itself a look at the clock.
+    /// Else any earlier time will do, and its caller may spare itself a look at the clock. The short way back does not ask for the
+    /// first: a look at the mean made it a quarter longer.
     #[inline]
     #[must_use]
     pub fn release_needs_time(&self, lease: LeaseRef) -> bool {
         self.parked > 0
             || hold_is_measured(lease.fence)
-            || self.leases.get(lease.slot).is_some_and(|part| self.holds_are_unknown(&part.holds))
-    }
-
-    /// Whether at one of these counters nobody knows how long a lease is held: the first that ends is measured, whatever its number,
-    /// unless it goes the short way, which a look at the mean made a third longer.
-    #[inline]
-    pub(crate) fn holds_are_unknown(&self, holds: &[Hold]) -> bool {
-        holds.iter().any(|hold| self.counters[hold.counter].mean_hold() == 0)
+            || self
+                .leases
+                .get(lease.slot)
+                .is_some_and(|part| part.holds.iter().any(|hold| self.counters[hold.counter].mean_hold() == 0))
     }
 
     /// Whether anybody waits here. Else nobody sees when a timer is taken: the next step takes first what has come due.

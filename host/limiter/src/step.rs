@@ -264,8 +264,13 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     }
 
     fn elsewhere(&self, request: &Request) -> Output {
+        Output::Elsewhere(self.shards_of(request))
+    }
+
+    /// All the shards of a request, those of pools too, ascending.
+    pub(crate) fn shards_of(&self, request: &Request) -> SmallVec<[u16; 4]> {
         let shard = &self.shards[0];
-        Output::Elsewhere(shard.placement.all_shards_of(request.scopes(), &shard.book))
+        shard.placement.all_shards_of(request.scopes(), &shard.book)
     }
 
     #[inline]

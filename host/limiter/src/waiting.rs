@@ -221,10 +221,8 @@ impl ShardSet<'_, '_> {
         let waitlist = std::mem::take(&mut found.queue().waitlist);
         let mut soonest: Option<u64> = None;
         let mut lacking = None;
-        let holds_here = |parked: &Parked| {
-            lender_of(parked, spot.0, leases)
-                .is_some_and(|lender| lender.holds.iter().any(|hold| hold.counter == counter))
-        };
+        let holds_here =
+            |parked: &Parked| lender_of(parked, spot.0, leases).is_some_and(|lender| lender.is_on(counter));
         let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head)).find(|parked| {
             let until = match asked(found, spot, leases, parked, (true, now)) {
                 Standing::Fits if !holds_here(parked) => {
@@ -559,7 +557,7 @@ fn asked(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, (bar
         ride(lender, &mut hold);
     }
     let ticket = Some(parked.head.ticket);
-    let barred = barriers && found.bars(ticket, lender.map(|lender| (spot.0, &*lender.holds)));
+    let barred = barriers && found.bars(ticket, lender.map(|lender| (spot.0, lender)));
     stand(found, &hold, parked.own.as_ref(), (ticket, barred), now)
 }
 
