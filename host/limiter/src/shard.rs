@@ -235,8 +235,8 @@ impl Shard {
     /// Whether ending a part of a lease needs the present time: somebody waits here, or its hold is one that is measured, which the first
     /// at a counter is.
     ///
-    /// Else any earlier time will do, and its caller may spare itself a look at the clock. The short way back does not ask for the
-    /// first: a look at the mean made it a quarter longer.
+    /// Else any earlier time will do, and its caller may spare itself a look at the clock. The short way back does not ask
+    /// whether it is the first.
     #[inline]
     #[must_use]
     pub fn release_needs_time(&self, lease: LeaseRef) -> bool {
