@@ -44,11 +44,16 @@ async fn call(runner: &Runner, request: Request<WasiBody>) -> Response<WasiBody>
     within("the head", runner.handle(Call::default(), request)).await.unwrap()
 }
 
+/// A request with a header.
+fn with(header: &'static str, value: &str, path: &str) -> Request<WasiBody> {
+    let mut request = request(path);
+    request.headers_mut().insert(header, value.parse().unwrap());
+    request
+}
+
 /// A request of a tenant.
 fn of(tenant: &str, path: &str) -> Request<WasiBody> {
-    let mut request = request(path);
-    request.headers_mut().insert("x-tenant", tenant.parse().unwrap());
-    request
+    with("x-tenant", tenant, path)
 }
 
 /// The status, the headers and the problem of a refusal.
@@ -134,14 +139,17 @@ async fn the_lease_of_the_middleware_is_lent_to_the_component_behind_it() {
 async fn who_has_priority_is_served_first() {
     let host = Host::new(&[("shop", "1")]);
     let app = |priority: &str| runner(&host, guests::STREAM, &[("WEIR_SCOPE", "shop"), ("WEIR_PRIORITY", priority)]);
-    let ask = |app: Runner| tokio::spawn(async move { call(&app, request("/stream?chunks=1000&ms=20")).await });
+    // A number that stands there holds, whatever the request brings.
+    let ask = |app: Runner, brings: &'static str| {
+        tokio::spawn(async move { call(&app, with("x-priority", brings, "/stream?chunks=1000&ms=20")).await })
+    };
     let held = host.take("shop");
-    let early = ask(app("127"));
+    let early = ask(app("127"), "255");
     host.shows("shop", 1, 1).await;
     // What is not said is 128.
-    let plain = ask(runner(&host, guests::STREAM, &[("WEIR_SCOPE", "shop")]));
+    let plain = ask(runner(&host, guests::STREAM, &[("WEIR_SCOPE", "shop")]), "255");
     host.shows("shop", 1, 2).await;
-    let late = ask(app("129"));
+    let late = ask(app("{header:x-priority|0}"), "129");
     host.shows("shop", 1, 3).await;
     drop(held);
     let first = within("who came last, and is first", late).await.unwrap();
@@ -188,6 +196,30 @@ async fn a_rate_in_the_way_is_429() {
     assert!((1..=3600).contains(&seconds), "{seconds}");
     assert_eq!(headers["ratelimit-policy"], "\"shop rate 5\";q=5");
     assert_eq!(problem["constraints"][0]["used"], 3);
+    host.settles().await;
+}
+
+#[tokio::test]
+async fn a_request_brings_its_cost() {
+    let host = Host::new(&[]);
+    host.rule("shop", None, &["5/1h:cost"]);
+    let variables = [("WEIR_SCOPE", "shop"), ("WEIR_MAX_WAIT", "0s"), ("WEIR_COST", "{header:x-cost|1}")];
+    let app = runner(&host, guests::STREAM, &variables);
+    let path = "/stream?chunks=1&ms=1";
+    for asked in [with("x-cost", "3", path), request(path)] {
+        assert_eq!(text(call(&app, asked).await).await, "chunk 0\n");
+    }
+    let (status, _, refused) = problem(call(&app, with("x-cost", "2", path)).await).await;
+    assert_eq!((status, &refused["constraints"][0]["used"]), (429, &4.into()), "{refused}");
+    for bad in ["0", "-1", "+1", "1 1", "4294967296"] {
+        let (status, headers, refused) = problem(call(&app, with("x-cost", bad, path)).await).await;
+        assert_eq!((status, &refused["reason"]), (400, &"invalid".into()), "{bad}: {refused}");
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.starts_with("the header `x-cost` ") && detail.contains("1 to 4294967295"), "{bad}: {detail}");
+        assert!(!headers.contains_key("retry-after"), "{bad}");
+    }
+    // What was refused has taken nothing: the last unit is there.
+    assert_eq!(text(call(&app, with("x-cost", "1", path)).await).await, "chunk 0\n");
     host.settles().await;
 }
 
@@ -266,7 +298,11 @@ async fn a_request_that_lacks_its_key_is_400_and_takes_nothing() {
 async fn a_wrong_variable_is_500_by_its_name() {
     for (variable, value, says) in [
         ("WEIR_COST", "0", "1 to 4294967295"),
+        ("WEIR_COST", "{header:x-cost|0}", "1 to 4294967295"),
+        ("WEIR_COST", "{method}", "{path:N}"),
         ("WEIR_PRIORITY", "256", "0 to 255"),
+        ("WEIR_PRIORITY", "{header:x-priority|256}", "0 to 255"),
+        ("WEIR_PRIORITY", "{header:x-priority|+1}", "0x2b"),
         ("WEIR_MAX_WAIT", "soon", "duration"),
         ("WEIR_SCOPE", "a/b", "WEIR_LIMIT_KEY"),
         ("WEIR_SCOPE", "{header:}", "{header:NAME}"),

@@ -36,12 +36,14 @@ it asks for stands in the environment of the composed component (`environment` o
 
   WEIR_SCOPE        the scope; default: that of the request, else the component's own
   WEIR_LIMIT_KEY    the limit key: one or two names, with / between
-  WEIR_COST         its cost; default: 1
-  WEIR_PRIORITY     who is served first: 0 to 255; default: 128
+  WEIR_COST         its cost, a number; default: 1
+  WEIR_PRIORITY     who is served first, a number: 0 to 255; default: 128
   WEIR_MAX_WAIT     the longest wait, such as 250ms; default: the rule's, else 60s
 
 Scope and limit key may have places: {header:NAME}, {path:N}, {method}, {host}; {header:NAME|DEFAULT} where it may be
-missing. A request that has no such thing, or one that is no name, is answered 400; one that is refused 429 or 503.
+missing. So may cost and priority, of headers and path alone: {header:x-cost|1}. A request that has no such thing, or one
+that is no name or no such number, is answered 400; one that is refused 429 or 503. A header is the word of whoever sends
+it: take cost and priority from one only behind a gateway that sets it, whatever the client sent.
 
 With --client the result runs on any host of WASI 0.3 (`wasmtime serve`, Spin) and takes its leases from a Weir server:
 
