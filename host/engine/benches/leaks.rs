@@ -236,7 +236,7 @@ impl World {
 
     fn lends(&self) {
         let lender = self.held();
-        let nested = self.request(&self.key()).lend_from(lender.reference().expect("a part"));
+        let nested = self.request(&self.key()).lend_from(lender.parts()[0]);
         let borrower = self.now(self.engine.acquire(nested)).expect("it rides");
         if self.n.is_multiple_of(2) { drop((lender, borrower)) } else { drop((borrower, lender)) }
     }

@@ -94,22 +94,25 @@ impl Lease {
         LeaseId { shard: self.parts.first().map_or(0, |part| part.shard), secret: u128::from(self.fence) }
     }
 
-    /// What a nested request needs to ride on this lease; see [`weir_limiter::Request::lend_from`].
+    /// What a nested request names in [`weir_limiter::Request::lend_from`] to ride on this lease: all of it, or it pays for itself
+    /// where the others lie.
     #[must_use]
-    pub fn reference(&self) -> Option<LeaseRef> {
-        self.parts.first().copied()
+    pub fn parts(&self) -> &[LeaseRef] {
+        &self.parts
     }
 
     /// What this lease has for a request that would ride on it; `None`: it is on none of its counters.
     ///
     /// It tells which of several leases to name in [`Request::lend_from`]. A moment later it may have ended, or be lent: the
     /// request then pays for itself, or waits until the loan is back.
+    ///
+    /// O(parts of the lease).
     #[must_use]
     pub fn offer(&self, request: &Request) -> Option<Offer> {
         let core = self.home.as_ref()?.core()?;
         let offers =
             self.parts.iter().filter_map(|part| core.cells[usize::from(part.shard)].lock().offer(*part, request));
-        offers.max_by_key(|offer| offer.counters)
+        offers.reduce(|all, one| Offer { counters: all.counters + one.counters, lent_to: all.lent_to.or(one.lent_to) })
     }
 
     /// The version of the rule book that granted it.

@@ -266,7 +266,7 @@ fn cases() -> Vec<Case> {
             |world| {
                 rule(&world.engine, "s", "1", &["9/1h"]);
                 world.hold(&ask("s"));
-                let lender = world.held[0].reference().unwrap();
+                let lender = world.held[0].parts()[0];
                 world.hold(&ask("s").lend_from(lender));
                 ask("s").lend_from(lender)
             },

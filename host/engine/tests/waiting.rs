@@ -214,7 +214,7 @@ fn a_nested_acquire_rides_on_the_lease_around_it() {
     let engine = manual();
     engine.apply(&[rule("s", Some(1), &["1/1m"])]).unwrap();
     let outer = engine.try_acquire(&request("s")).unwrap();
-    let inner = engine.try_acquire(&request("s").lend_from(outer.reference().unwrap())).unwrap();
+    let inner = engine.try_acquire(&request("s").lend_from(outer.parts()[0])).unwrap();
     drop(outer);
     assert_eq!(calls(&engine, "s"), 1);
     drop(inner);
@@ -228,7 +228,7 @@ fn those_who_ride_and_wait_for_several_scopes_do_not_send_for_each_other() {
     let engine = manual();
     engine.apply(&[rule("s", Some(1), &[])]).unwrap();
     let outer = engine.try_acquire(&request("s")).unwrap();
-    let lender = outer.reference().unwrap();
+    let lender = outer.parts()[0];
     let inner = engine.try_acquire(&request("s").lend_from(lender)).unwrap();
     let riding = |index: u32| request("s").also(key(&format!("other-{index}"))).unwrap().lend_from(lender);
     let mut riders: Vec<_> = (0..8).map(|index| waiting(&engine, riding(index))).collect();

@@ -11,14 +11,14 @@ use crate::describe::{Which, cap, full_waitlist, reason_of, too_many_kinds};
 use crate::history::RateVerdict;
 use crate::lease::{Hold, LeasePart};
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
-use crate::line::Waiter;
+use crate::line::{Line, Waiter};
 use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
-use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
+use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
 use crate::shard::may_have;
 use crate::step::{Effect, ShardSet};
-use crate::waiting::{Parking, Work, lacks};
+use crate::waiting::{Parking, Spot, Work, lacks};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub(crate) struct Site {
     pub(crate) hold: Hold,
     /// Which of the request's inline keys it is of; [`RULED`]: none.
     own: u8,
-    /// The lease that the request rides on, wherever: a shard, by where it stands in the set, and a slot there.
-    lender: Option<(usize, u32)>,
+    /// The part in this shard of the lease that the request names, by its slot: it lives, and may be lent to another.
+    named: Option<u32>,
 }
 
 impl Site {
@@ -64,6 +64,9 @@ pub(crate) enum Standing {
     /// Its cost is above a limit.
     Never,
 }
+
+/// Who asks: its ticket, unless it is a newcomer, and the counters that the lease is on which it names.
+pub(crate) type Asker<'a> = (Option<u64>, &'a [Spot]);
 
 /// How all counters together stand towards a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,10 +122,12 @@ pub(crate) fn units(counts: Counts, (calls, cost): (u32, u32)) -> u32 {
     }
 }
 
-/// Takes off what is needed at a counter and can be ridden on.
+/// Takes off what is needed at a counter and can be ridden on: nothing, where that is lent to another.
 #[cold]
 pub(crate) fn ride(lender: &LeasePart, hold: &mut Hold) {
-    if let Some(lent) = lender.holds.iter().find(|lent| lent.counter == hold.counter) {
+    if lender.loan().is_none()
+        && let Some(lent) = lender.holds.iter().find(|lent| lent.counter == hold.counter)
+    {
         let (calls, cost) = lent.whole();
         hold.lent_call = calls > 0;
         hold.lent_cost = cost.min(hold.cost);
@@ -211,7 +216,8 @@ impl ShardSet<'_, '_> {
             Err(Lost::Cap(cap)) => return Arrival::Refused(self.refuse(Reason::Overloaded, vec![cap])),
             Ok(()) => {}
         }
-        let answer = self.ask(now, &sites, request, None);
+        let on = self.named_on(request);
+        let answer = self.ask(now, &sites, request, (None, &on));
         let line = self.line_of(request, &sites);
         let (site, until) = match (answer, line) {
             (Answer::Never, _) => {
@@ -315,7 +321,8 @@ impl ShardSet<'_, '_> {
         }
         let line = self.line_of(request, &sites);
         let waiter = line.map(|line| (u64::MAX, line.parking));
-        let outcome = match self.ask(now, &sites, request, None) {
+        let on = self.named_on(request);
+        let outcome = match self.ask(now, &sites, request, (None, &on)) {
             Answer::Never => {
                 let constraints = self.describe(now, &sites, request, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
@@ -335,7 +342,7 @@ impl ShardSet<'_, '_> {
         &mut self,
         now: u64,
         (ticket, parking): (u64, Parking),
-        waiter: &Waiter,
+        (waiter, line): (&Waiter, &Line),
         sites: &mut Sites,
     ) -> Placed {
         let request = &waiter.request;
@@ -343,7 +350,7 @@ impl ShardSet<'_, '_> {
             // Never: caps are for newcomers, and the caller has looked for its shards.
             return Placed::Blocked { site: 0, until: None };
         }
-        match self.ask(now, sites, request, Some(ticket)) {
+        match self.ask(now, sites, request, (Some(ticket), line.on())) {
             Answer::Fits => {
                 let since = (waiter.arrived, Some(parking));
                 Placed::Granted(self.commit(now, request, sites, &waiter.secrets, since))
@@ -357,7 +364,7 @@ impl ShardSet<'_, '_> {
     pub(crate) fn can_never_fit(&mut self, request: &Request, ticket: u64, now: u64) -> bool {
         let mut sites = Sites::new();
         let located = self.locate(request, false, now, &mut sites).is_ok();
-        let never = located && self.ask(now, &sites, request, Some(ticket)) == Answer::Never;
+        let never = located && self.ask(now, &sites, request, (Some(ticket), &[])) == Answer::Never;
         self.leave_no_trace(&sites, now);
         never
     }
@@ -383,14 +390,13 @@ impl ShardSet<'_, '_> {
     }
 
     fn find_sites(&mut self, request: &Request, newcomer: bool, sites: &mut Sites) -> Result<(), Lost> {
-        let lender = self.lender_of(request);
         for key in &request.targets {
             let shard = self.shards[0].placement.shard_of(key.scope());
             let at = self.position(shard);
             for depth in 1..=key.depth() {
                 let leaf = depth == key.depth();
                 let name = key.prefix(depth);
-                let counter = self.site(request, (at, name, CounterKind::Named), newcomer, lender, leaf, sites)?;
+                let counter = self.site(request, (at, name, CounterKind::Named), newcomer, leaf, sites)?;
                 let rare = &self.shards[at].counters[counter].rare;
                 if let Some(rare) = rare.as_ref().filter(|rare| !rare.totals.is_empty())
                     && (newcomer || !planted::is(Bug::PoolForgottenByWaiters))
@@ -399,7 +405,7 @@ impl ShardSet<'_, '_> {
                         let shard = self.shards[0].placement.shard_of(rule.pattern.scope());
                         let at = self.at(shard).ok_or(Lost::Elsewhere)?;
                         let pool = (at, rule.pattern.as_str(), CounterKind::Pool);
-                        self.site(request, pool, newcomer, lender, false, sites)?;
+                        self.site(request, pool, newcomer, false, sites)?;
                     }
                 }
             }
@@ -407,7 +413,7 @@ impl ShardSet<'_, '_> {
         for (index, inline) in request.inline.iter().enumerate() {
             let at = self.position(self.shards[0].placement.shard_of(inline.name.scope()));
             let place = (at, inline.name.as_str(), CounterKind::Inline);
-            self.site(request, place, newcomer, lender, true, sites)?;
+            self.site(request, place, newcomer, true, sites)?;
             if let Some(site) = sites.last_mut() {
                 site.own = index as u8;
             }
@@ -422,10 +428,10 @@ impl ShardSet<'_, '_> {
         request: &Request,
         (at, name, kind): (usize, &str, CounterKind),
         newcomer: bool,
-        lender: Option<(usize, u32)>,
         leaf: bool,
         sites: &mut Sites,
     ) -> Result<u32, Lost> {
+        let named = self.named_in(at, request);
         let shard = &mut *self.shards[at];
         let limit = if newcomer { shard.limits.max_counters } else { usize::MAX };
         let Some(counter) = shard.counter(name, kind, request.caller.0, limit) else {
@@ -437,31 +443,26 @@ impl ShardSet<'_, '_> {
         }
         let (calls, cost) = request.need();
         let mut hold = Hold { leaf, ..Hold::new(counter, calls, cost) };
-        if let Some((home, slot)) = lender
-            && home == at
-        {
-            ride(&shard.leases[slot], &mut hold);
+        if let Some(named) = named {
+            ride(&shard.leases[named], &mut hold);
         }
-        sites.push(Site { at, hold, own: RULED, lender });
+        sites.push(Site { at, hold, own: RULED, named });
         Ok(counter)
     }
 
     /// The sites of a request whose shards are in the set and whose counters exist.
     pub(crate) fn sites_at_hand(&self, request: &Request) -> Sites {
         let mut sites = Sites::new();
-        let lender = self.lender_of(request);
         let mut add = |scope: &str, name: &str, own: u8| {
             let at = self.at(self.shards[0].placement.shard_of(scope))?;
             let counter = self.shards[at].find(name)?;
             let (calls, cost) = request.need();
             if !sites.iter().any(|site: &Site| site.at == at && site.hold.counter == counter) {
-                let mut hold = Hold::new(counter, calls, cost);
-                if let Some((home, slot)) = lender
-                    && home == at
-                {
-                    ride(&self.shards[at].leases[slot], &mut hold);
+                let (mut hold, named) = (Hold::new(counter, calls, cost), self.named_in(at, request));
+                if let Some(named) = named {
+                    ride(&self.shards[at].leases[named], &mut hold);
                 }
-                sites.push(Site { at, hold, own, lender });
+                sites.push(Site { at, hold, own, named });
             }
             self.shards[at].counters[counter].rare.as_ref()
         };
@@ -504,33 +505,37 @@ impl ShardSet<'_, '_> {
         })
     }
 
-    /// The lease that a request may ride on, if it lives in this set and lends to nobody yet: a shard, and a slot there.
-    pub(crate) fn lender_of(&self, request: &Request) -> Option<(usize, u32)> {
-        let lease = request.rides_on()?;
-        let at = self.shards.iter().position(|shard| shard.index == lease.shard)?;
-        self.shards[at].leases.lender(lease).map(|_| (at, lease.slot))
+    /// The part in a shard of the lease that a request names, if it lives, by its slot.
+    #[inline]
+    pub(crate) fn named_in(&self, at: usize, request: &Request) -> Option<u32> {
+        let shard = &self.shards[at];
+        let named = request.rides_on().iter().find(|part| part.shard == shard.index)?;
+        shard.leases.living(*named).map(|_| named.slot)
     }
 
-    /// Whether a barrier stops this ticket at a site.
+    /// The counters at hand that the lease is on which a request names.
+    pub(crate) fn named_on(&self, request: &Request) -> SmallVec<[Spot; 3]> {
+        let living = |part: &LeaseRef| {
+            let shard = &self.shards[self.at(part.shard)?];
+            Some(shard.leases.living(*part)?.holds.iter().map(|hold| (shard.index, hold.counter)))
+        };
+        request.rides_on().iter().filter_map(living).flatten().collect()
+    }
+
+    /// Whether a barrier at a site stops who has this ticket (none yet: a newcomer), and whose request holds a lease on these counters.
     #[inline]
-    pub(crate) fn is_barred(&self, site: &Site, ticket: Option<u64>) -> bool {
-        let held = site.lender.map(|(home, slot)| {
-            let shard = &self.shards[home];
-            (shard.index, &shard.leases[slot])
-        });
-        self.shards[site.at].counters[site.hold.counter].bars(ticket, held)
+    pub(crate) fn is_barred(&self, site: &Site, (ticket, on): Asker<'_>) -> bool {
+        self.shards[site.at].counters[site.hold.counter].bars(ticket, on)
     }
 
     /// Whether what is free at a site is owed to somebody who waits there and lacks more than that; and when patience ends. Not for who
-    /// rides on what the other waits for.
+    /// names what the other waits for.
     pub(crate) fn is_held_back(&mut self, site: &Site, request: &Request, now: u64) -> Option<Option<u64>> {
         if site.hold.starts() == (0, 0) {
             return None;
         }
-        if let Some((home, slot)) = site.lender
-            && home == site.at
-            && self.shards[home].leases[slot].is_on(site.hold.counter)
-        {
+        let leases = &self.shards[site.at].leases;
+        if site.named.is_some_and(|named| leases[named].is_on(site.hold.counter)) {
             return None;
         }
         let shard = &mut *self.shards[site.at];
@@ -543,12 +548,12 @@ impl ShardSet<'_, '_> {
 
     /// Asks every site, without effect.
     #[inline]
-    pub(crate) fn ask(&mut self, now: u64, sites: &[Site], request: &Request, ticket: Option<u64>) -> Answer {
+    pub(crate) fn ask(&mut self, now: u64, sites: &[Site], request: &Request, asks: Asker<'_>) -> Answer {
         let mut answer = Answer::Fits;
         for (index, site) in sites.iter().enumerate() {
-            let barred = self.is_barred(site, ticket);
+            let barred = self.is_barred(site, asks);
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            match (stand(counter, &site.hold, own(&request.inline, site), (ticket, barred), now), answer) {
+            match (stand(counter, &site.hold, own(&request.inline, site), (asks.0, barred), now), answer) {
                 (Standing::Never, _) => return Answer::Never,
                 (Standing::Blocked(until), Answer::Fits) => answer = Answer::Blocked { site: index, until },
                 (Standing::Fits, Answer::Fits) if counter.waiting() > 0 => {

@@ -3,19 +3,20 @@
 //! Whoever is granted something takes it from every pool that its counters belong to at that moment. Those who hold something when a rule with
 //! `total` is put in force, or enabled again, would be free of it until they end, and the pool would let in as many more. So each of them
 //! is given what it would hold at the pool: in the part of its lease that lies in the pool's shard, or in one more part, which ends with the
-//! first. Rates count from now on: what was started before is not known by pool.
+//! first. Who rides on another lease rides on its share, as if both had been granted under the pool. Rates count from now on: what was
+//! started before is not known by pool.
 //!
 //! # Bounds
 //! O(leases), all shards at hand, and only when a pool comes into force.
 
+use crate::acquire::ride;
 use crate::book::RuleBook;
 use crate::lease::{Hold, LeasePart};
 use crate::name::CounterKind;
 use crate::pattern::Pattern;
 use crate::request::LeaseRef;
 use crate::step::ShardSet;
-use crate::waiting::Spot;
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 impl ShardSet<'_, '_> {
@@ -26,62 +27,106 @@ impl ShardSet<'_, '_> {
         if !book.rules().any(|rule| book.pool(rule.pattern.as_str()).is_some() && is_new(&rule.pattern)) {
             return;
         }
-        let rests = self.shards.iter().flat_map(|shard| shard.leases.iter()).filter_map(|(_, part)| part.rest.as_ref());
-        let later = rests.flat_map(|rest| rest.parts.iter().skip(1).chain(&rest.adopted));
-        let later: HashSet<LeaseRef> = later.copied().collect();
-        for at in 0..self.shards.len() {
-            let shard = &*self.shards[at];
-            let all = shard.leases.iter().map(|(slot, part)| LeaseRef { shard: shard.index, slot, fence: part.fence });
-            let first: Vec<LeaseRef> = all.filter(|part| !later.contains(part)).collect();
-            for part in first {
-                self.adopt_lease(at, part, now);
+        let mut first_of: HashMap<LeaseRef, LeaseRef> = HashMap::new();
+        for shard in self.shards.iter() {
+            for (slot, part) in shard.leases.iter() {
+                let first = LeaseRef { shard: shard.index, slot, fence: part.fence };
+                let rest = part.rest.as_ref();
+                let later = rest.into_iter().flat_map(|rest| rest.parts.iter().skip(1).chain(&rest.adopted));
+                first_of.extend(later.map(|part| (*part, first)));
             }
+        }
+        let all = self.shards.iter().flat_map(|shard| {
+            let part = |(slot, part): (u32, &LeasePart)| LeaseRef { shard: shard.index, slot, fence: part.fence };
+            shard.leases.iter().map(part)
+        });
+        let mut firsts: Vec<LeaseRef> = all.filter(|part| !first_of.contains_key(part)).collect();
+        // Who lends was granted before who rides on it.
+        firsts.sort_unstable_by_key(|part| part.fence);
+        for first in firsts {
+            self.adopt_lease(first, &first_of, now);
         }
     }
 
-    /// `first`: the first part of a lease.
-    fn adopt_lease(&mut self, at: usize, first: LeaseRef, now: u64) {
-        let Some(part) = self.part(first) else { return };
-        let (caller, granted_at) = (part.caller, part.granted_at);
-        let parts = part.parts(first);
-        let adopted = part.rest.as_ref().map(|rest| rest.adopted.clone()).unwrap_or_default();
-        let mut has: SmallVec<[Spot; 4]> = SmallVec::new();
+    /// The parts of a lease that live, by its first, with those that it was given since.
+    fn living_parts(&self, first: LeaseRef) -> SmallVec<[LeaseRef; 2]> {
+        let Some(part) = self.part(first) else { return SmallVec::new() };
+        let adopted = part.rest.iter().flat_map(|rest| rest.adopted.iter().copied());
+        part.parts(first).into_iter().chain(adopted).filter(|part| self.part(*part).is_some()).collect()
+    }
+
+    fn adopt_lease(&mut self, first: LeaseRef, first_of: &HashMap<LeaseRef, LeaseRef>, now: u64) {
+        let parts = self.living_parts(first);
         let mut wanted: SmallVec<[(Pattern, u32, u32); 2]> = SmallVec::new();
-        for part in parts.iter().chain(&adopted) {
-            let Some(holds) = self.part(*part).map(|part| part.holds.clone()) else { continue };
+        let mut lender = None;
+        for part in &parts {
             let at = self.position(part.shard);
+            let Some((holds, rides)) = self.part(*part).map(|part| (part.holds.clone(), part.lender())) else {
+                continue;
+            };
+            let ridden = rides.map(|(slot, fence)| LeaseRef { shard: part.shard, slot, fence });
+            lender = lender.or(ridden.map(|part| first_of.get(&part).copied().unwrap_or(part)));
             for hold in holds {
                 let shard = &mut *self.shards[at];
                 shard.refresh(hold.counter);
-                let counter = &shard.counters[hold.counter];
-                if counter.kind == CounterKind::Pool {
-                    has.push((part.shard, hold.counter));
-                }
+                let ((calls, cost), counter) = (hold.whole(), &shard.counters[hold.counter]);
                 let totals = counter.rare.as_ref().map_or(&[][..], |rare| &rare.totals);
-                for rule in totals.iter().filter(|_| hold.takes_any()) {
-                    if !wanted.iter().any(|(pattern, ..)| *pattern == rule.pattern) {
-                        wanted.push((rule.pattern.clone(), hold.calls, hold.cost));
+                for rule in totals.iter().filter(|_| (calls, cost) != (0, 0)) {
+                    match wanted.iter_mut().find(|(pattern, ..)| *pattern == rule.pattern) {
+                        // Of what was settled, the most.
+                        Some((_, most_calls, most)) => (*most_calls, *most) = (calls.max(*most_calls), cost.max(*most)),
+                        None => wanted.push((rule.pattern.clone(), calls, cost)),
                     }
                 }
             }
         }
         for (pool, calls, cost) in wanted {
-            let home = self.position(self.shards[0].placement.shard_of(pool.scope()));
-            let shard = &mut *self.shards[home];
-            let Some(counter) = shard.counter(pool.as_str(), CounterKind::Pool, 0, usize::MAX) else { continue };
-            if has.contains(&(shard.index, counter)) {
-                continue;
+            self.take_share(first, lender, &pool, (calls, cost), now);
+        }
+    }
+
+    /// A lease holds so much of a pool, unless it does already.
+    fn take_share(&mut self, first: LeaseRef, lender: Option<LeaseRef>, pool: &Pattern, need: (u32, u32), now: u64) {
+        let home = self.position(self.shards[0].placement.shard_of(pool.scope()));
+        let Some(counter) = self.shards[home].counter(pool.as_str(), CounterKind::Pool, 0, usize::MAX) else { return };
+        let index = self.shards[home].index;
+        let here = self.living_parts(first).into_iter().filter(|part| part.shard == index);
+        let here: SmallVec<[LeaseRef; 2]> = here.collect();
+        let is_on = |lease: LeaseRef| self.part(lease).is_some_and(|part| part.is_on(counter));
+        if here.iter().any(|part| is_on(*part)) {
+            return;
+        }
+        let ridden = lender.map_or_else(SmallVec::new, |lender| self.living_parts(lender));
+        let ridden = ridden.into_iter().find(|part| part.shard == index && is_on(*part));
+        let Some(granted) = self.part(first).map(|part| (part.granted_at, part.caller)) else { return };
+        let shard = &mut *self.shards[home];
+        let slot = match here.first() {
+            Some(part) => part.slot,
+            None => {
+                shard.count_lease(granted.1);
+                shard.leases.insert(LeasePart::held(first.fence, granted.0, granted.1))
             }
-            let hold = Hold::new(counter, calls, cost);
-            shard.counters[counter].hold(&hold, now);
-            if let Some(part) = parts.iter().find(|part| part.shard == shard.index) {
-                shard.leases[part.slot].holds.push(hold);
-                continue;
+        };
+        let mut hold = Hold::new(counter, need.0, need.1);
+        if let Some(ridden) = ridden {
+            let rides = shard.leases[slot].lender();
+            let (lent, ours) = (shard.leases[ridden.slot].loan(), Some((slot, first.fence)));
+            // It may ride on another lease here, or that may lend to another.
+            if rides.is_none() && lent.is_none() || rides == Some((ridden.slot, ridden.fence)) && lent == ours {
+                shard.leases[ridden.slot].set_loan(None);
+                ride(&shard.leases[ridden.slot], &mut hold);
+                shard.leases[ridden.slot].set_loan(lent);
             }
-            let mut part = LeasePart::held(first.fence, granted_at, caller);
-            part.holds.push(hold);
-            shard.count_lease(caller);
-            let own = LeaseRef { shard: shard.index, slot: shard.leases.insert(part), fence: first.fence };
+        }
+        shard.counters[counter].hold(&hold, now);
+        shard.leases[slot].holds.push(hold);
+        if let Some(ridden) = ridden.filter(|_| hold.rides()) {
+            shard.leases[slot].set_lender(Some((ridden.slot, ridden.fence)));
+            shard.lend_hold(ridden.slot, slot, shard.leases[slot].holds.len() - 1);
+        }
+        if here.is_empty() {
+            let own = LeaseRef { shard: index, slot, fence: first.fence };
+            let at = self.position(first.shard);
             self.shards[at].leases[first.slot].rest.get_or_insert_default().adopted.push(own);
         }
     }

@@ -3,6 +3,7 @@
 //! A barrier stands at counters, and its owner's line knows at which. It falls with its owner, whatever becomes of that.
 
 use crate::acquire::{Sites, Standing, own, stand};
+use crate::line::Line;
 use crate::request::{Inline, Request, WaiterId};
 use crate::step::{Effect, ShardSet};
 use crate::waiting::{Spot, Work, retry};
@@ -22,21 +23,21 @@ impl ShardSet<'_, '_> {
     /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last.
     pub(crate) fn raise(
         &mut self,
-        owner: WaiterId,
+        (owner, asks): (WaiterId, &Line),
         line: u32,
         inline: &[Arc<Inline>],
         sites: &Sites,
         now: u64,
         work: &mut Work,
     ) {
-        let ticket = owner.ticket;
+        let ticket = Some(owner.ticket);
         let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
         let mut lacks: SmallVec<[Spot; 1]> = SmallVec::new();
         let (mut rate, mut closed) = (false, false);
         for site in sites {
-            let (barred, spot) = (self.is_barred(site, Some(ticket)), self.spot(site));
+            let (barred, spot) = (self.is_barred(site, (ticket, asks.on())), self.spot(site));
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            let standing = stand(counter, &site.hold, own(inline, site), (Some(ticket), barred), now);
+            let standing = stand(counter, &site.hold, own(inline, site), (ticket, barred), now);
             closed |= standing != Standing::Fits && counter.is_closed();
             rate |= matches!(standing, Standing::Blocked(Some(_)));
             if standing != Standing::Fits {
@@ -52,7 +53,11 @@ impl ShardSet<'_, '_> {
         let before = std::mem::replace(&mut state.barrier, wanted.clone());
         for spot in &wanted {
             if let Some(at) = self.at(spot.0) {
-                self.shards[at].counters[spot.1].queue().barriers.insert(owner, lacks.clone());
+                let before = self.shards[at].counters[spot.1].queue().barriers.insert(owner, lacks.clone());
+                // Whom it lets by is another now.
+                if before.is_some_and(|before| before != lacks) {
+                    work.push(*spot);
+                }
             }
         }
         for spot in before.into_iter().filter(|spot| !wanted.contains(spot)) {
@@ -63,8 +68,8 @@ impl ShardSet<'_, '_> {
     /// Counts a grant at each of its counters against who is first in order there and came earlier. Where it takes nothing that anybody
     /// could lack, because it rides on who has it, it passes nobody.
     ///
-    /// What its key has had of it is noted too, but where that was done because its line was parked there. Who is first may be another
-    /// then, so these counters are to be served.
+    /// What its key has had of it is noted too, but where that was done because its line was parked there. Where it is the key of the
+    /// first, another may be first then, so these counters are to be served.
     pub(crate) fn count_passes(
         &mut self,
         sites: &Sites,
@@ -84,8 +89,9 @@ impl ShardSet<'_, '_> {
             let cost = if counter.counts_cost(own(&request.inline, site)) { request.cost.get() } else { 1 };
             let waitlist = &mut counter.queue().waitlist;
             if waiter.is_none_or(|(_, parked)| parked != spot) {
-                waitlist.charge(request.rank(), request.weight, cost.saturating_mul(units));
-                work.push(spot);
+                if waitlist.charge(request.rank(), request.weight, cost.saturating_mul(units), now) {
+                    work.push(spot);
+                }
             }
             if let Some(parked) = waitlist.passed(waiter.map_or(u64::MAX, |(ticket, _)| ticket), now) {
                 let shards = self.shards_of_line(&parked.line);

@@ -62,7 +62,7 @@ impl ShardSet<'_, '_> {
             let more = unit < request.least.get()
                 || alone
                     && self.full(sites, request, now).is_none()
-                    && self.ask(now, sites, request, None) == Answer::Fits;
+                    && self.ask(now, sites, request, (None, &[])) == Answer::Fits;
             if !more {
                 break;
             }
@@ -78,13 +78,13 @@ impl ShardSet<'_, '_> {
         let fence = self.next_number(now);
         let ends_at = request.lease_time.map(|time| now.saturating_add(nanos(time)));
         let waited = now - arrived;
-        let lender = self.lender_of(request);
         let mut parts: SmallVec<[LeaseRef; 1]> = SmallVec::new();
         for &Site { at, .. } in sites {
             if parts.iter().any(|part| part.shard == self.shards[at].index) {
                 continue;
             }
             let mut part = LeasePart::held(fence, now, request.caller.0);
+            let named = self.named_in(at, request);
             let shard = &mut *self.shards[at];
             for site in sites.iter().filter(|site| site.at == at) {
                 let hold = {
@@ -93,9 +93,8 @@ impl ShardSet<'_, '_> {
                 };
                 part.holds.push(hold);
             }
-            let rides = part.holds.iter().any(Hold::rides);
-            let lender = lender.filter(|(home, _)| *home == at && rides);
-            let lender = lender.map(|(_, slot)| (slot, shard.leases[slot].fence));
+            let lender = named.filter(|_| part.holds.iter().any(Hold::rides));
+            let lender = lender.map(|slot| (slot, shard.leases[slot].fence));
             part.set_lender(lender);
             part.ends_at = ends_at.unwrap_or(0);
             shard.count_lease(request.caller.0);

@@ -14,7 +14,7 @@
 use crate::book::{Rule, RuleBook};
 use crate::histogram::Histogram;
 use crate::history::{Histories, Touched};
-use crate::lease::{Hold, LeasePart};
+use crate::lease::Hold;
 use crate::limits::{Counts, Limits};
 use crate::name::CounterKind;
 use crate::operator::Hand;
@@ -60,9 +60,6 @@ pub(crate) struct Counter {
     pub(crate) swept_later: bool,
     pub(crate) next_swept: u32,
 }
-
-/// What a lease holds, and in which shard.
-pub(crate) type Held<'a> = (u16, &'a LeasePart);
 
 /// Who waits at a counter, and what waiting leaves behind. Once there, it stays until its counter goes.
 #[derive(Debug, Clone, Default)]
@@ -230,21 +227,20 @@ impl Counter {
             || self.rare.as_ref().is_some_and(|rare| rare.hand.paused)
     }
 
-    /// Whether a barrier stops this ticket here; a newcomer has none yet, and is later than all. `held`: what it rides on.
+    /// Whether a barrier stops this ticket here; a newcomer has none yet, and is later than all. `on`: the counters that the lease is on
+    /// which it names.
     #[inline]
-    pub(crate) fn bars(&self, ticket: Option<u64>, held: Option<Held<'_>>) -> bool {
+    pub(crate) fn bars(&self, ticket: Option<u64>, on: &[Spot]) -> bool {
         !planted::is(Bug::BarrierIgnored)
-            && self.first_barrier(held).is_some_and(|barrier| ticket.is_none_or(|ticket| barrier < ticket))
+            && self.first_barrier(on).is_some_and(|barrier| ticket.is_none_or(|ticket| barrier < ticket))
     }
 
-    /// The lowest ticket whose barrier here concerns who rides on `held`: whoever lacks some of that waits for its holder, and so
-    /// does not stop it.
+    /// The lowest ticket whose barrier here concerns whose lease is on these counters: whoever lacks one of them waits for its holder,
+    /// and so does not stop it.
     #[inline]
-    pub(crate) fn first_barrier(&self, held: Option<Held<'_>>) -> Option<u64> {
+    pub(crate) fn first_barrier(&self, on: &[Spot]) -> Option<u64> {
         let barriers = &self.queue.as_ref()?.barriers;
-        let Some((shard, lender)) = held else { return barriers.first_key_value().map(|(owner, _)| owner.ticket) };
-        let waits_for_it =
-            |lacks: &[Spot]| lacks.iter().any(|(home, counter)| *home == shard && lender.is_on(*counter));
+        let waits_for_it = |lacks: &[Spot]| !on.is_empty() && lacks.iter().any(|spot| on.contains(spot));
         barriers.iter().find(|(_, lacks)| !waits_for_it(lacks)).map(|(owner, _)| owner.ticket)
     }
 

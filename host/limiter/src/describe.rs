@@ -8,7 +8,7 @@ use crate::limits::{Concurrency, Limits};
 use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
 use crate::request::{Inline, Request};
 use crate::step::ShardSet;
-use crate::waiting::Parking;
+use crate::waiting::{Parking, Spot};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ impl ShardSet<'_, '_> {
         waiter: Option<(u64, Parking)>,
         which: Which,
     ) -> Vec<Constraint> {
-        let rank = request.rank();
+        let (rank, on) = (request.rank(), self.named_on(request));
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
             let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(self.spot(site))));
@@ -97,7 +97,7 @@ impl ShardSet<'_, '_> {
                 counter,
                 hold,
                 own(&request.inline, site),
-                Asks { waiter, rank, held_back },
+                Asks { waiter, rank, held_back, on: &on },
                 now,
                 which,
                 &mut constraints,
@@ -138,6 +138,8 @@ struct Asks<'a> {
     rank: (u8, &'a str),
     /// What is free is owed to somebody who waits here.
     held_back: bool,
+    /// The counters that the lease is on which it names.
+    on: &'a [Spot],
 }
 
 /// Names the constraints of one counter.
@@ -145,7 +147,7 @@ fn constraints_of(
     counter: &mut Counter,
     hold: &Hold,
     own: Option<&Arc<Inline>>,
-    Asks { waiter, rank, held_back }: Asks<'_>,
+    Asks { waiter, rank, held_back, on }: Asks<'_>,
     now: u64,
     which: Which,
     into: &mut Vec<Constraint>,
@@ -223,7 +225,7 @@ fn constraints_of(
         }
     }
     let line = waiter.and_then(|(_, place)| place);
-    let stopped = line.is_some() || held_back || takes && counter.bars(waiter.map(|(ticket, _)| ticket), None);
+    let stopped = line.is_some() || held_back || takes && counter.bars(waiter.map(|(ticket, _)| ticket), on);
     let before = || counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, rank, now));
     // Where a rate blocks, those who wait before it take what it frees first.
     if wanted(true, false) && needs && (stopped && !blocked || newcomer && last.is_some() && before() > 0) {

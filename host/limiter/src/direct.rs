@@ -47,7 +47,7 @@ impl Request {
         match self.targets.as_slice() {
             [key]
                 if self.inline.is_empty()
-                    && self.lend_from.is_none()
+                    && self.lend_from.is_empty()
                     && self.lease_time.is_none()
                     && self.idempotency_key.is_none()
                     && self.count == NonZeroU32::MIN
@@ -89,7 +89,7 @@ impl Shard {
             if counter.waiting() > 0
                 || counter.rare.is_some()
                 || counter.starts_a_log() && self.log_entries >= self.limits.max_log_entries
-                || counter.bars(None, None)
+                || counter.bars(None, &[])
                 || stand(counter, &hold(0, at + 1 == depth), None, (None, false), now) != Standing::Fits
             {
                 return None;

@@ -241,10 +241,10 @@ impl ShardSet<'_, '_> {
 }
 
 impl Shard {
-    /// What a lease part has for a request that would ride on it; `None`: it is on none of its counters, or has ended.
+    /// What a part of a lease has for a request that would ride on it; `None`: it is on none of its counters, or has ended.
     #[must_use]
-    pub fn offer(&self, lease: LeaseRef, request: &Request) -> Option<Offer> {
-        let part = self.leases.get(lease.slot).filter(|part| part.fence == lease.fence)?;
+    pub fn offer(&self, part: LeaseRef, request: &Request) -> Option<Offer> {
+        let part = self.leases.living(part)?;
         let named = request.targets.iter().flat_map(|key| (1..=key.depth()).map(|depth| key.prefix(depth)));
         let names = named.chain(request.inline.iter().map(|inline| inline.name.as_str()));
         let held = |name: &str| {
@@ -252,25 +252,31 @@ impl Shard {
             holds.any(|hold| self.counters[hold.counter].name.as_str() == name)
         };
         let counters = names.filter(|name| held(name)).count();
-        (counters > 0).then_some(Offer { part: lease, counters, lent_to: part.loan().map(|(_, fence)| fence) })
+        (counters > 0).then_some(Offer { counters, lent_to: part.loan().map(|(_, fence)| fence) })
     }
 
     /// Notes at a lender that a lease rides on it, and on its starts where that is none of its own.
     #[cold]
     pub(crate) fn lend(&mut self, lender: u32, borrower: u32) {
+        for index in 0..self.leases[borrower].holds.len() {
+            self.lend_hold(lender, borrower, index);
+        }
+    }
+
+    /// The same, of one of its holds.
+    pub(crate) fn lend_hold(&mut self, lender: u32, borrower: u32, index: usize) {
         let fence = self.leases[borrower].fence;
         self.leases[lender].set_loan(Some((borrower, fence)));
-        for index in 0..self.leases[borrower].holds.len() {
-            let hold = &mut self.leases[borrower].holds[index];
-            if hold.rides() && !hold.anew {
-                hold.spend(0);
-                let (counter, cost) = (hold.counter, hold.lent_cost);
-                if let Some(lent) = self.leases[lender].holds.iter_mut().find(|lent| lent.counter == counter) {
-                    lent.spend(cost);
-                }
+        let hold = &mut self.leases[borrower].holds[index];
+        if hold.rides() && !hold.anew {
+            hold.spend(0);
+            let (counter, cost) = (hold.counter, hold.lent_cost);
+            if let Some(lent) = self.leases[lender].holds.iter_mut().find(|lent| lent.counter == counter) {
+                lent.spend(cost);
             }
         }
     }
+
     /// A hold has another cost: at its counter and in its histories, and records that.
     fn settle_hold(
         &mut self,

@@ -6,7 +6,7 @@
 //! # Lending
 //! The lease that ingress took for a request is lent to a nested acquire on the identical counter, so that a component
 //! called through its own scope, with a limit of 1, does not wait for itself. The borrower holds what exceeds the
-//! lender's share, and notes what it rides on. A lender has one loan at a time: a second nested acquire pays in full.
+//! lender's share, and notes what it rides on. A part has one loan at a time: a second nested acquire pays in full there.
 //! When the borrower ends, the loan returns. When the lender ends first, the borrower takes over what it rode on; what the
 //! lender rode on itself carries the borrower from then on, for a borrower lends on what it rides on, too.
 //!
@@ -173,14 +173,12 @@ impl LeasePart {
     }
 }
 
-/// What a lease part has for a request that would ride on it.
+/// What a lease, or a part of one, has for a request that would ride on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
-    /// What the request is to name in [`Request::lend_from`](crate::Request::lend_from).
-    pub part: LeaseRef,
     /// How many of the request's counters it holds, pools aside.
     pub counters: usize,
-    /// The fencing number of the lease that rides on it now.
+    /// The fencing number of a lease that rides on it now.
     pub lent_to: Option<u64>,
 }
 

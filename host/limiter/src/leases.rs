@@ -98,9 +98,10 @@ impl Leases {
         self.parts.get(slot as usize).filter(|part| part.fence != 0)
     }
 
-    /// The part that may lend, if it lives and lends to nobody yet.
-    pub(crate) fn lender(&self, lease: LeaseRef) -> Option<&LeasePart> {
-        self.get(lease.slot).filter(|part| part.fence == lease.fence && part.loan().is_none())
+    /// A part, if it lives.
+    #[inline]
+    pub(crate) fn living(&self, lease: LeaseRef) -> Option<&LeasePart> {
+        self.get(lease.slot).filter(|part| part.fence == lease.fence)
     }
 
     #[inline]

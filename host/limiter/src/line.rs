@@ -18,7 +18,7 @@ use crate::name::ScopedKey;
 use crate::pages::Pages;
 use crate::request::{Inline, LeaseRef, Request, WaiterId};
 use crate::shard::{Shard, Timer};
-use crate::waiting::Parking;
+use crate::waiting::{Parking, Spot};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::num::NonZeroU16;
@@ -34,20 +34,28 @@ pub(crate) struct Line {
     pub(crate) share: Arc<str>,
     pub(crate) weight: NonZeroU16,
     /// Of one who rides on a lease: it stands alone, because it may need less than others at any time.
-    pub(crate) alone: Option<Alone>,
+    pub(crate) alone: Option<Box<Alone>>,
 }
 
 /// Who stands alone in its line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Alone {
     pub(crate) ticket: u64,
-    /// The lease that it rides on, as long as that lives and lends to nobody else.
-    pub(crate) lender: Option<LeaseRef>,
+    /// The parts of the lease that it rides on, as long as they live and lend to nobody else.
+    pub(crate) named: SmallVec<[LeaseRef; 1]>,
+    /// The counters that this lease was on when it came: whoever lacks one of them has waited for its holder since.
+    pub(crate) on: SmallVec<[Spot; 3]>,
     /// Calls and cost without it.
     pub(crate) need: (u32, u32),
 }
 
 impl Line {
+    /// The counters that the lease is on which its waiter names, if it names one.
+    #[inline]
+    pub(crate) fn on(&self) -> &[Spot] {
+        self.alone.as_ref().map_or(&[], |alone| &alone.on)
+    }
+
     /// Whether a request that rides on no lease waits in it.
     #[inline]
     pub(crate) fn is_of(&self, request: &Request) -> bool {
@@ -132,7 +140,7 @@ impl Shard {
     /// The line of a request, if there is one. Who rides on a lease stands alone.
     #[inline]
     pub(crate) fn line_of(&self, request: &Request) -> Option<u32> {
-        if request.lend_from.is_some() {
+        if !request.lend_from.is_empty() {
             return None;
         }
         let hash = self.placement.hash_of_line(request);

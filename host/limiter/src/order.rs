@@ -259,12 +259,13 @@ impl Waitlist {
     }
 
     /// Somebody with this ticket (a newcomer: the end of numbers) is granted at this counter: who is first here is
-    /// passed if it came earlier. Answers who, when it was so once too often.
+    /// passed if it came earlier. Answers who, when it was so too often, and each time that it was so as often again.
     pub(crate) fn passed(&mut self, ticket: u64, now: u64) -> Option<Parked> {
         let first = self.first_place(now)?;
         let parked = self.lines.get_mut(first as usize).filter(|parked| parked.head.ticket < ticket)?;
         parked.passes = parked.passes.saturating_add(1);
-        (parked.passes == MAX_PASSES).then(|| parked.clone())
+        // Again from time to time: it may lack something else by then, or what was closed is open.
+        (parked.passes >= MAX_PASSES && parked.passes.is_multiple_of(MAX_PASSES)).then(|| parked.clone())
     }
 
     /// Whether this head is the first of the highest priority, and others wait too.
@@ -297,11 +298,15 @@ impl Waitlist {
         (class.tag_of(share) >= finish).then_some((first, None))
     }
 
-    /// Moves a key on that is served here without its line being parked here: a newcomer's, or one that has waited elsewhere.
-    pub(crate) fn charge(&mut self, (priority, share): (u8, &str), weight: NonZeroU16, units: u32) {
-        if let Some(class) = self.classes.get_mut(&Reverse(priority)) {
-            class.charge(share, weight, units);
-        }
+    /// Moves a key on that is served here without its line being parked here: a newcomer's, or one that has waited elsewhere. Whether
+    /// it is the key of the first of the highest priority: what that is owed is less now, or another's.
+    pub(crate) fn charge(&mut self, (priority, share): (u8, &str), weight: NonZeroU16, units: u32, now: u64) -> bool {
+        let top = self.classes.first_key_value().is_some_and(|(Reverse(top), _)| *top == priority);
+        let Some(class) = self.classes.get_mut(&Reverse(priority)) else { return false };
+        let leads = top && class.order.first_key_value().is_some_and(|(_, (key, _))| **key == *share);
+        class.passed_since = now;
+        class.charge(share, weight, units);
+        leads
     }
 
     /// How many are served before a newcomer to this line, or to none that is here, with its priority and its fairness key; or before
@@ -348,7 +353,7 @@ fn step(units: u32, weight: NonZeroU16) -> u128 {
 impl Parked {
     /// What its head takes of its key's share here: of one who rides, as much as without that.
     fn turn(&self, counts_cost: bool) -> u32 {
-        let (calls, cost) = self.line.alone.map_or((self.calls, self.cost), |alone| alone.need);
+        let (calls, cost) = self.line.alone.as_ref().map_or((self.calls, self.cost), |alone| alone.need);
         if counts_cost { cost } else { calls }
     }
 }

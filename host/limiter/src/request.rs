@@ -73,8 +73,8 @@ pub struct Request {
     pub cost: NonZeroU32,
     /// How long it may wait; zero: not at all. A rule's shorter `max-wait` holds besides.
     pub max_wait: Option<Duration>,
-    /// A lease whose counters this request may ride on, once.
-    pub lend_from: Option<LeaseRef>,
+    /// The parts of a lease whose counters this request may ride on, each once; none: it rides on nothing.
+    pub lend_from: SmallVec<[LeaseRef; 1]>,
     /// Ends the lease by itself this long after its grant or last extension.
     pub lease_time: Option<Duration>,
     /// Who is served first: 255 before 0.
@@ -165,7 +165,7 @@ impl Request {
             inline: Vec::new(),
             cost: NonZeroU32::MIN,
             max_wait: None,
-            lend_from: None,
+            lend_from: SmallVec::new(),
             lease_time: None,
             priority: DEFAULT_PRIORITY,
             fairness_key: None,
@@ -263,10 +263,11 @@ impl Request {
         self.targets.iter().map(ScopedKey::scope).chain(self.inline.iter().map(|inline| inline.name.scope()))
     }
 
-    /// Lets it ride on a lease that the same request holds already; see the module `lease`.
+    /// Lets it ride on a part of a lease that the same request holds already; see the module `lease`. Where that has several,
+    /// each is named.
     #[must_use]
-    pub fn lend_from(mut self, lease: LeaseRef) -> Self {
-        self.lend_from = Some(lease);
+    pub fn lend_from(mut self, part: LeaseRef) -> Self {
+        self.lend_from.push(part);
         self
     }
 
@@ -315,13 +316,17 @@ impl Request {
         targets.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         let mut inline = self.inline.clone();
         inline.sort_unstable_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        let alone = self.lend_from.map(|_| Alone { ticket, lender: self.rides_on(), need: self.need() });
+        let alone = (!self.lend_from.is_empty()).then(|| {
+            let named = self.rides_on().into();
+            Box::new(Alone { ticket, named, on: SmallVec::new(), need: self.need() })
+        });
         Line { targets, inline, priority: self.priority, share, weight: self.weight, alone }
     }
 
-    /// The lease that it may ride on: a batch rides on nothing.
-    pub(crate) fn rides_on(&self) -> Option<LeaseRef> {
-        self.lend_from.filter(|_| self.count.get() == 1)
+    /// The parts of the lease that it may ride on: a batch rides on nothing.
+    #[inline]
+    pub(crate) fn rides_on(&self) -> &[LeaseRef] {
+        if self.count.get() == 1 { &self.lend_from } else { &[] }
     }
 
     /// Where it stands among those who wait: its priority, and its fairness key.

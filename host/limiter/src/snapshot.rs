@@ -116,7 +116,7 @@ impl CounterSnapshot {
             concurrency: rule.as_ref().and_then(|rule| rule.spec.limits.concurrency),
             rates,
             waiting: counter.waiting(),
-            barrier: counter.first_barrier(None),
+            barrier: counter.first_barrier(&[]),
             granted: counter.granted,
             refused: u64::from(counter.refused),
             failed: u64::from(counter.failed),

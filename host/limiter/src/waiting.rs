@@ -77,7 +77,7 @@ impl ShardSet<'_, '_> {
     /// The line of a newcomer, if there is one. Looked for only where anybody waits.
     pub(crate) fn line_of(&self, request: &Request, sites: &Sites) -> Option<Found> {
         let nobody = |site: &Site| self.shards[site.at].counters[site.hold.counter].waiting() == 0;
-        if request.lend_from.is_some() || sites.iter().all(nobody) {
+        if !request.lend_from.is_empty() || sites.iter().all(nobody) {
             return None;
         }
         let origin = self.at(self.shards[0].placement.home_of(request))?;
@@ -113,7 +113,12 @@ impl ShardSet<'_, '_> {
             }
             return id;
         }
-        let line = Arc::new(waiter.request.line(ticket));
+        let mut line = waiter.request.line(ticket);
+        if let Some(alone) = &mut line.alone {
+            alone.on = self.named_on(&waiter.request);
+        }
+        let line = Arc::new(line);
+        let shard = &mut *self.shards[origin];
         let own = inline_of(&waiter.request, &site);
         let number = shard.new_line(&waiter.request, Arc::clone(&line));
         let head = shard.stand_behind(number, ticket, waiter, now);
@@ -221,8 +226,7 @@ impl ShardSet<'_, '_> {
         let waitlist = std::mem::take(&mut found.queue().waitlist);
         let mut soonest: Option<u64> = None;
         let mut lacking = None;
-        let holds_here =
-            |parked: &Parked| lender_of(parked, spot.0, leases).is_some_and(|lender| lender.is_on(counter));
+        let holds_here = |parked: &Parked| named_by(parked, spot.0, leases).is_some_and(|named| named.is_on(counter));
         let next = waitlist.in_order(now).filter(|parked| !tried.contains(&parked.head)).find(|parked| {
             let until = match asked(found, spot, leases, parked, (true, now)) {
                 Standing::Fits if !holds_here(parked) => {
@@ -277,7 +281,7 @@ impl ShardSet<'_, '_> {
         }
         let parking = self.shards[origin].lines[line].parking;
         let asks = (head.ticket, parking);
-        match self.place(now, asks, &waiter, &mut sites) {
+        match self.place(now, asks, (&waiter, &parked.line), &mut sites) {
             Placed::Granted(grant) => {
                 self.charge_share(parking, &waiter.request, 1 + grant.more.len() as u32, now);
                 self.take_off(origin, head.slot, now, work);
@@ -302,8 +306,10 @@ impl ShardSet<'_, '_> {
                 Look::Done
             }
             Placed::Blocked { site, until } => {
-                if parked.passes >= MAX_PASSES {
-                    self.raise(head, line, &waiter.request.inline, &sites, now, work);
+                // What it leaves to others where it moves on is a pass too.
+                let moves = sites.get(site).is_some_and(|site| self.spot(site) != parking.spot);
+                if parked.passes.saturating_add(u32::from(moves)) >= MAX_PASSES {
+                    self.raise((head, &parked.line), line, &waiter.request.inline, &sites, now, work);
                 }
                 let Some(&site) = sites.get(site) else { return Look::Stays(until) };
                 let look = self.settle_in(inline_of(&waiter.request, &site), line, origin, site, until, now);
@@ -549,22 +555,21 @@ pub(crate) fn lacks(found: &mut Counter, spot: Spot, leases: &Leases, parked: &P
 /// Asks a counter for the head of a line that is parked there, with or without barriers. Who rides is asked for what it lacks now.
 fn asked(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, (barriers, now): (bool, u64)) -> Standing {
     let mut hold = Hold::new(spot.1, parked.calls, parked.cost);
-    let lender = lender_of(parked, spot.0, leases);
     if let Some(alone) = &parked.line.alone {
         hold = Hold::new(spot.1, alone.need.0, alone.need.1);
     }
-    if let Some(lender) = lender {
-        ride(lender, &mut hold);
+    if let Some(named) = named_by(parked, spot.0, leases) {
+        ride(named, &mut hold);
     }
     let ticket = Some(parked.head.ticket);
-    let barred = barriers && found.bars(ticket, lender.map(|lender| (spot.0, lender)));
+    let barred = barriers && found.bars(ticket, parked.line.on());
     stand(found, &hold, parked.own.as_ref(), (ticket, barred), now)
 }
 
-/// What the head of a line rides on, if that lies in this shard.
-fn lender_of<'a>(parked: &Parked, shard: u16, leases: &'a Leases) -> Option<&'a LeasePart> {
-    let lender = parked.line.alone.as_ref()?.lender.filter(|lender| lender.shard == shard)?;
-    leases.lender(lender)
+/// The part in this shard of the lease that the head of a line names, if it lives.
+fn named_by<'a>(parked: &Parked, shard: u16, leases: &'a Leases) -> Option<&'a LeasePart> {
+    let named = &parked.line.alone.as_ref()?.named;
+    leases.living(*named.iter().find(|part| part.shard == shard)?)
 }
 
 /// What the head of a line is known to need at a counter. Who rides on a lease may need less at any time, so nothing is.

@@ -251,6 +251,41 @@ fn who_is_held_back_by_a_higher_priority_is_let_in_by_patience() {
     );
 }
 
+/// A lower priority has ten seconds' patience whoever of it is let in then: one, not all of them.
+#[test]
+fn patience_lets_one_newcomer_in() {
+    let mut bench = Bench::new(&[("s", "3:cost", &[])]);
+    bench.take("s");
+    bench.wait(&costing("s", 3));
+    let low = |key, cost| share(key, 1).priority(1).cost(NonZeroU32::new(cost).unwrap());
+    bench.wait(&low("low", 3));
+    for _ in 0..3 {
+        assert!(bench.try_acquire(&low("other", 1)).is_err());
+        bench.now += PATIENCE;
+        let passing = bench.try_acquire(&low("other", 1)).unwrap();
+        bench.release(&passing);
+    }
+}
+
+/// What was closed when a barrier was due gets it when it is due again.
+#[test]
+fn a_barrier_that_was_put_off_is_raised_later() {
+    let mut bench = Bench::new(&[("s", "3:cost", &[]), ("t", "1", &[])]);
+    bench.take("s");
+    let large = bench.wait(&costing("s", 3).also("t".parse().unwrap()).unwrap());
+    let barrier = |bench: &mut Bench| bench.counter("s").unwrap().barrier;
+    bench.operate("t", &weir_limiter::Verb::Pause);
+    for passes in 0..2 * MAX_PASSES {
+        assert_eq!(barrier(&mut bench), None, "after {passes}");
+        let other = bench.try_acquire(&passing()).unwrap();
+        bench.release(&other);
+        if passes == MAX_PASSES {
+            bench.operate("t", &weir_limiter::Verb::Resume);
+        }
+    }
+    assert_eq!(barrier(&mut bench), Some(large.ticket));
+}
+
 /// Two keys that always have somebody waiting, of any costs and weights, under a limit that counts cost: neither is ever further behind
 /// its share than a turn of each.
 #[test]

@@ -2,7 +2,7 @@
 
 mod bench;
 
-use bench::{Bench, S, costing, limits, request, rule};
+use bench::{Bench, S, costing, limits, request, rule, total};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
@@ -12,7 +12,7 @@ use weir_limiter::{
 
 /// A request that rides on a lease.
 fn on(lender: &Grant, request: Request) -> Request {
-    request.lend_from(lender.parts[0])
+    lender.parts.iter().fold(request, |request, part| request.lend_from(*part))
 }
 
 /// Rides on a lease once, so that its start is lent.
@@ -378,6 +378,76 @@ fn a_loan_that_returns_lets_the_next_ride_at_any_counter_of_the_lender() {
     let waiter = bench.wait(&on(&lender, request("s/x")));
     bench.release(&borrower);
     assert_eq!(bench.let_in(), [waiter]);
+}
+
+/// A pool over all scopes lies in a shard of its own: who is called by who holds it rides there too.
+#[test]
+fn what_is_held_of_a_pool_elsewhere_is_lent() {
+    for inner_first in [true, false] {
+        let mut bench = Bench::new(&[]);
+        bench.put(&[("*", total("1", &[]))]);
+        let outer = bench.take("s/x");
+        assert_eq!(outer.parts.len(), 2, "the pool is in another shard");
+        let nested = on(&outer, request("s/y"));
+        let inner = bench.try_acquire(&nested).unwrap();
+        assert_eq!((bench.held("*"), bench.held("s"), bench.held("s/y")), ((1, 1), (1, 1), (1, 1)));
+        assert!(bench.try_acquire(&nested).is_err(), "it is lent");
+        let waiter = bench.wait(&nested);
+        let (first, last) = if inner_first { (inner, outer) } else { (outer, inner) };
+        bench.release(&first);
+        let granted = bench.let_in();
+        assert_eq!(bench.held("*"), (1, 1));
+        assert_eq!(granted.len(), usize::from(inner_first), "who ends last holds it alone, and lends nothing");
+        bench.release(&last);
+        let granted = if inner_first { granted } else { bench.let_in() };
+        assert_eq!((granted, bench.held("*")), (vec![waiter], (1, 1)));
+    }
+}
+
+/// A lease that is lent is waited for all the same: what is owed to who waits, and its barrier, stop nobody who names that lease.
+#[test]
+fn who_waits_for_a_lease_that_is_lent_stops_nobody_who_names_it() {
+    let small = |key| request("s").fairness(key, std::num::NonZeroU16::MIN).unwrap();
+    let mut bench = Bench::new(&[("s", "10:cost", &[])]);
+    let outer = bench.try_acquire(&costing("s", 5)).unwrap();
+    bench.wait(&costing("s", 8).fairness("large", std::num::NonZeroU16::MIN).unwrap());
+    while let Ok(passing) = bench.try_acquire(&small("small")) {
+        bench.release(&passing);
+    }
+    // What is free is owed by now.
+    let first = bench.try_acquire(&on(&outer, small("small"))).unwrap();
+    let second = bench.try_acquire(&on(&outer, small("small"))).unwrap();
+    assert_eq!(bench.held("s"), (2, 6), "the second one pays for itself");
+    assert!(bench.try_acquire(&small("small")).is_err());
+    bench.release(&second);
+    // And a barrier.
+    while let Ok(passing) = bench.try_acquire(&small("small").priority(200)) {
+        bench.release(&passing);
+    }
+    assert!(bench.counter("s").unwrap().barrier.is_some());
+    let second = bench.try_acquire(&on(&outer, small("small"))).unwrap();
+    bench.release(&second);
+    bench.release(&first);
+}
+
+/// Who rides when a pool comes into force rides on its lender's share of that, and has it when the lender ends first.
+#[test]
+fn a_pool_that_comes_into_force_counts_who_rides() {
+    for pattern in ["pool/*", "*/*", "*"] {
+        let mut bench = Bench::new(&[("pool/a", "2:cost", &[])]);
+        let outer = bench.take("pool/a");
+        let inner = bench.try_acquire(&on(&outer, costing("pool/a", 2))).unwrap();
+        let innermost = bench.try_acquire(&on(&inner, request("pool/a"))).unwrap();
+        bench.put(&[(pattern, total("5", &[]))]);
+        assert_eq!(bench.held(pattern), (1, 2), "{pattern}");
+        bench.release(&outer);
+        assert_eq!(bench.held(pattern), (1, 2), "{pattern}");
+        bench.release(&inner);
+        assert_eq!((bench.held(pattern), bench.held("pool/a")), ((1, 1), (1, 1)), "{pattern}");
+        bench.release(&innermost);
+        assert_eq!(bench.held(pattern), (0, 0), "{pattern}");
+        assert!(bench.is_empty_after(60 * S));
+    }
 }
 
 /// Somebody waits for what a lease holds, and has a barrier at what its borrowers take below: they go on, or each would wait for the other.

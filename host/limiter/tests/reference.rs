@@ -117,7 +117,7 @@ fn same_line(one: &Request, other: &Request) -> bool {
         names
     };
     let rest = |request: &Request| (request.priority, share(request), request.weight);
-    let alone = one.lend_from.is_some() || other.lend_from.is_some();
+    let alone = !(one.lend_from.is_empty() && other.lend_from.is_empty());
     !alone && sorted(one) == sorted(other) && rest(one) == rest(other)
 }
 
@@ -174,7 +174,7 @@ impl World {
     }
 
     fn lender(&self, request: &Request) -> Option<&Holder> {
-        let wanted = request.lend_from?;
+        let wanted = *request.lend_from.first()?;
         let lender = self.holders.iter().find(|holder| holder.parts.contains(&wanted))?;
         let lent = self.holders.iter().any(|holder| holder.rides.as_ref().is_some_and(|(ridden, _)| *ridden == wanted));
         (!lent).then_some(lender)

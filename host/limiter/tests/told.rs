@@ -231,14 +231,12 @@ fn an_overrun_at_an_inline_key_is_charged_to_the_rates_it_came_with() {
 /// A line that has been passed as often as it may be, before two counters of which one was always taken: parked at `t`,
 /// whose holder it answers, while `s` is free.
 fn passed_over(bench: &mut Bench) -> weir_limiter::Grant {
-    let mut holder = bench.take("t");
+    let mut holder = bench.take("s");
     bench.wait(&request("s").also("t".parse().unwrap()).unwrap());
-    for _ in 0..weir_limiter::MAX_PASSES / 2 {
-        for next in ["s", "t"] {
-            let taken = bench.take(next);
-            bench.release(&holder);
-            holder = taken;
-        }
+    for next in ["t", "s"].into_iter().cycle().take(weir_limiter::MAX_PASSES as usize - 1) {
+        let taken = bench.take(next);
+        bench.release(&holder);
+        holder = taken;
     }
     holder
 }

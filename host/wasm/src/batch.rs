@@ -87,7 +87,7 @@ fn batch(home: &RequestState, mut request: Request, count: u32, least: u32) -> R
     };
     if count > NonZeroU32::MIN {
         // Nothing is lent to it, and so it need not stand alone.
-        request.lend_from = None;
+        request.lend_from.clear();
     }
     let mut request = request.batch(count, least).map_err(|error| invalid(&error))?;
     let room = u32::try_from(home.room()).ok().and_then(NonZeroU32::new).filter(|room| *room >= least);

@@ -26,6 +26,7 @@ use crate::instance::InstanceState;
 use crate::lease::Place;
 use parking_lot::Mutex;
 use slab::Slab;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -38,10 +39,13 @@ use weir_engine::{Lease, LeaseRef, Outcome, Request, ScopedKey};
 /// room left to answer with.
 pub(crate) const MAX_LEASES: usize = 1024;
 
+/// The parts of a lease to ride on; none: of no lease.
+type Parts = SmallVec<[LeaseRef; 1]>;
+
 /// A request, from the moment the runner takes it until its work has stopped.
 pub(crate) struct RequestState {
     key: Option<ScopedKey>,
-    lend: Option<LeaseRef>,
+    lend: Parts,
     deadline: Option<Instant>,
     /// Its client is gone or its deadline has passed: waits end.
     cancelled: AtomicBool,
@@ -87,15 +91,15 @@ impl Leases {
     /// The lease that a request rides on best, of these and the call's. One that carries another of these comes last: it gets
     /// its loan back only when that ends. Of the others the one that holds most of the request's counters, lends to nobody
     /// now, and was taken last.
-    fn best(&self, request: &Request, may: impl Fn(&Held) -> bool) -> Option<LeaseRef> {
+    fn best(&self, request: &Request, may: impl Fn(&Held) -> bool) -> Option<Parts> {
         let held = self.held.iter().filter(|(_, held)| may(held)).map(|(_, held)| (held.serial, &held.lease));
         let call = self.call.as_ref().map(|lease| (0, lease));
-        let offers = held.chain(call).filter_map(|(serial, lease)| Some((lease.offer(request)?, serial)));
+        let offers = held.chain(call).filter_map(|(serial, lease)| Some((lease.offer(request)?, serial, lease)));
         let carries = |fence: u64| self.held.iter().any(|(_, held)| held.lease.fence() == fence);
-        let best = offers.max_by_key(|(offer, serial)| {
+        let best = offers.max_by_key(|(offer, serial, _)| {
             (!offer.lent_to.is_some_and(carries), offer.counters, offer.lent_to.is_none(), *serial)
         });
-        best.map(|(offer, _)| offer.part)
+        best.map(|(.., lease)| lease.parts().into())
     }
 
     fn end(self, outcome: Outcome) {
@@ -127,22 +131,16 @@ pub(crate) enum NoPlace {
 
 impl RequestState {
     pub(crate) fn new(key: Option<ScopedKey>, lease: Option<Lease>, deadline: Instant) -> Arc<Self> {
-        let lend = lease.as_ref().and_then(Lease::reference);
+        let lend = lease.as_ref().map(|lease| lease.parts().into()).unwrap_or_default();
         Arc::new(Self::build(key, lend, Some(deadline), Phase::Queued, Leases { call: lease, ..Leases::default() }))
     }
 
     /// The home of leases that belong to no request.
     pub(crate) fn background() -> Arc<Self> {
-        Arc::new(Self::build(None, None, None, Phase::Background, Leases::default()))
+        Arc::new(Self::build(None, Parts::new(), None, Phase::Background, Leases::default()))
     }
 
-    fn build(
-        key: Option<ScopedKey>,
-        lend: Option<LeaseRef>,
-        deadline: Option<Instant>,
-        phase: Phase,
-        leases: Leases,
-    ) -> Self {
+    fn build(key: Option<ScopedKey>, lend: Parts, deadline: Option<Instant>, phase: Phase, leases: Leases) -> Self {
         Self {
             key,
             lend,
@@ -163,13 +161,13 @@ impl RequestState {
 
     /// Whether it came with a lease.
     pub(crate) fn has_lease(&self) -> bool {
-        self.lend.is_some()
+        !self.lend.is_empty()
     }
 
     /// The lease that an acquire may ride on: one that a component around the caller holds for the request, or the one that
     /// ingress took. `stack` is the caller's, youngest first. A stale lease finds nothing, so it needs no guard.
     #[inline]
-    pub(crate) fn lend(&self, request: &Request, stack: &[GuestTaskId]) -> Option<LeaseRef> {
+    pub(crate) fn lend(&self, request: &Request, stack: &[GuestTaskId]) -> Parts {
         let outer = match stack {
             [_, around @ ..] if !around.is_empty() => {
                 let is_around = |held: &Held| held.holder.is_some_and(|holder| around.contains(&holder));
@@ -177,19 +175,19 @@ impl RequestState {
             }
             _ => None,
         };
-        outer.or(self.lend).filter(|_| !planted::is(Bug::NeverLent))
+        if planted::is(Bug::NeverLent) { Parts::new() } else { outer.unwrap_or_else(|| self.lend.clone()) }
     }
 
     /// The lease that a call to outside may ride on: one that the caller or a component around it holds for the request, or the one
     /// that ingress took, if any of them is on a counter of the call.
-    pub(crate) fn lend_to_call(&self, request: &Request, stack: &[GuestTaskId]) -> Option<LeaseRef> {
+    pub(crate) fn lend_to_call(&self, request: &Request, stack: &[GuestTaskId]) -> Parts {
         let inner = self.inner.lock();
         // What belongs to no request may be anybody's.
         if inner.phase == Phase::Background || planted::is(Bug::NeverLent) {
-            return None;
+            return Parts::new();
         }
         let is_around = |held: &Held| held.holder.is_none_or(|holder| stack.contains(&holder));
-        inner.leases.best(request, is_around)
+        inner.leases.best(request, is_around).unwrap_or_default()
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

@@ -66,11 +66,11 @@ impl World {
         let needs = self.needs(&request);
         let verdict = self.naive.verdict(&needs, true, self.now);
         // Who rides stands alone.
-        let line = if request.lend_from.is_some() { format!("alone {}", self.sequence) } else { line_of(&request) };
+        let line = if !request.lend_from.is_empty() { format!("alone {}", self.sequence) } else { line_of(&request) };
         let behind = self.waiters.iter().any(|waiter| waiter.line == line);
         let barred = self.barred(&needs, None);
         // Who rides may go past the barrier of one who waits for what it rides on.
-        let stopped = barred && request.lend_from.is_none();
+        let stopped = barred && request.lend_from.is_empty();
         let owed = self.may_be_owed(&needs, request.priority, &line);
         let scopes = request.targets.len() + request.inline.len();
         self.visits.hit_full += u64::from(verdict == Some(Verdict::Blocked));
@@ -372,7 +372,8 @@ impl World {
             self.say(|| format!("granted {id}, fence {fence}, rides {}", needs.iter().any(|need| need.lent != (0, 0))));
             let lender = request
                 .lend_from
-                .and_then(|lease| self.owned.iter().find(|owned| owned.got.reference() == Some(lease)));
+                .first()
+                .and_then(|part| self.owned.iter().find(|owned| owned.got.reference() == Some(*part)));
             let lender = lender.map(|owned| owned.id);
             self.naive.grant(id, needs.clone(), ends_at, lender, at);
             let key = request.idempotency_key.as_deref().map(str::to_owned);

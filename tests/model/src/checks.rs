@@ -194,7 +194,7 @@ impl World {
 
     pub(crate) fn nobody_waits_in_vain(&mut self) -> Result<()> {
         for index in 0..self.waiters.len() {
-            if self.waiters[index].needs_of != self.version || self.waiters[index].request.lend_from.is_some() {
+            if self.waiters[index].needs_of != self.version || !self.waiters[index].request.lend_from.is_empty() {
                 let needs = self.needs(&self.waiters[index].request);
                 let waiter = &mut self.waiters[index];
                 (waiter.needs, waiter.needs_of) = (needs, self.version);
@@ -208,7 +208,7 @@ impl World {
                 Some(ticket) => self.barred(&waiter.needs, Some(ticket)),
                 None => self.barred(&waiter.needs, None),
             };
-            let waiter_rides = waiter.request.lend_from.is_some();
+            let waiter_rides = !waiter.request.lend_from.is_empty();
             let needs = waiter.needs.clone();
             match self.naive.verdict(&needs, false, self.now) {
                 // Who rode on a lease that has ended since waits its time out.

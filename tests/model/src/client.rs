@@ -102,7 +102,7 @@ impl Got {
     /// What a nested request rides on.
     pub(crate) fn reference(&self) -> Option<LeaseRef> {
         match self {
-            Self::Held(lease) => lease.reference(),
+            Self::Held(lease) => lease.parts().first().copied(),
             Self::Timed(_) => None,
         }
     }

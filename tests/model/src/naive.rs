@@ -35,6 +35,17 @@ impl Need {
         Self { counter, calls, cost, lent: (0, 0), spent: false, paid: 0, anew: false, own, leaf }
     }
 
+    /// Takes off what it can ride on.
+    fn rides_on(&mut self, own: &Self) {
+        let whole = (own.calls + own.lent.0, own.cost + own.lent.1);
+        self.lent = (whole.0.min(self.calls), whole.1.min(self.cost));
+        self.calls -= self.lent.0;
+        self.cost -= self.lent.1;
+        // A start pays for two: who was let in by it, and the first that rides on that.
+        self.anew = own.spent && self.lent != (0, 0);
+        self.spent = self.lent != (0, 0) && !self.anew;
+    }
+
     /// Calls and cost that start with it.
     fn starts(&self) -> (u64, u64) {
         if self.anew { (self.calls + self.lent.0, self.cost + self.lent.1) } else { (self.calls, self.cost) }
@@ -143,19 +154,32 @@ impl Naive {
             return false;
         }
         let mut adopted = false;
+        // Who lends was granted before who rides on it.
+        self.held.sort_by_key(|held| held.id);
         for index in 0..self.held.len() {
             for need in self.held[index].needs.clone() {
-                if need.calls + need.cost == 0 || need.counter.contains(['*', '#']) {
+                let whole = (need.calls + need.lent.0, need.cost + need.lent.1);
+                if whole == (0, 0) || need.counter.contains(['*', '#']) {
                     continue;
                 }
-                let pools = self
-                    .rules
-                    .keys()
-                    .filter(|pattern| in_force(&self.rules, pattern) && matches(pattern, &need.counter));
+                let pools = self.rules.keys().filter(|pattern| in_force(&self.rules, pattern));
+                let pools: Vec<String> = pools.filter(|pattern| matches(pattern, &need.counter)).cloned().collect();
                 for pool in pools {
-                    if self.held[index].needs.iter().all(|need| need.counter != *pool) {
-                        self.held[index].needs.push(Need::new(pool.clone(), (need.calls, need.cost), None, false));
-                        adopted = true;
+                    if self.held[index].needs.iter().any(|need| need.counter == pool) {
+                        continue;
+                    }
+                    adopted = true;
+                    let mut share = Need::new(pool.clone(), whole, None, false);
+                    let lender = self.held[index].lender;
+                    let lender = self.held.iter().find(|held| Some(held.id) == lender);
+                    if let Some(own) = lender.and_then(|held| held.needs.iter().find(|own| own.counter == pool)) {
+                        share.rides_on(own);
+                    }
+                    let (lent, anew) = (share.lent, share.anew);
+                    let lender = self.held[index].lender;
+                    self.held[index].needs.push(share);
+                    if lent != (0, 0) {
+                        self.pay(lender, &pool, lent.1, anew);
                     }
                 }
             }
@@ -319,13 +343,7 @@ impl Naive {
         };
         for need in needs {
             if let Some(own) = lends.needs.iter().find(|own| own.counter == need.counter) {
-                let whole = (own.calls + own.lent.0, own.cost + own.lent.1);
-                need.lent = (whole.0.min(need.calls), whole.1.min(need.cost));
-                need.calls -= need.lent.0;
-                need.cost -= need.lent.1;
-                // A start pays for two: who was let in by it, and the first that rides on that.
-                need.anew = own.spent && need.lent != (0, 0);
-                need.spent = need.lent != (0, 0) && !need.anew;
+                need.rides_on(own);
             }
         }
     }
@@ -337,15 +355,19 @@ impl Naive {
             self.start(&need.counter, &limits, need.starts(), id, now);
         }
         let lender = lender.filter(|_| needs.iter().any(|need| need.lent != (0, 0)));
-        if let Some(lends) = self.held.iter_mut().find(|held| Some(held.id) == lender) {
-            for need in needs.iter().filter(|need| need.lent != (0, 0)) {
-                for own in lends.needs.iter_mut().filter(|own| own.counter == need.counter) {
-                    own.spent = true;
-                    own.paid = own.paid.max(if need.anew { 0 } else { need.lent.1 });
-                }
-            }
+        for need in needs.iter().filter(|need| need.lent != (0, 0)) {
+            self.pay(lender, &need.counter, need.lent.1, need.anew);
         }
         self.held.push(Held { id, needs, ends_at, lender });
+    }
+
+    /// A lender's start has paid for so much of another's work, unless that is a start of its own.
+    fn pay(&mut self, lender: Option<u64>, counter: &str, cost: u64, anew: bool) {
+        let lends = self.held.iter_mut().filter(|held| Some(held.id) == lender).flat_map(|held| &mut held.needs);
+        for own in lends.filter(|own| own.counter == counter) {
+            own.spent = true;
+            own.paid = own.paid.max(if anew { 0 } else { cost });
+        }
     }
 
     /// Writes a start down under these limits, and at an inline key in every other history that is there.

@@ -178,8 +178,10 @@ impl World {
             needs.push(Need::new(inline.name.to_string(), (calls, cost), own, true));
         }
         if request.count.get() == 1
-            && let Some(lender) =
-                request.lend_from.and_then(|lease| self.owned.iter().find(|owned| owned.got.reference() == Some(lease)))
+            && let Some(lender) = request
+                .lend_from
+                .first()
+                .and_then(|part| self.owned.iter().find(|owned| owned.got.reference() == Some(*part)))
         {
             self.naive.ride(&mut needs, Some(lender.id));
         }

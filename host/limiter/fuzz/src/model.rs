@@ -153,7 +153,7 @@ impl Model {
         assert_eq!(grant.book_version, book.version());
         let brought: BTreeMap<String, Limits> =
             request.inline.iter().map(|inline| (inline.name.as_str().to_owned(), inline.limits.clone())).collect();
-        let lender = request.lend_from.and_then(|part| self.lender(part));
+        let lender = request.lend_from.first().and_then(|part| self.lender(*part));
         let mut lent = BTreeMap::new();
         let mut holds = BTreeMap::new();
         let (mut starts, mut spent) = (BTreeMap::new(), BTreeSet::new());

@@ -209,14 +209,14 @@ impl World {
         // Lenders are leases of one part, as ingress takes them.
         let lenders: Vec<LeaseRef> =
             self.model.leases.iter().filter(|lease| lease.parts.len() == 1).map(|lease| lease.parts[0]).collect();
-        request.lend_from =
-            ask.lend.filter(|_| !lenders.is_empty()).map(|index| lenders[usize::from(index) % lenders.len()]);
+        let lender = ask.lend.filter(|_| !lenders.is_empty());
+        request.lend_from.extend(lender.map(|index| lenders[usize::from(index) % lenders.len()]));
         request
     }
 
     fn acquire(&mut self, ask: &Ask) {
         let request = self.request(ask);
-        let wait = ask.wait.is_some() && request.lend_from.is_none();
+        let wait = ask.wait.is_some() && request.lend_from.is_empty();
         let named = if ask.named { request.count.get() } else { 0 };
         let secrets: Vec<u128> = (1..=u128::from(named)).map(|n| self.secrets + n).collect();
         self.secrets += u128::from(named);

@@ -59,6 +59,24 @@ fn the_least_that_anybody_needs_is_known() {
     assert_eq!(waitlist.riding, 0);
 }
 
+#[test]
+fn who_is_passed_is_looked_at_each_time_that_it_was_so_too_often() {
+    let mut waitlist = Waitlist::default();
+    waitlist.park(parked("a", 1), 0);
+    let looked_at = (1..=3 * MAX_PASSES).filter(|_| waitlist.passed(9, 0).is_some()).count();
+    assert_eq!(looked_at, 3);
+    assert!(waitlist.passed(1, 0).is_none(), "it came no later");
+}
+
+#[test]
+fn a_newcomer_changes_what_is_owed_only_where_its_key_is_first() {
+    let mut waitlist = Waitlist::default();
+    waitlist.park(parked("a", 1), 0);
+    waitlist.park(parked("b", 2), 0);
+    let mut charge = |priority, key| waitlist.charge((priority, key), NonZeroU16::MIN, 1, 0);
+    assert_eq!([charge(128, "b"), charge(128, "c"), charge(7, "a"), charge(128, "a")], [false, false, false, true]);
+}
+
 proptest! {
     #[test]
     fn what_is_counted_is_there_and_a_line_that_goes_on_stands_where_its_key_does(
@@ -81,7 +99,7 @@ proptest! {
                 }
                 3 if !places.is_empty() => drop(list.take(places.swap_remove(at))),
                 4 => drop(list.passed(ticket, now)),
-                5 => list.charge((u8::from(which % 2 == 0), key), NonZeroU16::MIN, cost),
+                5 => _ = list.charge((u8::from(which % 2 == 0), key), NonZeroU16::MIN, cost, now),
                 _ if !places.is_empty() => {
                     let place = places[at];
                     if what == 6 {

@@ -221,7 +221,7 @@ impl Outgoing {
     async fn turn(&self, ask: Result<weir_engine::Request, Refused>, caller: Option<Home>) -> Result<Lease, Refused> {
         let mut ask = ask?;
         // Only now: another call of the same request may have taken a loan meanwhile.
-        ask.lend_from = caller.and_then(|caller| caller.lend_to_call(&ask, &caller.stack));
+        ask.lend_from = caller.map(|caller| caller.lend_to_call(&ask, &caller.stack)).unwrap_or_default();
         match self.flow.acquire_now(&ask).map_err(|why| Refused::from(&why))? {
             Started::Granted(lease) => Ok(lease),
             Started::Waiting(acquire) => {
