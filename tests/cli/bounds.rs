@@ -12,7 +12,7 @@
 //! | `counters` | `--limit` | PREFIX: any |
 //! | `counters pin` | as `rules set` | COUNTER |
 //! | `counters pause`, `resume`, `unpin`, `reset`, `drain` | `--timeout` | COUNTER |
-//! | `explain` | `--cost`, `--priority`, `--max-wait`, `--weight` | KEY, `--fairness-key` |
+//! | `explain` | `--cost`, `--priority`, `--max-wait`, `--weight`, `--count`, `--least`, `--flow-control` | KEY, `--also`, `--fairness-key`, `--flow-control` |
 //! | `lease acquire`, `check`, `run` | `--cost`, `--priority`, `--weight`, `--max-wait`, `--lease-time`, `--count`, `--least`, `--kill-after`, `--flow-control` | KEY, `--scope`, `--limit-key`, `--also`, `--fairness-key`, `--idempotency-key`, `--flow-control`, `--url` |
 //! | `lease extend`, `settle`, `release` | `--lease-time`, COST, `--pushed-back` | ID: any |
 //! | `token create`, `rotate`, `revoke` | `--expires`, `--keep-old` | NAME, `--scope`, `--right` |
@@ -22,6 +22,8 @@
 //! The environment is read by the same parsers. Paths are any text that names a file.
 
 mod leases;
+
+use leases::{BATCHES, COSTS, FLOW_CONTROLS, PRIORITIES, WEIGHTS};
 
 use crate::texts::{control_bytes, names, not_names};
 use crate::{HANG, Serving, WASM, end, file, run, weir};
@@ -161,25 +163,13 @@ const ARGUMENTS: &[Argument] = &[
     Argument { command: PIN, option: "--max-wait", good: &["0s", "1day"], bad: UP_TO_A_DAY },
     Argument { command: PIN, option: "--max-pushback", good: &["0s", "1day"], bad: UP_TO_A_DAY },
     Argument { command: &["counters", "drain", "p", "--wait"], option: "--timeout", good: &[], bad: DURATIONS },
-    Argument {
-        command: EXPLAIN,
-        option: "--cost",
-        good: &["1", "4294967295"],
-        bad: &[("0", "--cost"), ("4294967296", "--cost"), ("-1", "--cost"), ("", "--cost")],
-    },
-    Argument {
-        command: EXPLAIN,
-        option: "--priority",
-        good: &["0", "255"],
-        bad: &[("256", "0..=255"), ("-1", "0..=255"), ("", "--priority")],
-    },
+    Argument { command: EXPLAIN, option: "--cost", good: &["1", "4294967295"], bad: COSTS },
+    Argument { command: EXPLAIN, option: "--priority", good: &["0", "255"], bad: PRIORITIES },
     Argument { command: EXPLAIN, option: "--max-wait", good: &["0s", "1ns", "99999999999years"], bad: DURATIONS },
-    Argument {
-        command: EXPLAIN,
-        option: "--weight",
-        good: &["1", "1000"],
-        bad: &[("0", "1..=1000"), ("1001", "1..=1000"), ("65536", "1..=1000"), ("", "--weight")],
-    },
+    Argument { command: EXPLAIN, option: "--weight", good: &["1", "1000"], bad: WEIGHTS },
+    Argument { command: EXPLAIN, option: "--count", good: &["1", "1000"], bad: BATCHES },
+    Argument { command: EXPLAIN, option: "--least", good: &["1"], bad: BATCHES },
+    Argument { command: EXPLAIN, option: "--flow-control", good: &["k:concurrency=1"], bad: FLOW_CONTROLS },
 ];
 
 /// Texts that are to be names: the command before them, the option, and what is before the text in it.
@@ -197,7 +187,9 @@ const TEXTS: &[(&[&str], &str, &str)] = &[
     (&["counters", "pin", "--concurrency=1"], "", ""),
     (&["explain"], "", ""),
     (&["explain"], "", "a/"),
-    (&["explain", "s"], "--fairness-key", ""),
+    (EXPLAIN, "", ""),
+    (EXPLAIN, "--also", "a/"),
+    (EXPLAIN, "--fairness-key", ""),
 ];
 
 /// What the server has that a command could change.

@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use crate::Serving;
 use crate::operate::shows;
+use crate::{Serving, run};
 
 #[test]
 fn a_page_says_who_binds_what_is_in_the_way_and_when() {
@@ -90,4 +90,76 @@ fn a_time_that_rests_on_how_long_leases_are_held_is_about() {
             assert_eq!(call.join().unwrap(), 200);
         }
     });
+}
+
+#[test]
+fn of_several_keys_each_counter_says_which_it_counts_for() {
+    let serving = Serving::demo();
+    let set = |arguments: &[&str]| serving.run(&[&["rules", "set"], arguments].concat()).ok();
+    set(&["m/*", "--rate", "1/1h"]);
+    set(&["t", "--concurrency", "0"]);
+    set(&["*/*", "--total", "--concurrency", "50"]);
+    let plan = ["--flow-control", "plan:concurrency=2"];
+    let page = serving.run(&[&["explain", "m/gpt", "m/claude", "t/7"], &plan[..]].concat()).ok();
+    let sections: Vec<&str> = page.split("\n\n").collect();
+    let begins = [
+        "m/gpt and m/claude and t/7 and m#plan, cost 1, priority 128: not now (limited)\n",
+        "m\n  counts for m/gpt, m/claude\n",
+        "m/gpt\n  counts for m/gpt\n  binds      m/*: ",
+        "*/* (pool: all that match)\n  counts for m/gpt, m/claude, t/7\n",
+        "m/claude\n  counts for m/claude\n",
+        "t\n  counts for t/7\n  binds      t: ",
+        "t/7\n  counts for t/7\n",
+        "m#plan (inline: under the limits that it brings)\n  used       0 held, 0 waiting\n",
+    ];
+    assert_eq!(sections.len(), begins.len(), "{page}");
+    for (section, begins) in sections.iter().zip(begins) {
+        assert!(section.starts_with(begins), "`{begins}` is not where it should be in:\n{page}");
+    }
+    assert!(sections[5].contains("  in the way closed: give rule `t` a concurrency above 0"), "{page}");
+    assert!(sections[7].contains("  fits       concurrency 0/2"), "{page}");
+
+    let also = [&["explain", "m/gpt", "--also", "m/claude", "--also", "t/7"], &plan[..]].concat();
+    assert_eq!(serving.run(&also).ok(), page, "as `weir lease acquire` takes them");
+    let json = serving.run(&[&also[..], &["--json"]].concat()).json();
+    assert_eq!((json["counters"].as_array().unwrap().len(), &json["counters"][6]["kind"]), (7, &"inline".into()));
+    let one = serving.run(&["explain", "m/gpt"]).ok();
+    assert!(!one.contains("counts for"), "{one}");
+}
+
+#[test]
+fn a_batch_is_explained_by_its_least() {
+    let serving = Serving::demo();
+    serving.run(&["rules", "set", "s", "--concurrency", "5"]).ok();
+    for (batch, says) in [
+        (
+            &["--count", "8", "--least", "2"][..],
+            "s, batch of 8 (2 at least), cost 1, priority 128: would be granted now\n",
+        ),
+        (&["--count", "5"], "s, batch of 5, cost 1, priority 128: would be granted now\n"),
+        (&["--count", "6"], "s, batch of 6, cost 1, priority 128: never (too-large)"),
+    ] {
+        let page = serving.run(&[&["explain", "s"], batch].concat()).ok();
+        assert!(page.starts_with(says), "{page}");
+    }
+}
+
+#[test]
+fn what_is_said_wrongly_is_named_without_a_server() {
+    for (arguments, part) in [
+        (&[][..], "<SCOPE[/L1[/L2]]>"),
+        (&["a", "b c"], "0x20"),
+        (&["a", "--also", "b/*"], "`*`"),
+        (&["a", "--count", "2", "--least", "3"], "least: a batch of 2, at least 3"),
+        (&["a", "--least", "2"], "least: a batch of 1, at least 2"),
+        (&["a", "--cost", "4294967295", "--count", "2"], "count: 2 times a cost of 4294967295"),
+        (&["a", "--fairness-key", "b c"], "fairness-key: "),
+        (&["a", "--flow-control", "plan"], "KEY:concurrency=N"),
+        (&["a", "--flow-control", "k:concurrency=1", "--flow-control", "k:concurrency=2"], "comes twice"),
+    ] {
+        run(&[&["explain"], arguments].concat()).fails(2, &[part]);
+    }
+    let keys: Vec<String> = (0..17).map(|n| format!("k{n}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    run(&[&["explain"], &keys[..]].concat()).fails(2, &["16 further keys: at most 15"]);
 }

@@ -17,6 +17,7 @@
 //! | `GET /v1/counters` | `limit` | `prefix`: any |
 //! | `GET`, `POST /v1/counters/{name}` | those of `pin` | the name, `verb` |
 //! | `GET /v1/explain` | `cost`, `priority`, `max-wait`, `weight` | `scope`, `limit-key`, `fairness-key` |
+//! | `POST /v1/explain` | as `POST /weir/v1/leases` | as `POST /weir/v1/leases` |
 //!
 //! Bytes that no header and no path can carry end the request before anybody reads it, as 400 without a body. How many rules and
 //! changes there may be is in `host/limiter/src/book.rs`.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use weir_engine::Request;
+use weir_engine::{Limits, Request};
 use weir_tests::key;
 
 use crate::Served;
-use crate::client::get;
+use crate::client::{Asked, get};
 
 async fn put(served: &Served, rules: Value) {
     let changes: Vec<Value> = rules.as_array().unwrap().iter().map(|rule| json!({"put": rule})).collect();
@@ -21,6 +21,25 @@ async fn explain(served: &Served, query: &str) -> Value {
     let answer = get(served.admin, &format!("/v1/explain?{query}")).once().await;
     assert_eq!(answer.status, 200, "{query}: {}", answer.body);
     answer.json()
+}
+
+fn post(served: &Served, body: &str) -> Asked {
+    let asked = get(served.admin, "/v1/explain").method(Method::POST);
+    asked.header("content-type", "application/json").body(body.to_owned())
+}
+
+/// The same of a request in a body, which must change nothing.
+async fn explain_body(served: &Served, body: &Value) -> Value {
+    let before = served.host.state();
+    let answer = post(served, &body.to_string()).once().await;
+    assert_eq!(answer.status, 200, "{body}: {}", answer.body);
+    assert_eq!(served.host.state(), before, "{body}");
+    answer.json()
+}
+
+fn names(explanation: &Value) -> Vec<&str> {
+    let counters = explanation["counters"].as_array().unwrap();
+    counters.iter().map(|counter| counter["counter"].as_str().unwrap()).collect()
 }
 
 fn duration(value: &Value) -> Duration {
@@ -183,4 +202,119 @@ async fn bad_questions_name_their_field() {
     for query in ["scope=s&cost=4294967295", "scope=s&priority=0", "scope=s&priority=255", "scope=s&max-wait=0s"] {
         explain(&served, query).await;
     }
+}
+
+#[tokio::test]
+async fn a_body_is_answered_as_a_query_is() {
+    let served = Served::new(&[("m", "3:cost"), ("m/*", "1")]);
+    for (query, body) in [
+        ("scope=m", json!({"scope": "m"})),
+        (
+            "scope=m&limit-key=gpt&cost=2&priority=9&max-wait=5s&fairness-key=f&weight=3",
+            json!({"scope": "m", "limit-key": "gpt", "cost": 2, "priority": 9, "max-wait": "5s", "fairness-key": "f",
+                "weight": 3}),
+        ),
+        ("scope=m&cost=4", json!({"scope": "m", "cost": 4, "lease-time": "1h", "idempotency-key": "k"})),
+    ] {
+        assert_eq!(explain_body(&served, &body).await, explain(&served, query).await, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn several_keys_are_one_request() {
+    let served = Served::new(&[("a", "1"), ("b/x", "1")]);
+    let _held = served.host.take("b/x");
+    let body = json!({"scope": "a", "targets": [{"scope": "b", "limit-key": "x"}, {"scope": "b", "limit-key": "y"}],
+        "flow-controls": [{"key": "plan", "concurrency": 2, "rates": ["5/1m"]}], "max-wait": "1h"});
+    let shown = explain_body(&served, &body).await;
+    assert_eq!(names(&shown), ["a", "b", "b/x", "b/y", "a#plan"], "each once, those of a key together");
+    assert_eq!((&shown["refusal"]["reason"], &shown["position"]), (&json!("limited"), &json!(0)));
+    assert_eq!(shown["forecast"]["estimated"], true);
+    let counters = shown["counters"].as_array().unwrap();
+    let in_the_way = |counter: &Value| -> Vec<bool> {
+        let constraints = counter["constraints"].as_array().unwrap();
+        constraints.iter().map(|constraint| constraint["in-the-way"].as_bool().unwrap()).collect()
+    };
+    let found: Vec<Vec<bool>> = counters.iter().map(in_the_way).collect();
+    assert_eq!(found, [vec![false], vec![], vec![true], vec![], vec![false, false]]);
+    assert_eq!((&counters[4]["kind"], &counters[4]["rules"]), (&json!("inline"), &json!([])));
+}
+
+#[tokio::test]
+async fn limits_that_a_request_brings_are_explained() {
+    let served = Served::new(&[]);
+    let one = Limits { concurrency: Some("1".parse().unwrap()), ..Limits::default() };
+    let holder = Request::new(key("s")).inline("s", "plan", one).unwrap();
+    let _held = served.host.flow.try_acquire(&holder).unwrap();
+    let asked =
+        |concurrency: u32| json!({"scope": "s", "flow-controls": [{"key": "plan", "concurrency": concurrency}]});
+    let shown = explain_body(&served, &asked(1)).await;
+    let constraint = &shown["counters"][1]["constraints"][0];
+    assert_eq!((&constraint["counter"], &constraint["in-the-way"]), (&json!("s#plan"), &json!(true)), "{shown}");
+    let remedy = constraint["remedy"].as_str().unwrap();
+    assert!(remedy.contains("raise the numbers it brings above 1"), "{remedy}");
+    assert!(explain_body(&served, &asked(2)).await.get("refusal").is_none());
+}
+
+#[tokio::test]
+async fn a_batch_is_explained_by_its_least() {
+    let served = Served::new(&[("s", "5")]);
+    let _held = ["s"; 3].map(|scope| served.host.take(scope));
+    let some = explain_body(&served, &json!({"scope": "s", "count": 4, "least": 2})).await;
+    assert!(some.get("refusal").is_none(), "{some}");
+    let all = explain_body(&served, &json!({"scope": "s", "count": 4})).await;
+    let constraint = &all["counters"][0]["constraints"][0];
+    assert_eq!(
+        (&all["refusal"]["reason"], &constraint["used"], &constraint["limit"]),
+        (&json!("limited"), &json!(3), &json!(5))
+    );
+    let never = explain_body(&served, &json!({"scope": "s", "count": 6})).await;
+    assert_eq!(never["refusal"]["reason"], "too-large");
+    let remedy = &never["counters"][0]["constraints"][0]["remedy"];
+    assert_eq!(remedy, "ask for 5 at most; or raise rule `s` above 5");
+}
+
+#[tokio::test]
+async fn bad_bodies_name_their_field() {
+    let served = Served::new(&[("s", "1")]);
+    let before = served.host.state();
+    let further: Vec<Value> = (0..16).map(|n| json!({"scope": format!("t{n}")})).collect();
+    let seventeen = json!({"scope": "s", "targets": further}).to_string();
+    for (body, field, detail) in [
+        ("", "body", "EOF"),
+        ("{", "body", "EOF"),
+        ("scope=s", "body", "no JSON object"),
+        ("[]", "body", "no JSON object"),
+        ("{}", "body", "missing field `scope`"),
+        (r#"{"scope":"s"} x"#, "body", "trailing characters"),
+        (r#"{"scope":"s","speed":1}"#, "speed", "unknown field `speed`"),
+        (r#"{"scope":1}"#, "scope", "invalid type"),
+        (r#"{"scope":"s","cost":"1"}"#, "cost", "invalid type"),
+        (r#"{"scope":"s","targets":[["t",null]]}"#, "targets[0]", "expected an object"),
+        (&seventeen, "targets", "16 further keys: at most 15"),
+        (r#"{"scope":"a b"}"#, "scope", "0x20"),
+        (r#"{"scope":"s","targets":[{"scope":"t","limit-key":"a*"}]}"#, "targets[0].limit-key", "`*`"),
+        (r#"{"scope":"s","flow-controls":[{"key":"a/b"}]}"#, "flow-controls[0]", "`/`"),
+        (r#"{"scope":"s","count":2,"least":3}"#, "least", "a batch of 2, at least 3"),
+    ] {
+        let answer = post(&served, body).once().await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["field"]), (400, &json!(field)), "{body}: {}", answer.body);
+        assert!(answer.json()["detail"].as_str().unwrap().contains(detail), "{body}: {}", answer.body);
+    }
+    let good = || get(served.admin, "/v1/explain").body(r#"{"scope":"s"}"#);
+    let large = format!(r#"{{"scope":"{}"}}"#, "a".repeat(70_000));
+    let put = good().method(Method::PUT).once().await;
+    assert!(put.header("allow").contains("POST"), "{put:?}");
+    let query = get(served.admin, "/v1/explain?cost=1").method(Method::POST).body(r#"{"scope":"s"}"#);
+    for (answer, status, part) in [
+        (good().method(Method::POST).once().await, 415, "content-type: application/json"),
+        (good().method(Method::POST).header("content-type", "text/plain").once().await, 415, "content-type"),
+        (post(&served, &large).once().await, 413, "65536 bytes"),
+        (query.header("content-type", "application/json").once().await, 400, "`cost=1`"),
+        (put, 405, "method-not-allowed"),
+    ] {
+        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (status, "application/problem+json"));
+        assert!(answer.body.contains(part), "`{part}` is missing in {}", answer.body);
+    }
+    assert_eq!(served.host.state(), before);
 }

@@ -107,6 +107,7 @@ fn requests(served: &Served) -> Vec<(Right, Asked)> {
         (Right::Read, get(admin, "/v1/counters")),
         (Right::Read, get(admin, "/v1/counters/s")),
         (Right::Read, get(admin, "/v1/explain?scope=s")),
+        (Right::Read, send(admin, Method::POST, "/v1/explain", &scope)),
         (Right::Read, get(admin, "/v1/components")),
         (Right::Read, get(admin, "/metrics")),
         (Right::Read, get(admin, "/metrics").method(Method::HEAD)),
@@ -194,6 +195,7 @@ async fn a_token_is_for_its_scopes() {
     let all = "all scopes";
     for (method, path, body, scope) in [
         (Method::GET, "/v1/explain?scope=b", json!(null), "`b`"),
+        (Method::POST, "/v1/explain", json!({"scope": "a", "targets": [{"scope": "b"}]}), "`b`"),
         (Method::GET, "/v1/rules/b", json!(null), "`b`"),
         (Method::GET, "/v1/rules/*", json!(null), all),
         (Method::GET, "/v1/counters/ab", json!(null), "`ab`"),
@@ -227,6 +229,7 @@ async fn a_token_is_for_its_scopes() {
         (Method::POST, served.ingress, LEASES, json!({"scope": "a", "targets": [{"scope": "c"}]}), 201),
         (Method::POST, served.ingress, "/weir/v1/check", json!({"scope": "a", "limit-key": "x/y"}), 200),
         (Method::GET, served.admin, "/v1/explain?scope=a&limit-key=x", json!(null), 200),
+        (Method::POST, served.admin, "/v1/explain", json!({"scope": "a", "targets": [{"scope": "c"}]}), 200),
         (Method::PUT, served.admin, "/v1/rules", json!({"changes": [{"put": {"pattern": "a/*"}}]}), 200),
         (Method::DELETE, served.admin, "/v1/rules/a/*", json!(null), 200),
         (Method::POST, served.admin, "/v1/counters/a/*", json!({"verb": "pause"}), 404),

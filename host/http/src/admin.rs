@@ -10,6 +10,7 @@
 //! | `GET /v1/counters/{name...}` | the live usage of one counter |
 //! | `POST /v1/counters/{name...}` | pauses, resumes, pins, unpins, resets or drains it |
 //! | `GET /v1/explain?scope=&limit-key=&cost=` | why a request would be granted or not, and when |
+//! | `POST /v1/explain` | the same of any request that the lease API takes, in the same body |
 //! | `GET /v1/components` | what is served |
 //! | `GET /healthz` | 200 while it serves, 503 once it shuts down |
 //! | `GET /metrics` | Prometheus text |
@@ -58,11 +59,13 @@ use crate::problem::{Problem, shorten};
 use crate::serve::{Phase, Phases};
 use crate::tokens::{Right, Timestamp, Tokens};
 use crate::watch::Watch;
-use crate::{connection, listen, query};
+use crate::{connection, leases, listen, query};
 
 /// The largest body: a batch of 100,000 rules, the most that a book holds, at 300 bytes each. In a minute it comes over 5 Mbit/s.
 const BODY: Bounds =
     Bounds { most: 32 * 1024 * 1024, time: Duration::from_secs(60), instead: "send the batch in parts" };
+/// Takes by `POST` what the lease API takes, as that does.
+const EXPLAIN: &str = "/v1/explain";
 /// Open to everybody, and names nothing.
 const HEALTH: &str = "/healthz";
 /// How long answers under way may take once everything else has ended.
@@ -144,13 +147,23 @@ async fn admit(State(admin): Shared, request: Request, next: Next) -> Result<Res
     query::is_text(request.uri())?;
     let (mut parts, sent) = request.into_parts();
     parts.extensions.insert(access);
-    let request = Request::from_parts(parts, Body::from(body::whole(sent, BODY).await?));
-    Ok(next.run(request).await)
+    let body = if asks(&parts.method, parts.uri.path()) {
+        leases::whole(&parts.headers, sent).await?
+    } else {
+        body::whole(sent, BODY).await?
+    };
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}
+
+/// Whether it changes nothing, though it has a body.
+fn asks(method: &Method, path: &str) -> bool {
+    *method == Method::POST && path == EXPLAIN
 }
 
 fn right(method: &Method, path: &str) -> Right {
     match *method {
         Method::GET | Method::HEAD => Right::Read,
+        _ if asks(method, path) => Right::Read,
         _ if path.starts_with("/v1/counters") => Right::Operate,
         _ => Right::Rules,
     }
@@ -163,7 +176,7 @@ fn router(admin: Admin) -> Router {
         .route("/v1/rules/{*pattern}", get(rules::one).delete(rules::delete))
         .route("/v1/counters", get(counters::list))
         .route("/v1/counters/{*name}", get(counters::one).post(counters::operate))
-        .route("/v1/explain", get(explain::explain))
+        .route(EXPLAIN, get(explain::asked).post(explain::sent))
         .route("/v1/components", get(components))
         .route(HEALTH, get(health))
         .route("/metrics", get(metrics))

@@ -30,12 +30,14 @@
 //! a token the taker is this machine. A body must say that it is JSON, which a page in a browser cannot do without asking
 //! first.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use weir_engine::{
@@ -282,7 +284,7 @@ impl Leases {
 }
 
 /// Whether whoever asks may use every scope that the request names.
-fn within(access: &Access, request: &weir_engine::Request) -> Result<(), Box<Problem>> {
+pub(crate) fn within(access: &Access, request: &weir_engine::Request) -> Result<(), Box<Problem>> {
     request.scopes().try_for_each(|scope| access.within(scope))
 }
 
@@ -297,12 +299,22 @@ fn no_such(path: &str) -> Box<Problem> {
     Problem::new(StatusCode::NOT_FOUND, detail).because("unknown-resource").into()
 }
 
-fn bad_field(error: FieldError) -> Box<Problem> {
+pub(crate) fn bad_field(error: FieldError) -> Box<Problem> {
     Problem::bad_request(error.field, error.detail).into()
 }
 
 /// A whole body, which must be JSON.
-async fn whole(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Box<Problem>> {
+///
+/// # Errors
+/// It does not say that it is, or as of [`body::whole`].
+///
+/// # Cancel safety
+/// What has been read is lost.
+pub(crate) async fn whole<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Box<Problem>>
+where
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     if !is_json(headers) {
         let detail = "the body must be JSON, and say so: content-type: application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).because("invalid").into());

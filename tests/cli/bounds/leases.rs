@@ -4,23 +4,23 @@ use super::{Argument, DURATIONS, arguments};
 use crate::texts::{control_bytes, names, not_names};
 use crate::{HANG, Run, Serving, end, weir};
 
-const COSTS: &[(&str, &str)] = &[
+pub(super) const COSTS: &[(&str, &str)] = &[
     ("", "it is a number from 1 to 4294967295"),
     ("0", "it is a number from 1 to 4294967295"),
     ("4294967296", "it is a number from 1 to 4294967295"),
     ("-1", "it is a number from 1 to 4294967295"),
     ("1.5", "it is a number from 1 to 4294967295"),
 ];
-const PRIORITIES: &[(&str, &str)] =
+pub(super) const PRIORITIES: &[(&str, &str)] =
     &[("256", "0..=255"), ("-1", "0..=255"), ("18446744073709551616", "--priority"), ("", "--priority")];
-const WEIGHTS: &[(&str, &str)] = &[
+pub(super) const WEIGHTS: &[(&str, &str)] = &[
     ("0", "a weight is a number from 1 to 1000"),
     ("1001", "a weight is a number from 1 to 1000"),
     ("65536", "a weight is a number from 1 to 1000"),
     ("-1", "a weight is a number from 1 to 1000"),
     ("", "a weight is a number from 1 to 1000"),
 ];
-const BATCHES: &[(&str, &str)] = &[
+pub(super) const BATCHES: &[(&str, &str)] = &[
     ("0", "a batch is a number from 1 to 1000"),
     ("1001", "a batch is a number from 1 to 1000"),
     ("65536", "a batch is a number from 1 to 1000"),
@@ -34,7 +34,7 @@ const URLS: &[(&str, &str)] = &[
     ("http://", "is not an http URL"),
     ("http://a b", "is not an http URL"),
 ];
-const FLOW_CONTROLS: &[(&str, &str)] = &[
+pub(super) const FLOW_CONTROLS: &[(&str, &str)] = &[
     ("", "write KEY:concurrency=N"),
     ("k", "write KEY:concurrency=N"),
     ("k:", "write KEY:concurrency=N"),

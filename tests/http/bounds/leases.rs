@@ -1,4 +1,5 @@
-//! The lease API. What is accepted is given back, and of what is refused nothing is held.
+//! The lease API, and what is to be explained, whose bodies are the same. What is accepted is given back, and of what is refused nothing
+//! is held.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use crate::client::{Answer, Asked, get};
 
 const LEASES: &str = "/weir/v1/leases";
 const CHECK: &str = "/weir/v1/check";
+const EXPLAIN: &str = "/v1/explain";
 const BATCH: &str = "expected a number from 1 to 1000";
 
 /// What an acquire and a check have in common.
@@ -152,7 +154,8 @@ const CHANGES: &[(&str, Field)] = &[
 impl Used {
     fn leases(&self, path: &str, body: impl Into<String>) -> Asked {
         let body: String = body.into();
-        get(self.served.ingress, path).method(Method::POST).header("content-type", "application/json").body(body)
+        let address = if path == EXPLAIN { self.served.admin } else { self.served.ingress };
+        get(address, path).method(Method::POST).header("content-type", "application/json").body(body)
     }
 
     async fn is_granted(&self, asked: Asked, what: &str) -> Answer {
@@ -179,11 +182,13 @@ async fn numbers_of_the_lease_api() {
     for Field { name, good, bad } in WHAT {
         let body = |value: &str| format!(r#"{{"scope":"s","{name}":{value}}}"#);
         for value in *good {
-            used.is_accepted(used.leases(CHECK, body(value)), &body(value)).await;
+            for path in [CHECK, EXPLAIN] {
+                used.is_accepted(used.leases(path, body(value)), &body(value)).await;
+            }
             used.is_granted_and_given_back(used.leases(LEASES, body(value)), &body(value)).await;
         }
         for (value, says) in *bad {
-            for path in [CHECK, LEASES] {
+            for path in [CHECK, LEASES, EXPLAIN] {
                 used.is_bad(used.leases(path, body(value)), name, says, &body(value)).await;
             }
         }
@@ -191,20 +196,25 @@ async fn numbers_of_the_lease_api() {
     for (before, Field { name, good, bad }) in TERMS {
         let body = |value: &str| format!(r#"{{"scope":"s",{before}"{name}":{value}}}"#);
         for value in *good {
+            used.is_accepted(used.leases(EXPLAIN, body(value)), &body(value)).await;
             used.is_granted_and_given_back(used.leases(LEASES, body(value)), &body(value)).await;
         }
         for (value, says) in *bad {
-            used.is_bad(used.leases(LEASES, body(value)), name, says, &body(value)).await;
+            for path in [LEASES, EXPLAIN] {
+                used.is_bad(used.leases(path, body(value)), name, says, &body(value)).await;
+            }
         }
     }
     // Limits that a request brings along: only looked at where they are good, since some of them close the key.
     for Field { name, good, bad } in &LIMITS[..2] {
         let body = |value: &str| format!(r#"{{"scope":"s","flow-controls":[{{"key":"k","{name}":{value}}}]}}"#);
         for value in *good {
-            used.is_accepted(used.leases(CHECK, body(value)), &body(value)).await;
+            for path in [CHECK, EXPLAIN] {
+                used.is_accepted(used.leases(path, body(value)), &body(value)).await;
+            }
         }
         for (value, says) in *bad {
-            for path in [CHECK, LEASES] {
+            for path in [CHECK, LEASES, EXPLAIN] {
                 used.is_bad(used.leases(path, body(value)), "flow-controls", says, &body(value)).await;
             }
         }
@@ -277,7 +287,7 @@ async fn texts_of_the_lease_api() {
     ];
     for (field, what, body) in places {
         // A check takes nothing that could be found again.
-        let paths = if field == "idempotency-key" { &[LEASES][..] } else { &[CHECK, LEASES] };
+        let paths = if field == "idempotency-key" { &[LEASES, EXPLAIN][..] } else { &[CHECK, LEASES, EXPLAIN] };
         for name in names() {
             used.is_granted_and_given_back(used.leases(LEASES, body(&name).to_string()), &name).await;
         }
@@ -314,7 +324,7 @@ async fn texts_of_the_lease_api() {
         (json!({"scope": "s", "flow-controls": [1]}), "flow-controls[0]", "invalid type"),
     ] {
         let body = body.to_string();
-        for path in [CHECK, LEASES] {
+        for path in [CHECK, LEASES, EXPLAIN] {
             used.is_bad(used.leases(path, body.clone()), field, says, &body).await;
         }
     }

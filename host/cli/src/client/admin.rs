@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use ureq::http::StatusCode;
 use weir_engine::{CounterName, Pattern};
 use weir_http::api::{
-    AppliedView, BatchBody, BookView, ChangeBody, CounterView, CountersView, DurationText, ExplanationView, RuleView,
-    VerbBody,
+    AcquireBody, AppliedView, BatchBody, BookView, ChangeBody, CounterView, CountersView, DurationText,
+    ExplanationView, RuleView, VerbBody,
 };
 
 use super::{ClientError, Face, Http, TIMEOUT, TokenArgs};
@@ -92,10 +92,10 @@ impl Client {
         self.http.answer(&url, self.http.agent.post(&url).send_json(body))
     }
 
-    /// Why a request of these fields would be granted or not.
-    pub(crate) fn explain(&self, fields: Vec<(&str, String)>) -> Result<ExplanationView, ClientError> {
+    /// Why a request would be granted or not, and when.
+    pub(crate) fn explain(&self, body: &AcquireBody) -> Result<ExplanationView, ClientError> {
         let url = self.http.url("/v1/explain");
-        self.http.answer(&url, self.http.agent.get(&url).query_pairs(fields).call())
+        self.http.answer(&url, self.http.agent.post(&url).send_json(body))
     }
 
     pub(crate) fn counters(&self, prefix: Option<&str>, limit: usize) -> Result<CountersView, ClientError> {

@@ -8,7 +8,7 @@ mod wanted;
 
 use clap::{Args, Subcommand};
 
-pub(crate) use wanted::{TakeArgs, key, units};
+pub(crate) use wanted::{BatchArgs, TakeArgs, WantedArgs, key};
 
 use crate::error::Failure;
 

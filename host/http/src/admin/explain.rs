@@ -2,15 +2,20 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::Uri;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use weir_engine::{DEFAULT_PRIORITY, Request, RequestError, ScopedKey};
 
 use super::input::{self, Asked};
-use super::{Shared, Who};
-use crate::api::ExplanationView;
+use super::{Admin, Shared, Who};
+use crate::access::Access;
+use crate::api::{AcquireBody, ExplanationView};
 use crate::problem::Problem;
+use crate::{leases, query};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -24,15 +29,31 @@ pub(super) struct ExplainQuery {
     weight: Option<String>,
 }
 
-pub(super) async fn explain(
+/// Of a request under one key, in a query.
+pub(super) async fn asked(
     State(admin): Shared,
     Extension(access): Who,
     query: Asked<ExplainQuery>,
 ) -> Result<Json<ExplanationView>, Box<Problem>> {
-    let request = request(&input::query(query)?)?;
-    request.scopes().try_for_each(|scope| access.within(scope))?;
+    explain(&admin, &access, &request(&input::query(query)?)?)
+}
+
+/// Of any request, in the body that the lease API takes. How long a lease would last and an idempotency key make no difference.
+pub(super) async fn sent(
+    State(admin): Shared,
+    Extension(access): Who,
+    uri: Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<ExplanationView>, Box<Problem>> {
+    query::none(&uri)?;
+    let body: AcquireBody = input::body(body)?;
+    explain(&admin, &access, &body.request().map_err(leases::bad_field)?)
+}
+
+fn explain(admin: &Admin, access: &Access, request: &Request) -> Result<Json<ExplanationView>, Box<Problem>> {
+    leases::within(access, request)?;
     // It was checked field by field; what is left can only be a limiter that has shut down.
-    let explanation = admin.engine.explain(&request).map_err(|refusal| Problem::refused(&refusal))?;
+    let explanation = admin.engine.explain(request).map_err(|refusal| Problem::refused(&refusal))?;
     Ok(Json(explanation.into()))
 }
 

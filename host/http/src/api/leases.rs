@@ -45,7 +45,7 @@ pub struct CheckBody {
     pub weight: Option<NonZeroU16>,
 }
 
-/// A request for leases: `POST /weir/v1/leases`.
+/// A request for leases: `POST /weir/v1/leases`; or to be explained: `POST /v1/explain`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", from = "AcquireFields")]
 pub struct AcquireBody {

@@ -16,23 +16,24 @@
 //!   in the way concurrency 2/2: a lease ends in about 4s; or raise rule `model/gpt` above 2 (2 held)
 //!   fits       rate 30/1m, 9 used
 //! ```
+//!
+//! Under several keys each counter begins with those of them that it counts for: `counts for model/gpt, model/claude`.
 
 use std::fmt::Write as _;
-use std::num::NonZeroU32;
 
-use weir_engine::ScopedKey;
+use weir_engine::{Pattern, Request, ScopedKey};
 use weir_http::api::{ExplainedConstraint, ExplainedView, ExplanationView, StandingView};
 
 use crate::commands::counters;
 use crate::commands::rules::words;
 use crate::output;
 
-pub(super) fn page(key: &ScopedKey, cost: NonZeroU32, priority: u8, explanation: &ExplanationView) -> String {
-    let mut page = format!("{key}, cost {cost}, priority {priority}: {}\n", verdict(explanation));
+pub(super) fn page(request: &Request, explanation: &ExplanationView) -> String {
+    let mut page = format!("{}: {}\n", asked(request), verdict(explanation));
     row(&mut page, "", "turn", &turn(explanation));
     row(&mut page, "", "book", &format!("version {}", explanation.book_version));
     for counter in &explanation.counters {
-        section(&mut page, counter);
+        section(&mut page, counter, &request.targets);
     }
     page.truncate(page.trim_end().len());
     page
@@ -41,6 +42,18 @@ pub(super) fn page(key: &ScopedKey, cost: NonZeroU32, priority: u8, explanation:
 fn row(page: &mut String, indent: &str, label: &str, text: &str) {
     // Writing to a string never fails.
     let _ = writeln!(page, "{indent}{label:<10} {text}");
+}
+
+/// `model/gpt and tenant/7, batch of 10 (2 at least), cost 1, priority 128`.
+fn asked(request: &Request) -> String {
+    let targets = request.targets.iter().map(ScopedKey::as_str);
+    let keys: Vec<&str> = targets.chain(request.inline.iter().map(|inline| inline.name.as_str())).collect();
+    let batch = match (request.count.get(), request.least.get()) {
+        (1, _) => String::new(),
+        (count, least) if least == count => format!(", batch of {count}"),
+        (count, least) => format!(", batch of {count} ({least} at least)"),
+    };
+    format!("{}{batch}, cost {}, priority {}", keys.join(" and "), request.cost, request.priority)
 }
 
 fn reason(explanation: &ExplanationView) -> Option<&str> {
@@ -71,11 +84,27 @@ fn turn(explanation: &ExplanationView) -> String {
     }
 }
 
-fn section(page: &mut String, explained: &ExplainedView) {
+/// Those of the keys that a counter counts for; an inline key counts for none.
+fn counts_for(counter: &str, keys: &[ScopedKey]) -> String {
+    // The name of a counter that is no pool is a pattern of that one.
+    let Ok(pattern) = counter.parse::<Pattern>() else { return String::new() };
+    let counted = keys.iter().filter(|key| (1..=key.depth()).any(|depth| pattern.matches_counter(key.prefix(depth))));
+    counted.map(ScopedKey::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn section(page: &mut String, explained: &ExplainedView, keys: &[ScopedKey]) {
     let counter = &explained.counter;
-    let pool = if counter.kind == "pool" { " (pool: all that match)" } else { "" };
-    let _ = writeln!(page, "\n{}{pool}", counter.counter);
+    let kind = match counter.kind.as_str() {
+        "pool" => " (pool: all that match)",
+        "inline" => " (inline: under the limits that it brings)",
+        _ => "",
+    };
+    let _ = writeln!(page, "\n{}{kind}", counter.counter);
     let mut row = |label: &str, text: &str| self::row(page, "  ", label, text);
+    let counts_for = counts_for(&counter.counter, keys);
+    if keys.len() > 1 && !counts_for.is_empty() {
+        row("counts for", &counts_for);
+    }
     if let Some(pinned) = &counter.pinned {
         row("pinned", &format!("{}, in the place of any rule's", words::bare(pinned)));
     }

@@ -1,12 +1,10 @@
 //! `weir lease acquire KEY`.
 
-use std::num::NonZeroU32;
-
 use clap::Args;
 use weir_engine::ScopedKey;
 use weir_http::api::AcquireBody;
 
-use super::wanted::{TakeArgs, batch, key};
+use super::wanted::{BatchArgs, TakeArgs, key};
 use crate::client::{ClientError, LeaseClient};
 use crate::error::Failure;
 use crate::output;
@@ -30,13 +28,8 @@ pub(crate) struct AcquireArgs {
     #[command(flatten)]
     take: TakeArgs,
 
-    /// How many leases, each of its own, 1 to 1000
-    #[arg(long, value_name = "N", default_value = "1", value_parser = batch)]
-    count: NonZeroU32,
-
-    /// With how many of them it is content [default: all]
-    #[arg(long, value_name = "N", value_parser = batch)]
-    least: Option<NonZeroU32>,
+    #[command(flatten)]
+    batch: BatchArgs,
 
     /// The same request under the same key gets the same leases [default: one nobody else has]
     #[arg(long, value_name = "NAME")]
@@ -49,8 +42,8 @@ pub(crate) struct AcquireArgs {
 
 pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
     let body = AcquireBody {
-        count: Some(args.count),
-        least: args.least,
+        count: Some(args.batch.count),
+        least: args.batch.least,
         idempotency_key: args.idempotency_key.clone(),
         ..args.take.body(&args.key)
     };

@@ -38,6 +38,18 @@ pub(crate) struct WantedArgs {
     pub(crate) weight: Option<NonZeroU16>,
 }
 
+/// How many leases are asked for in one step.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct BatchArgs {
+    /// How many leases, each of its own, 1 to 1000
+    #[arg(long, value_name = "N", default_value = "1", value_parser = batch)]
+    pub(crate) count: NonZeroU32,
+
+    /// With how many of them it is content [default: all]
+    #[arg(long, value_name = "N", value_parser = batch)]
+    pub(crate) least: Option<NonZeroU32>,
+}
+
 /// What is asked for beside the key by who takes a lease, and where: the same for `weir run` and `weir lease acquire`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TakeArgs {
@@ -74,13 +86,13 @@ pub(crate) fn key(text: &str) -> Result<ScopedKey, NameError> {
 }
 
 /// A number of leases.
-pub(crate) fn batch(text: &str) -> Result<NonZeroU32, String> {
+fn batch(text: &str) -> Result<NonZeroU32, String> {
     let leases = text.parse().ok().filter(|leases: &NonZeroU32| leases.get() <= MAX_BATCH);
     leases.ok_or_else(|| format!("a batch is a number from 1 to {MAX_BATCH}"))
 }
 
 /// A cost.
-pub(crate) fn units(text: &str) -> Result<NonZeroU32, String> {
+fn units(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| format!("it is a number from 1 to {}", u32::MAX))
 }
 
