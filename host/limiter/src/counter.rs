@@ -182,10 +182,10 @@ impl Counter {
         rule.map(|rule| &rule.spec.limits).or(own.map(|own| &own.limits))
     }
 
-    /// Whether its next start opens a log that it does not have yet.
+    /// Whether its next start opens a log that it does not have yet, for who brings these numbers along.
     #[inline]
-    pub(crate) fn starts_a_log(&self) -> bool {
-        self.histories.logged() == 0 && self.rule.as_ref().is_some_and(|rule| !rule.spec.limits.rates.is_empty())
+    pub(crate) fn starts_a_log(&self, own: Option<&Arc<Inline>>) -> bool {
+        self.histories.logged() == 0 && Self::limits(self.rule.as_ref(), own).is_some_and(Limits::keeps_log)
     }
 
     /// Log entries of all its windows.
