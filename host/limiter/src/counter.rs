@@ -35,7 +35,7 @@ pub(crate) struct Counter {
     /// `scope[/l1[/l2]]`, the pattern of a pool, or `scope#key`.
     pub(crate) name: CompactString,
     pub(crate) kind: CounterKind,
-    /// Who made it, of those who share the host; 0: nobody in particular.
+    /// Who made it, of those who share the host, and has it and its log on its account; 0: nobody in particular.
     pub(crate) caller: u32,
     /// Calls held now.
     pub(crate) calls: u64,
