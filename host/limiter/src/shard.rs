@@ -140,6 +140,8 @@ pub struct Shard {
     /// The instant of the first timer or sweep; the end of time when there is none.
     pub(crate) next_due: u64,
     pub(crate) log_entries: usize,
+    /// Those of callers that have more than half of the cap, beyond that half.
+    pub(crate) outgrown: usize,
     /// By the number of the caller; as long as the largest that ever came.
     pub(crate) callers: Vec<Use>,
     pub(crate) metrics: ShardMetrics,
@@ -175,6 +177,7 @@ impl Shard {
             sweeps: Sweeps::default(),
             next_due: u64::MAX,
             log_entries: 0,
+            outgrown: 0,
             callers: Vec::new(),
             metrics: ShardMetrics::default(),
             journal: None,

@@ -13,7 +13,8 @@
 //! - Where nothing is left in a shard, nothing is on anybody's account.
 //!
 //! # What it does not do
-//! Nothing that is there is taken away: a log that was started goes on, whatever its caller has by then.
+//! A log that is there goes on, and may grow past the share of its caller. That is not at the cost of others: towards them
+//! an account counts for half of the cap at most, the most that one alone may come to. Two that have outgrown it leave nothing.
 
 use crate::request::Caller;
 use crate::shard::Shard;
@@ -70,7 +71,8 @@ impl Shard {
 
     /// Whether there is room for one log more on the account of this caller.
     pub(crate) fn has_room_for_log(&self, caller: u32) -> bool {
-        may_have(self.limits.max_log_entries, self.log_entries, Caller(caller), self.use_of(caller).log_entries, 1)
+        let used = self.log_entries - self.outgrown;
+        may_have(self.limits.max_log_entries, used, Caller(caller), self.use_of(caller).log_entries, 1)
     }
 
     /// Books what the logs of a counter hold now.
@@ -88,8 +90,12 @@ impl Shard {
         counter.histories.set_logged(entries);
         self.log_entries = self.log_entries - before + entries;
         if caller != 0 {
+            let half = self.limits.max_log_entries.div_ceil(2);
             let own = &mut self.used_by(caller).log_entries;
+            let over = own.saturating_sub(half);
             *own = *own - before + entries;
+            let still_over = own.saturating_sub(half);
+            self.outgrown = self.outgrown - over + still_over;
         }
     }
 }
@@ -199,9 +205,13 @@ mod tests {
                     _ => drop(step(&mut shard, now, Input::Tick)),
                 }
                 prop_assert_eq!(shard.log_entries, entries(&shard, None));
+                let mut outgrown = 0;
                 for caller in 1..4 {
-                    prop_assert_eq!(shard.use_of(caller).log_entries, entries(&shard, Some(caller)));
+                    let own = entries(&shard, Some(caller));
+                    prop_assert_eq!(shard.use_of(caller).log_entries, own);
+                    outgrown += own.saturating_sub(6);
                 }
+                prop_assert_eq!(shard.outgrown, outgrown);
             }
             for lease in leases {
                 step(&mut shard, now, Input::Release { lease, outcome: Outcome::Ok });

@@ -111,6 +111,24 @@ fn logs_are_shared_out_and_come_back() {
 }
 
 #[test]
+fn logs_that_outgrow_a_share_leave_others_theirs() {
+    let mut bench = capped(ShardLimits { max_log_entries: 6, ..ShardLimits::default() });
+    bench.put(&[("l/*", rule("", &["9/1m"]))]);
+    for _ in 0..9 {
+        bench.now += 1;
+        taken(&mut bench, 1, "l/busy").unwrap();
+    }
+    // More than all there is; to others it is half.
+    for (caller, expected) in [(1, 0), (2, 2), (3, 1), (0, 0)] {
+        let got = until_full(|n| taken(&mut bench, caller, &format!("l/{caller}-{n}")).is_ok());
+        assert_eq!(got, expected, "caller {caller}");
+    }
+    assert_eq!(shard(&bench).metrics().log_entries, 12);
+    bench.operate("l/busy", &Verb::Reset);
+    assert_eq!(until_full(|n| taken(&mut bench, 1, &format!("l/1-{n}")).is_ok()), 2);
+}
+
+#[test]
 fn a_log_is_on_the_account_of_who_made_its_counter() {
     let mut bench = capped(ShardLimits { max_log_entries: 4, ..ShardLimits::default() });
     for key in ["a", "b", "c"] {
