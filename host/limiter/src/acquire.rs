@@ -16,7 +16,7 @@ use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
-use crate::shard::may_have;
+use crate::shares::may_have;
 use crate::step::{Effect, ShardSet};
 use crate::waiting::{Parking, Spot, Work, lacks};
 use smallvec::SmallVec;
@@ -487,12 +487,10 @@ impl ShardSet<'_, '_> {
             let counter = &shard.counters[site.hold.counter];
             let (caller, count) = (request.caller.0, request.least.get() as usize);
             let own = own(&request.inline, site);
-            let logs = counter.starts_a_log()
-                || counter.histories.logged() == 0 && own.is_some_and(|own| !own.limits.rates.is_empty());
             let leases = shard.leases.len();
             // Who rides on a lease and on its start starts nothing here.
             let starts = site.hold.starts() != (0, 0);
-            if starts && logs && shard.log_entries >= shard.limits.max_log_entries {
+            if starts && counter.starts_a_log(own) && !shard.has_room_for_log(counter.caller) {
                 Some(cap(&counter.name, shard.limits.max_log_entries, shard.log_entries))
             } else if !may_have(shard.limits.max_leases, leases, request.caller, shard.use_of(caller).leases, count) {
                 Some(cap(&counter.name, shard.limits.max_leases, leases))

@@ -35,7 +35,7 @@ pub(crate) struct Counter {
     /// `scope[/l1[/l2]]`, the pattern of a pool, or `scope#key`.
     pub(crate) name: CompactString,
     pub(crate) kind: CounterKind,
-    /// Who made it, of those who share the host; 0: nobody in particular.
+    /// Who made it, of those who share the host, and has it and its log on its account; 0: nobody in particular.
     pub(crate) caller: u32,
     /// Calls held now.
     pub(crate) calls: u64,
@@ -179,10 +179,10 @@ impl Counter {
         rule.map(|rule| &rule.spec.limits).or(own.map(|own| &own.limits))
     }
 
-    /// Whether its next start opens a log that it does not have yet.
+    /// Whether its next start opens a log that it does not have yet, for who brings these numbers along.
     #[inline]
-    pub(crate) fn starts_a_log(&self) -> bool {
-        self.histories.logged() == 0 && self.rule.as_ref().is_some_and(|rule| !rule.spec.limits.rates.is_empty())
+    pub(crate) fn starts_a_log(&self, own: Option<&Arc<Inline>>) -> bool {
+        self.histories.logged() == 0 && Self::limits(self.rule.as_ref(), own).is_some_and(Limits::keeps_log)
     }
 
     /// Log entries of all its windows.

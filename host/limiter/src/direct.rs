@@ -74,7 +74,7 @@ impl Shard {
         caller: Caller,
     ) -> Option<Taken> {
         let now = now.max(self.now);
-        // From half of the cap on, it is shared out between callers.
+        // From half of a cap on, callers share it out.
         if self.closed || self.next_due <= now || self.leases.len() >= self.limits.max_leases / 2 {
             return None;
         }
@@ -88,7 +88,7 @@ impl Shard {
             let counter = &mut self.counters[*found];
             if counter.waiting() > 0
                 || counter.rare.is_some()
-                || counter.starts_a_log() && self.log_entries >= self.limits.max_log_entries
+                || counter.starts_a_log(None) && self.log_entries >= self.limits.max_log_entries / 2
                 || counter.bars(None, &[])
                 || stand(counter, &hold(0, at + 1 == depth), None, (None, false), now) != Standing::Fits
             {
@@ -236,12 +236,14 @@ mod tests {
         assert!(none(&mut paused), "an operator has a word");
         step(&mut paused, Input::Operate { counter: &"s/a".parse().unwrap(), verb: &crate::Verb::Resume });
         assert!(!none(&mut paused), "and no longer");
-        let mut logs = shard(ShardLimits { max_log_entries: 1, ..ShardLimits::default() }, &["9/1m"]);
-        assert!(!none(&mut logs), "its log is there");
-        let slot = logs.find("s/a").unwrap();
-        logs.counters[slot].histories.clear();
-        logs.counters[slot].histories.set_logged(0);
-        assert!(none(&mut logs), "a log is to be started, and there is no room");
+        for (max_log_entries, half) in [(4, true), (6, false)] {
+            let mut logs = shard(ShardLimits { max_log_entries, ..ShardLimits::default() }, &["9/1m"]);
+            assert!(!none(&mut logs) && logs.log_entries == 2, "its log is there");
+            let slot = logs.find("s/a").unwrap();
+            logs.counters[slot].histories.clear();
+            logs.counters[slot].histories.set_logged(0);
+            assert_eq!(none(&mut logs), half, "a log is to be started");
+        }
     }
 
     #[test]

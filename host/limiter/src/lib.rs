@@ -58,6 +58,7 @@ mod request;
 mod restore;
 mod shadow;
 mod shard;
+mod shares;
 mod smooth;
 mod snapshot;
 mod step;
@@ -93,6 +94,7 @@ pub use request::{
     RequestError, WaiterId, check_lease_time,
 };
 pub use restore::Restored;
-pub use shard::{IDLE_KEEP, Shard, ShardLimits, ShardMetrics, may_have};
+pub use shard::{IDLE_KEEP, Shard, ShardLimits, ShardMetrics};
+pub use shares::may_have;
 pub use snapshot::{CounterSnapshot, RateSnapshot, ShadowSnapshot};
 pub use step::{Effect, Input, Limiter, Output, Settled, ShardSet};

@@ -355,6 +355,12 @@ impl Limits {
         }
     }
 
+    /// Whether any of its rates keeps a log of what has started.
+    #[inline]
+    pub(crate) fn keeps_log(&self) -> bool {
+        self.rates.iter().any(|rate| rate.mode == Mode::Window)
+    }
+
     /// Whether it says nothing at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {

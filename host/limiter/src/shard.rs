@@ -26,6 +26,7 @@ use crate::placement::Placement;
 use crate::planted::{self, Bug};
 use crate::refusal::Reason;
 use crate::request::{Caller, LeaseRef};
+use crate::shares::{Use, may_have};
 use crate::sweeps::Sweeps;
 use hashbrown::{HashMap, HashTable};
 use std::collections::{BTreeSet, VecDeque};
@@ -44,14 +45,15 @@ pub(crate) fn hold_is_measured(fence: u64) -> bool {
     fence.is_multiple_of(MEASURED_HOLDS)
 }
 
-/// Named bounds of one shard. Past them new work is refused as `overloaded`, and nothing present is touched.
+/// Named bounds of one shard. Past them new work is refused as `overloaded`, and nothing present is touched. Callers share them
+/// out: see [`may_have`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardLimits {
     /// Counters, about 180 bytes each; see docs/benchmarks.md.
     pub max_counters: usize,
     /// Leases that are waited for, of a batch all that it asks for: about 300 bytes a waiter, and 16 for each further lease of a batch.
     pub max_waiters: usize,
-    /// Entries of all window logs, 16 bytes each. Past it no *new* counter starts a log.
+    /// Entries of all window logs, 16 bytes each, on the account of who made their counter. Past it no *new* counter starts a log.
     pub max_log_entries: usize,
     /// Lease parts, about 170 bytes each.
     pub max_leases: usize,
@@ -104,25 +106,6 @@ pub struct ShardMetrics {
     pub log_entries: u64,
 }
 
-/// What one caller has in a shard.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Use {
-    pub(crate) waiters: usize,
-    pub(crate) leases: usize,
-    pub(crate) counters: usize,
-}
-
-/// Whether a caller who has `own` of the `used` under a cap may have `more`.
-///
-/// Nobody in particular may use what there is. A caller may have as much as would be left then: one alone gets half of
-/// the cap, n get 1 / (n + 1) each, and a newcomer always finds room (dynamic thresholds: Choudhury and Hahne, IEEE/ACM
-/// Transactions on Networking 6(2), 1998).
-#[must_use]
-pub fn may_have(cap: usize, used: usize, caller: Caller, own: usize, more: usize) -> bool {
-    let left = cap.saturating_sub(used);
-    more <= left && (caller == Caller::default() || own + more <= left - more + 1)
-}
-
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Shard {
@@ -157,8 +140,10 @@ pub struct Shard {
     /// The instant of the first timer or sweep; the end of time when there is none.
     pub(crate) next_due: u64,
     pub(crate) log_entries: usize,
+    /// Those of callers that have more than half of the cap, beyond that half.
+    pub(crate) outgrown: usize,
     /// By the number of the caller; as long as the largest that ever came.
-    callers: Vec<Use>,
+    pub(crate) callers: Vec<Use>,
     pub(crate) metrics: ShardMetrics,
     /// What must survive; none where nothing must.
     pub(crate) journal: Option<Box<Journal>>,
@@ -192,6 +177,7 @@ impl Shard {
             sweeps: Sweeps::default(),
             next_due: u64::MAX,
             log_entries: 0,
+            outgrown: 0,
             callers: Vec::new(),
             metrics: ShardMetrics::default(),
             journal: None,
@@ -217,7 +203,7 @@ impl Shard {
         }
     }
 
-    /// Nothing is held, nobody waits, no counter and no timer is left.
+    /// Nothing is held, nobody waits, no counter and no timer is left, and nothing is on anybody's account.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counters.is_empty()
@@ -230,6 +216,7 @@ impl Shard {
             && self.timers.is_empty()
             && self.sweeps.is_empty()
             && self.log_entries == 0
+            && self.callers.iter().all(|own| *own == Use::default())
     }
 
     /// Whether ending a part of a lease needs the present time: somebody waits here, or its hold is one that is measured, which the first
@@ -274,35 +261,6 @@ impl Shard {
         self.present(hash, name).or_else(|| self.make_counter(hash, name, kind, caller, limit))
     }
 
-    /// What a caller has here.
-    #[inline]
-    pub(crate) fn use_of(&self, caller: u32) -> Use {
-        self.callers.get(caller as usize).copied().unwrap_or_default()
-    }
-
-    #[inline]
-    pub(crate) fn used_by(&mut self, caller: u32) -> &mut Use {
-        let index = caller as usize;
-        if index >= self.callers.len() {
-            self.callers.resize(index + 1, Use::default());
-        }
-        &mut self.callers[index]
-    }
-
-    #[inline]
-    pub(crate) fn count_lease(&mut self, caller: u32) {
-        if caller != 0 {
-            self.used_by(caller).leases += 1;
-        }
-    }
-
-    #[inline]
-    pub(crate) fn uncount_lease(&mut self, caller: u32) {
-        if caller != 0 {
-            self.used_by(caller).leases -= 1;
-        }
-    }
-
     /// The counter of this name, if there is one, under the rule that binds it now.
     #[inline]
     pub(crate) fn present(&mut self, hash: u64, name: &str) -> Option<u32> {
@@ -330,6 +288,7 @@ impl Shard {
         if self.journal.is_some() {
             self.record_forgotten(slot);
         }
+        self.book_entries(slot, 0);
         let counter = self.counters.remove(slot);
         if counter.caller != 0 {
             self.used_by(counter.caller).counters -= 1;
@@ -341,7 +300,6 @@ impl Shard {
         if let Some(queue) = counter.queue.filter(|queue| queue.refill_at != 0) {
             self.clear_timer(queue.refill_at, Timer::Refill { counter: slot });
         }
-        self.log_entries -= counter.histories.logged();
         // Memory returns to the floor in halves: shrinking on every drop would copy the table again and again.
         if self.counters.is_empty() {
             self.table = HashTable::new();
@@ -395,15 +353,6 @@ impl Shard {
         first
     }
 
-    /// Books what the logs of a counter hold now.
-    #[inline]
-    pub(crate) fn book_log(&mut self, slot: u32) {
-        let counter = &mut self.counters[slot];
-        let entries = counter.log_entries();
-        self.log_entries = self.log_entries - counter.histories.logged() + entries;
-        counter.histories.set_logged(entries);
-    }
-
     /// Sees to it that the sweep will look at a counter that has become idle.
     #[inline]
     pub(crate) fn sweep_later(&mut self, slot: u32, now: u64) {
@@ -453,25 +402,6 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::request::Request;
-
-    #[test]
-    fn a_caller_may_have_as_much_as_would_be_left() {
-        let nobody = Caller::default();
-        let may = |caller, (used, own, more)| may_have(10, used, caller, own, more);
-        // Nobody in particular: all there is.
-        assert_eq!(
-            [(9, 0, 1), (10, 0, 1), (0, 0, 10), (0, 0, 11), (11, 0, 1)].map(|of| may(nobody, of)),
-            [true, false, true, false, false]
-        );
-        // One alone: half, and one more where the half is between two.
-        let alone = [(0, 0, 5), (0, 0, 6), (4, 4, 1), (5, 5, 1)].map(|of| may(Caller(1), of));
-        assert_eq!(alone, [true, false, true, false]);
-        // A newcomer finds room as long as there is any.
-        assert_eq!(
-            [(9, 0, 1), (10, 0, 1), (8, 0, 2), (7, 1, 1), (8, 2, 1)].map(|of| may(Caller(2), of)),
-            [true, false, false, true, false]
-        );
-    }
 
     #[test]
     fn the_shards_of_a_request_are_those_of_its_scopes_ascending_and_each_once() {

@@ -69,6 +69,85 @@ fn counters_are_shared_out_and_come_back() {
 }
 
 #[test]
+fn logs_are_shared_out_and_come_back() {
+    let mut bench = capped(ShardLimits { max_log_entries: 6, ..ShardLimits::default() });
+    bench.put(&[("l/*", rule("", &["9/1m"]))]);
+    let mut held = Vec::new();
+    for round in 0..4 {
+        let mut started = Vec::new();
+        for (caller, expected) in [(1, 3), (2, 2), (3, 1), (0, 0)] {
+            let key = |n: usize| format!("l/{round}-{caller}-{n}");
+            let got = until_full(|n| {
+                let grant = taken(&mut bench, caller, &key(n));
+                grant.map(|grant| started.push((key(n), grant))).is_ok()
+            });
+            assert_eq!(got, expected, "caller {caller}");
+            assert_eq!(taken(&mut bench, caller, &key(got)).unwrap_err(), Reason::Overloaded);
+        }
+        assert_eq!(shard(&bench).metrics().log_entries, 6);
+        match round {
+            // They are reset, age out while they are in use, or go with their counters.
+            0 | 3 => started.iter().for_each(|(key, _)| drop(bench.operate(key, &Verb::Reset))),
+            1 => {
+                for (key, grant) in &mut started {
+                    bench.release(grant);
+                    // A log that is there goes on.
+                    *grant = taken(&mut bench, 1, key).unwrap();
+                }
+                bench.at(bench.now + 60 * S);
+            }
+            _ => {
+                held.extend(started.drain(..).map(|(_, grant)| grant));
+                held.drain(..).for_each(|grant| bench.release(&grant));
+                bench.at(bench.now + 61 * S);
+                assert_eq!(shard(&bench).metrics().counters, 0);
+            }
+        }
+        assert_eq!(shard(&bench).metrics().log_entries, 0, "round {round}");
+        held.extend(started.into_iter().map(|(_, grant)| grant));
+    }
+    held.iter().for_each(|grant| bench.release(grant));
+    assert!(bench.is_empty_after(120 * S));
+}
+
+#[test]
+fn logs_that_outgrow_a_share_leave_others_theirs() {
+    let mut bench = capped(ShardLimits { max_log_entries: 6, ..ShardLimits::default() });
+    bench.put(&[("l/*", rule("", &["9/1m"]))]);
+    for _ in 0..9 {
+        bench.now += 1;
+        taken(&mut bench, 1, "l/busy").unwrap();
+    }
+    // More than all there is; to others it is half.
+    for (caller, expected) in [(1, 0), (2, 2), (3, 1), (0, 0)] {
+        let got = until_full(|n| taken(&mut bench, caller, &format!("l/{caller}-{n}")).is_ok());
+        assert_eq!(got, expected, "caller {caller}");
+    }
+    assert_eq!(shard(&bench).metrics().log_entries, 12);
+    bench.operate("l/busy", &Verb::Reset);
+    assert_eq!(until_full(|n| taken(&mut bench, 1, &format!("l/1-{n}")).is_ok()), 2);
+}
+
+#[test]
+fn a_log_is_on_the_account_of_who_made_its_counter() {
+    let mut bench = capped(ShardLimits { max_log_entries: 4, ..ShardLimits::default() });
+    for key in ["a", "b", "c"] {
+        taken(&mut bench, 1, key).unwrap();
+    }
+    bench.put(&[("*", rule("", &["9/1m"]))]);
+    // Half of four, and whoever asks, for the third there is no room.
+    assert!(taken(&mut bench, 2, "a").is_ok() && taken(&mut bench, 0, "b").is_ok());
+    for caller in 0..3 {
+        assert_eq!(taken(&mut bench, caller, "c").unwrap_err(), Reason::Overloaded, "caller {caller}");
+    }
+    // What is another's does not count for who has asked there.
+    assert!(taken(&mut bench, 2, "d").is_ok());
+    assert_eq!(taken(&mut bench, 2, "e").unwrap_err(), Reason::Overloaded);
+    assert!(taken(&mut bench, 1, "d").is_ok(), "a log that is there goes on");
+    assert!(taken(&mut bench, 3, "f").is_ok(), "a newcomer finds room");
+}
+
+#[test]
 fn places_to_wait_are_shared_out_and_come_back() {
     let mut bench = capped(ShardLimits { max_waiters: 6, ..ShardLimits::default() });
     for ends in 0..3 {

@@ -118,6 +118,10 @@ fn a_full_log_stops_whoever_would_start_one_and_nobody_else() {
     let fresh = |key: &str, rates: &[&str]| Request::unscoped().inline("i", key, limits("3", rates)).unwrap();
     assert_eq!(reason(&mut bench, &fresh("new", &["9/1m"])).unwrap_err(), Reason::Overloaded);
     assert!(reason(&mut bench, &fresh("new", &[])).is_ok());
+    // What is spread evenly keeps no log.
+    assert!(reason(&mut bench, &fresh("even", &["9/1m:smooth"])).is_ok());
+    bench.put(&[("plain", rule("9", &["5/1h:smooth"]))]);
+    assert!(reason(&mut bench, &request("plain")).is_ok());
     bench.put(&[("plain", rule("9", &["5/1h"]))]);
     assert_eq!(reason(&mut bench, &request("plain")).unwrap_err(), Reason::Overloaded);
     // Who rides on a lease starts nothing; who brings as much as one call or one unit more does.
