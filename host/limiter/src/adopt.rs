@@ -28,18 +28,12 @@ impl ShardSet<'_, '_> {
             return;
         }
         let mut first_of: HashMap<LeaseRef, LeaseRef> = HashMap::new();
-        for shard in self.shards.iter() {
-            for (slot, part) in shard.leases.iter() {
-                let first = LeaseRef { shard: shard.index, slot, fence: part.fence };
-                let rest = part.rest.as_ref();
-                let later = rest.into_iter().flat_map(|rest| rest.parts.iter().skip(1).chain(&rest.adopted));
-                first_of.extend(later.map(|part| (*part, first)));
-            }
+        for (first, part) in self.all_parts() {
+            let rest = part.rest.iter();
+            let later = rest.flat_map(|rest| rest.parts.iter().skip(1).chain(&rest.adopted));
+            first_of.extend(later.map(|part| (*part, first)));
         }
-        let all = self.shards.iter().flat_map(|shard| {
-            let part = |(slot, part): (u32, &LeasePart)| LeaseRef { shard: shard.index, slot, fence: part.fence };
-            shard.leases.iter().map(part)
-        });
+        let all = self.all_parts().map(|(part, _)| part);
         let mut firsts: Vec<LeaseRef> = all.filter(|part| !first_of.contains_key(part)).collect();
         // Who lends was granted before who rides on it.
         firsts.sort_unstable_by_key(|part| part.fence);

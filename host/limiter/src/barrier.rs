@@ -88,10 +88,10 @@ impl ShardSet<'_, '_> {
             }
             let cost = if counter.counts_cost(own(&request.inline, site)) { request.cost.get() } else { 1 };
             let waitlist = &mut counter.queue().waitlist;
-            if waiter.is_none_or(|(_, parked)| parked != spot) {
-                if waitlist.charge(request.rank(), request.weight, cost.saturating_mul(units), now) {
-                    work.push(spot);
-                }
+            if waiter.is_none_or(|(_, parked)| parked != spot)
+                && waitlist.charge(request.rank(), request.weight, cost.saturating_mul(units), now)
+            {
+                work.push(spot);
             }
             if let Some(parked) = waitlist.passed(waiter.map_or(u64::MAX, |(ticket, _)| ticket), now) {
                 let shards = self.shards_of_line(&parked.line);

@@ -22,6 +22,7 @@ use crate::request::{LeaseRef, Request};
 use crate::shard::Shard;
 use crate::snapshot::CounterSnapshot;
 use crate::step::{Effect, Input, ShardSet};
+use hashbrown::HashSet;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -147,6 +148,7 @@ impl ShardSet<'_, '_> {
         let mut copies: Vec<&mut Shard> = copies.iter_mut().collect();
         let mut copy = ShardSet::new(&mut copies);
         let mut effects = Vec::new();
+        let mut ends = if holders_end { copy.expected_ends(now) } else { BinaryHeap::new() };
         let waiter = match copy.arrive(now, request, true, &[], &mut effects) {
             Arrival::Granted(_) => return Ok(Some(Duration::ZERO)),
             Arrival::Waiting(waiter) => waiter,
@@ -155,24 +157,8 @@ impl ShardSet<'_, '_> {
         };
         let place = copy.at(waiter.shard).and_then(|at| copy.shards[at].place(waiter));
         let latest = place.map_or(now, |place| place.waiter.deadline);
-        let mut ends = if holders_end { copy.expected_ends(now) } else { BinaryHeap::new() };
+        let mut at = now;
         for _ in 0..MAX_EVENTS {
-            let due = copy.shards.iter().filter_map(|shard| shard.next_due()).min().unwrap_or(u64::MAX);
-            let end = ends.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
-            let at = due.min(end);
-            if at > latest {
-                return Ok(None);
-            }
-            let input = match ends.peek() {
-                Some(Reverse((_, shard, slot, fence))) if end <= due => {
-                    let lease = LeaseRef { shard: *shard, slot: *slot, fence: *fence };
-                    ends.pop();
-                    Input::Release { lease, outcome: Outcome::Ok }
-                }
-                _ => Input::Tick,
-            };
-            effects.clear();
-            copy.step(at, input, &mut effects);
             let mut next = 0;
             while let Some(effect) = effects.get(next).cloned() {
                 next += 1;
@@ -195,20 +181,32 @@ impl ShardSet<'_, '_> {
                     }
                 }
             }
+            let due = copy.shards.iter().filter_map(|shard| shard.next_due()).min().unwrap_or(u64::MAX);
+            let end = ends.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
+            at = due.min(end);
+            if at > latest {
+                return Ok(None);
+            }
+            let input = match ends.peek() {
+                Some(Reverse((_, shard, slot, fence))) if end <= due => {
+                    let lease = LeaseRef { shard: *shard, slot: *slot, fence: *fence };
+                    ends.pop();
+                    Input::Release { lease, outcome: Outcome::Ok }
+                }
+                _ => Input::Tick,
+            };
+            effects.clear();
+            copy.step(at, input, &mut effects);
         }
         Ok(None)
     }
 
-    /// When everybody who holds anything is expected to end.
+    /// When everybody who holds anything is expected to end. What a lease was given since ends with its first part.
     fn expected_ends(&self, now: u64) -> BinaryHeap<Reverse<(u64, u16, u32, u64)>> {
-        let mut ends = BinaryHeap::new();
-        for shard in self.shards.iter() {
-            for (slot, part) in shard.leases.iter() {
-                let lease = LeaseRef { shard: shard.index, slot, fence: part.fence };
-                ends.push(self.expected_end(lease, now));
-            }
-        }
-        ends
+        let rests = self.all_parts().filter_map(|(_, part)| part.rest.as_ref());
+        let adopted: HashSet<LeaseRef> = rests.flat_map(|rest| rest.adopted.iter().copied()).collect();
+        let own = self.all_parts().filter(|(lease, _)| !adopted.contains(lease));
+        own.map(|(lease, _)| self.expected_end(lease, now)).collect()
     }
 
     fn expected_end(&self, lease: LeaseRef, now: u64) -> Reverse<(u64, u16, u32, u64)> {

@@ -144,8 +144,15 @@ impl ShardSet<'_, '_> {
     }
 
     pub(crate) fn part(&self, lease: LeaseRef) -> Option<&LeasePart> {
-        let found = self.shards[self.position(lease.shard)].leases.get(lease.slot);
-        found.filter(|part| part.fence == lease.fence)
+        self.shards[self.position(lease.shard)].leases.living(lease)
+    }
+
+    /// Every part of every lease at hand.
+    pub(crate) fn all_parts(&self) -> impl Iterator<Item = (LeaseRef, &LeasePart)> {
+        self.shards.iter().flat_map(|shard| {
+            let named = |(slot, part): (u32, &LeasePart)| LeaseRef { shard: shard.index, slot, fence: part.fence };
+            shard.leases.iter().map(move |found| (named(found), found.1))
+        })
     }
 
     pub(crate) fn extend(&mut self, lease: LeaseRef, lease_time: Duration, now: u64) -> Output {

@@ -2,7 +2,8 @@
 //!
 //! SQLite reads it up to its first bad frame, and forgets what follows. That is right for a write that was torn by the end of the
 //! process or of power, which is the last one. If a log is damaged further up, what follows was answered, and leases and starts would be
-//! forgotten without a word. So whoever finds good frames behind a bad one refuses.
+//! forgotten without a word. So whoever finds good frames behind a bad one refuses, unless they may be of one transaction with it: of the last,
+//! the end of power may leave any of its frames unwritten.
 //!
 //! # The format
 //! As [SQLite documents it](https://www.sqlite.org/fileformat2.html#walformat): 32 bytes of header, then frames, each 24 bytes and a
@@ -13,7 +14,8 @@
 //! should have: a flipped bit is found wherever it is, but for the last transaction.
 //!
 //! # What is not told
-//! A log that was cut off, or whose whole end was overwritten, looks like one that was torn.
+//! A log that was cut off, or whose whole end was overwritten, looks like one that was torn; so does one whose last transaction but one
+//! lacks its last frame, to the last byte.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
@@ -104,8 +106,9 @@ fn frames(log: &mut impl Read, size: usize, order: Order, salts: (u32, u32), sum
     let mut frame = vec![0; FRAME + size];
     // What the next frame goes on from: as it is computed, and as it is written.
     let (mut computed, mut written) = (sum, sum);
-    let mut bad = None;
-    let mut torn = false;
+    let (mut bad, mut torn) = (None, false);
+    // Since the first bad one: whether a bad one, and whether a good one, is the last frame of a transaction.
+    let (mut bad_end, mut end) = (false, false);
     for index in 1.. {
         let read = fill(log, &mut frame)?;
         if read < frame.len() {
@@ -124,10 +127,13 @@ fn frames(log: &mut impl Read, size: usize, order: Order, salts: (u32, u32), sum
             torn = is_ours;
         }
         if let Some(first) = bad
-            && (follows || follows_written)
             && number(&frame, 4) != 0
         {
-            return Err(Damage::Frame(first));
+            let good = follows || follows_written;
+            if good && (end || bad_end) {
+                return Err(Damage::Frame(first));
+            }
+            (end, bad_end, torn) = (end || good, bad_end || !good, torn || good);
         }
     }
     Ok(End::Whole)
@@ -232,6 +238,26 @@ mod tests {
         let mut zeroed = log.clone();
         zeroed[log.len() - 512..].fill(0);
         assert!(matches!(look(&zeroed), Ok(End::Torn(frame)) if frame == frames));
+        // Any frame of the last transaction may be the one that was not written, and of no other.
+        let ends: Vec<u64> = (1..=frames)
+            .filter(|frame| number(&log, HEADER + (*frame as usize - 1) * (FRAME + 512) + 4) != 0)
+            .collect();
+        let [.., before, last] = ends[..] else { panic!("{ends:?}") };
+        assert!(last == frames && last - before >= 3, "{ends:?}");
+        for missing in 1..=frames {
+            for byte in [0, 0xa5] {
+                let at = HEADER + (missing as usize - 1) * (FRAME + 512);
+                let mut torn = log.clone();
+                torn[at + FRAME..][..512].fill(byte);
+                match look(&torn) {
+                    Ok(End::Torn(frame)) => assert!(frame == missing && missing > before, "{missing} of {ends:?}"),
+                    Err(Damage::Frame(frame)) => {
+                        assert!(frame == missing && missing <= before, "{missing} of {ends:?}")
+                    }
+                    other => panic!("{missing} of {ends:?}: {other:?}"),
+                }
+            }
+        }
         for length in [0, 1, HEADER, log.len() - FRAME - 512] {
             assert!(matches!(look(&log[..length]), Ok(End::Whole)), "{length}");
         }
