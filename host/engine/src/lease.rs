@@ -112,7 +112,11 @@ impl Lease {
         let core = self.home.as_ref()?.core()?;
         let offers =
             self.parts.iter().filter_map(|part| core.cells[usize::from(part.shard)].lock().offer(*part, request));
-        offers.reduce(|all, one| Offer { counters: all.counters + one.counters, lent_to: all.lent_to.or(one.lent_to) })
+        offers.reduce(|mut all, one| {
+            all.counters += one.counters;
+            all.lent_to.extend(one.lent_to);
+            all
+        })
     }
 
     /// The version of the rule book that granted it.

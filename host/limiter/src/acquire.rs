@@ -15,7 +15,7 @@ use crate::line::{Line, Waiter};
 use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
-use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, LeaseRef, Request, WaiterId};
+use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
 use crate::shares::may_have;
 use crate::step::{Effect, ShardSet};
 use crate::waiting::{Parking, Spot, Work, lacks};
@@ -218,6 +218,10 @@ impl ShardSet<'_, '_> {
         }
         let on = self.named_on(request);
         let answer = self.ask(now, &sites, request, (None, &on));
+        if matches!(answer, Answer::Blocked { .. }) && self.names_others(request) {
+            self.leave_no_trace(&sites, now);
+            return Arrival::Elsewhere;
+        }
         let line = self.line_of(request, &sites);
         let (site, until) = match (answer, line) {
             (Answer::Never, _) => {
@@ -322,7 +326,12 @@ impl ShardSet<'_, '_> {
         let line = self.line_of(request, &sites);
         let waiter = line.map(|line| (u64::MAX, line.parking));
         let on = self.named_on(request);
-        let outcome = match self.ask(now, &sites, request, (None, &on)) {
+        let answer = self.ask(now, &sites, request, (None, &on));
+        if matches!(answer, Answer::Blocked { .. }) && self.names_others(request) {
+            self.leave_no_trace(&sites, now);
+            return None;
+        }
+        let outcome = match answer {
             Answer::Never => {
                 let constraints = self.describe(now, &sites, request, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
@@ -506,18 +515,23 @@ impl ShardSet<'_, '_> {
     /// The part in a shard of the lease that a request names, if it lives, by its slot.
     #[inline]
     pub(crate) fn named_in(&self, at: usize, request: &Request) -> Option<u32> {
-        let shard = &self.shards[at];
-        let named = request.rides_on().iter().find(|part| part.shard == shard.index)?;
-        shard.leases.living(*named).map(|_| named.slot)
+        let named = request.rides_on();
+        if named.is_empty() { None } else { self.shards[at].leases.named(self.shards[at].index, named) }
     }
 
     /// The counters at hand that the lease is on which a request names.
     pub(crate) fn named_on(&self, request: &Request) -> SmallVec<[Spot; 3]> {
-        let living = |part: &LeaseRef| {
-            let shard = &self.shards[self.at(part.shard)?];
-            Some(shard.leases.living(*part)?.holds.iter().map(|hold| (shard.index, hold.counter)))
-        };
-        request.rides_on().iter().filter_map(living).flatten().collect()
+        let here = (0..self.shards.len()).filter_map(|at| Some((&self.shards[at], self.named_in(at, request)?)));
+        here.flat_map(|(shard, slot)| shard.leases[slot].holds.iter().map(|hold| (shard.index, hold.counter))).collect()
+    }
+
+    /// Whether a part of the lease that it names is not at hand: somebody may wait for what that holds.
+    #[inline]
+    fn names_others(&self, request: &Request) -> bool {
+        request
+            .rides_on()
+            .iter()
+            .any(|part| part.shard < self.shards[0].placement.shards() && self.at(part.shard).is_none())
     }
 
     /// Whether a barrier at a site stops who has this ticket (none yet: a newcomer), and whose request holds a lease on these counters.

@@ -98,7 +98,7 @@ impl ShardSet<'_, '_> {
             Some(part) => part.slot,
             None => {
                 shard.count_lease(granted.1);
-                shard.leases.insert(LeasePart::held(first.fence, granted.0, granted.1))
+                shard.leases.give(first, LeasePart::held(first.fence, granted.0, granted.1))
             }
         };
         let mut hold = Hold::new(counter, need.0, need.1);

@@ -20,7 +20,8 @@ impl ShardSet<'_, '_> {
     }
 
     /// Puts the barrier of a head where it belongs: at all its counters when all it lacks is concurrency; only at those
-    /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last.
+    /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last, or while another's barrier
+    /// stops it: whom that lets by, it would stop.
     pub(crate) fn raise(
         &mut self,
         (owner, asks): (WaiterId, &Line),
@@ -33,18 +34,18 @@ impl ShardSet<'_, '_> {
         let ticket = Some(owner.ticket);
         let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
         let mut lacks: SmallVec<[Spot; 1]> = SmallVec::new();
-        let (mut rate, mut closed) = (false, false);
+        let (mut rate, mut put_off) = (false, false);
         for site in sites {
             let (barred, spot) = (self.is_barred(site, (ticket, asks.on())), self.spot(site));
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            let standing = stand(counter, &site.hold, own(inline, site), (ticket, barred), now);
-            closed |= standing != Standing::Fits && counter.is_closed();
+            let standing = stand(counter, &site.hold, own(inline, site), (ticket, false), now);
+            put_off |= barred && site.hold.takes_any() || standing != Standing::Fits && counter.is_closed();
             rate |= matches!(standing, Standing::Blocked(Some(_)));
             if standing != Standing::Fits {
                 lacks.push(spot);
             }
         }
-        if !closed {
+        if !put_off {
             let spots = sites.iter().map(|site| self.spot(site));
             wanted.extend(spots.filter(|spot| !rate || lacks.contains(spot)));
         }

@@ -259,7 +259,7 @@ impl Shard {
             holds.any(|hold| self.counters[hold.counter].name.as_str() == name)
         };
         let counters = names.filter(|name| held(name)).count();
-        (counters > 0).then_some(Offer { counters, lent_to: part.loan().map(|(_, fence)| fence) })
+        (counters > 0).then_some(Offer { counters, lent_to: part.loan().map(|(_, fence)| fence).into_iter().collect() })
     }
 
     /// Notes at a lender that a lease rides on it, and on its starts where that is none of its own.

@@ -174,12 +174,12 @@ impl LeasePart {
 }
 
 /// What a lease, or a part of one, has for a request that would ride on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// How many of the request's counters it holds, pools aside.
     pub counters: usize,
-    /// The fencing number of a lease that rides on it now.
-    pub lent_to: Option<u64>,
+    /// The fencing numbers of the leases that ride on it now, one for each part at most.
+    pub lent_to: SmallVec<[u64; 1]>,
 }
 
 /// What few parts have.
@@ -191,6 +191,8 @@ pub(crate) struct Rest {
     pub(crate) parts: SmallVec<[LeaseRef; 1]>,
     /// Parts that it was given since, at pools; in the first.
     pub(crate) adopted: SmallVec<[LeaseRef; 1]>,
+    /// The first part, in one that was given since.
+    pub(crate) given_to: Option<LeaseRef>,
     /// Its starts under rates that count cost, by counter, in the order in which they were made.
     pub(crate) starts: Vec<(u32, Start)>,
     /// The inline keys with such rates, by counter.

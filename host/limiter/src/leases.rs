@@ -5,6 +5,7 @@
 
 use crate::lease::LeasePart;
 use crate::request::LeaseRef;
+use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
 /// The end of the chain of free slots.
@@ -18,11 +19,14 @@ pub(crate) struct Leases {
     /// The first free slot: the one that was freed last.
     free: u32,
     len: usize,
+    /// The slots of those parts that leases were given since; see [`crate::adopt`]. By the first part of each, which is all that their holders
+    /// can name.
+    given: BTreeMap<LeaseRef, u32>,
 }
 
 impl Leases {
     pub(crate) const fn new() -> Self {
-        Self { parts: Vec::new(), free: NONE, len: 0 }
+        Self { parts: Vec::new(), free: NONE, len: 0, given: BTreeMap::new() }
     }
 
     #[inline]
@@ -76,6 +80,9 @@ impl Leases {
     pub(crate) fn remove(&mut self, slot: u32) -> LeasePart {
         let free = LeasePart::held(0, 0, self.free);
         let part = std::mem::replace(&mut self.parts[slot as usize], free);
+        if let Some(first) = part.rest.as_ref().and_then(|rest| rest.given_to) {
+            self.given.remove(&first);
+        }
         self.free = slot;
         self.len -= 1;
         part
@@ -96,6 +103,22 @@ impl Leases {
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<&LeasePart> {
         self.parts.get(slot as usize).filter(|part| part.fence != 0)
+    }
+
+    /// The part here of a lease, by those of its parts that its holder knows.
+    #[inline]
+    pub(crate) fn named(&self, shard: u16, parts: &[LeaseRef]) -> Option<u32> {
+        let own = parts.iter().find(|part| part.shard == shard && self.living(**part).is_some());
+        let given = || parts.iter().find_map(|part| self.given.get(part));
+        own.map(|part| part.slot).or_else(|| given().copied())
+    }
+
+    /// Puts a part where there is room that a lease is given besides those that its holder knows.
+    pub(crate) fn give(&mut self, first: LeaseRef, mut part: LeasePart) -> u32 {
+        part.rest.get_or_insert_default().given_to = Some(first);
+        let slot = self.insert(part);
+        self.given.insert(first, slot);
+        slot
     }
 
     /// A part, if it lives.
@@ -136,7 +159,6 @@ mod tests {
     use super::*;
     use crate::lease::Hold;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     proptest! {
         #[test]
@@ -181,6 +203,11 @@ mod tests {
             }
             let most = leases.parts.len();
             prop_assert!(most <= 301);
+            let [first, of_another] = [1, 2].map(|fence| LeaseRef { shard: 1, slot: 7, fence });
+            let given = leases.give(first, LeasePart::held(u64::MAX, 1, 0));
+            prop_assert_eq!((leases.named(0, &[first]), leases.named(0, &[of_another])), (Some(given), None));
+            leases.remove(given);
+            prop_assert_eq!(leases.named(0, &[first]), None);
             map.keys().for_each(|slot| drop(leases.remove(*slot)));
             leases.shrink();
             prop_assert!(leases.capacity() <= 64);

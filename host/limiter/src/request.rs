@@ -373,7 +373,7 @@ pub fn check_lease_time(given: Duration) -> Result<(), RequestError> {
 }
 
 /// Where the part of a lease lies that one shard holds. Only good inside this process; a stale one finds nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseRef {
     /// The shard.
     pub shard: u16,

@@ -267,10 +267,15 @@ impl<'s, 'a> ShardSet<'s, 'a> {
         Output::Elsewhere(self.shards_of(request))
     }
 
-    /// All the shards of a request, those of pools too, ascending.
+    /// All the shards of a request, those of pools and of the lease that it names too, ascending.
     pub(crate) fn shards_of(&self, request: &Request) -> SmallVec<[u16; 4]> {
-        let shard = &self.shards[0];
-        shard.placement.all_shards_of(request.scopes(), &shard.book)
+        let (placement, book) = (&self.shards[0].placement, &self.shards[0].book);
+        let mut shards = placement.all_shards_of(request.scopes(), book);
+        let named = request.rides_on().iter().map(|part| part.shard);
+        shards.extend(named.filter(|shard| *shard < placement.shards()));
+        shards.sort_unstable();
+        shards.dedup();
+        shards
     }
 
     #[inline]

@@ -568,8 +568,7 @@ fn asked(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, (bar
 
 /// The part in this shard of the lease that the head of a line names, if it lives.
 fn named_by<'a>(parked: &Parked, shard: u16, leases: &'a Leases) -> Option<&'a LeasePart> {
-    let named = &parked.line.alone.as_ref()?.named;
-    leases.living(*named.iter().find(|part| part.shard == shard)?)
+    leases.named(shard, &parked.line.alone.as_ref()?.named).map(|slot| &leases[slot])
 }
 
 /// What the head of a line is known to need at a counter. Who rides on a lease may need less at any time, so nothing is.

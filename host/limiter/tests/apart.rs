@@ -21,12 +21,17 @@ impl Apart {
         let scopes = [scope(0), scope(1)];
         let shards = (0..2).map(|index| Shard::new(index, placement.clone(), ShardLimits::default())).collect();
         let mut apart = Self { shards, scopes, effects: Vec::new() };
-        let mut spec = RuleSpec::default();
-        spec.limits.concurrency = Some("1".parse().unwrap());
-        let change = Change::Put { pattern: apart.scopes[0].parse().unwrap(), spec, when: Precondition::None };
-        let book = Arc::new(RuleBook::default().apply(&[change], 0).unwrap());
-        assert_eq!(apart.step(0..2, Input::SetBook { book }), Output::Done);
+        apart.limit("1");
         apart
+    }
+
+    /// The concurrency of the first scope.
+    fn limit(&mut self, concurrency: &str) {
+        let mut spec = RuleSpec::default();
+        spec.limits.concurrency = Some(concurrency.parse().unwrap());
+        let change = Change::Put { pattern: self.scopes[0].parse().unwrap(), spec, when: Precondition::None };
+        let book = Arc::new(RuleBook::default().apply(&[change], 0).unwrap());
+        assert_eq!(self.step(0..2, Input::SetBook { book }), Output::Done);
     }
 
     /// A step over these shards.
@@ -69,6 +74,33 @@ fn a_retry_serves_in_order_whoever_it_names() {
     assert!(matches!(&*apart.effects, [Effect::Retry { waiter, .. }] if *waiter == high), "{:?}", apart.effects);
     apart.step(0..2, Input::Retry { waiter: low });
     assert!(matches!(&*apart.effects, [Effect::Granted { waiter, .. }] if *waiter == high), "{:?}", apart.effects);
+}
+
+/// Who names a lease is let by who waits for it wherever the lease lies, though its own counters are all in another shard.
+#[test]
+fn who_waits_for_a_lease_elsewhere_stops_nobody_who_names_it() {
+    let mut apart = Apart::new();
+    apart.limit("2:cost");
+    let held = apart.hold();
+    let wide = apart.wait(&apart.both().cost(2.try_into().unwrap()));
+    let passing = apart.first().priority(255);
+    for _ in 0..weir_limiter::MAX_PASSES {
+        let acquire = Input::Acquire { request: &passing, wait: false, secrets: &[] };
+        let Output::Granted(grant) = apart.step(0..1, acquire) else { panic!("it is stopped too early") };
+        let raised = apart.effects.clone();
+        apart.step(0..1, Input::Release { lease: grant.parts[0], outcome: Outcome::Ok });
+        for effect in raised {
+            assert!(matches!(effect, Effect::Retry { waiter, .. } if waiter == wide));
+            apart.step(0..2, Input::Retry { waiter: wide });
+        }
+    }
+    let second: Request = Request::new(apart.scopes[1].parse().unwrap());
+    let acquire = |request| Input::Acquire { request, wait: false, secrets: &[] };
+    assert!(matches!(apart.step(1..2, acquire(&second)), Output::Refused(_)), "there is a barrier");
+    let nested = second.clone().lend_from(held.parts[0]);
+    assert_eq!(apart.step(1..2, Input::Check { request: &nested }), Output::Elsewhere([0, 1].as_slice().into()));
+    assert_eq!(apart.step(1..2, acquire(&nested)), Output::Elsewhere([0, 1].as_slice().into()));
+    assert!(matches!(apart.step(0..2, acquire(&nested)), Output::Granted(_)));
 }
 
 #[test]

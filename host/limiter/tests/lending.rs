@@ -404,6 +404,46 @@ fn what_is_held_of_a_pool_elsewhere_is_lent() {
     }
 }
 
+/// A pool that comes into force later is lent as well, though who holds the lease knows nothing of its part there.
+#[test]
+fn what_is_held_of_a_pool_since_it_came_into_force_is_lent() {
+    let mut bench = Bench::new(&[]);
+    let outer = bench.take("s/x");
+    bench.put(&[("*", total("1", &[]))]);
+    let nested = on(&outer, request("s/y"));
+    let inner = bench.try_acquire(&nested).unwrap();
+    assert_eq!(bench.held("*"), (1, 1));
+    assert!(bench.try_acquire(&nested).is_err(), "it is lent");
+    bench.release(&outer);
+    assert_eq!(bench.held("*"), (1, 1));
+    bench.release(&inner);
+    assert_eq!(bench.held("*"), (0, 0));
+    assert!(bench.try_acquire(&nested).is_ok(), "and ends");
+}
+
+/// Who is stopped by a barrier and lacks nothing has none of its own: it would stop whom the other lets by.
+#[test]
+fn a_barrier_that_waits_for_another_is_put_off() {
+    let mut bench = Bench::new(&[("c", "2:cost", &[]), ("d", "9", &[])]);
+    let outer = bench.take("c");
+    let wide = bench.wait(&costing("c", 2).also("d".parse().unwrap()).unwrap());
+    let passing = |bench: &mut Bench, request: &Request| {
+        let passing = bench.try_acquire(request)?;
+        bench.release(&passing);
+        Ok::<_, weir_limiter::Refusal>(())
+    };
+    while passing(&mut bench, &request("c").priority(255)).is_ok() {}
+    let barriers = |bench: &mut Bench| ["c", "d"].map(|name| bench.counter(name).unwrap().barrier);
+    assert_eq!(barriers(&mut bench), [Some(wide.ticket); 2]);
+    let stopped = bench.wait(&request("d"));
+    for _ in 0..3 * weir_limiter::MAX_PASSES {
+        passing(&mut bench, &on(&outer, request("d"))).unwrap();
+    }
+    bench.release(&outer);
+    let granted = bench.let_in();
+    assert!(granted.contains(&wide) && granted.contains(&stopped), "{granted:?}");
+}
+
 /// A lease that is lent is waited for all the same: what is owed to who waits, and its barrier, stop nobody who names that lease.
 #[test]
 fn who_waits_for_a_lease_that_is_lent_stops_nobody_who_names_it() {

@@ -97,7 +97,7 @@ impl Leases {
         let offers = held.chain(call).filter_map(|(serial, lease)| Some((lease.offer(request)?, serial, lease)));
         let carries = |fence: u64| self.held.iter().any(|(_, held)| held.lease.fence() == fence);
         let best = offers.max_by_key(|(offer, serial, _)| {
-            (!offer.lent_to.is_some_and(carries), offer.counters, offer.lent_to.is_none(), *serial)
+            (!offer.lent_to.iter().any(|fence| carries(*fence)), offer.counters, offer.lent_to.is_empty(), *serial)
         });
         best.map(|(.., lease)| lease.parts().into())
     }

@@ -133,7 +133,7 @@ fn frames(log: &mut impl Read, size: usize, order: Order, salts: (u32, u32), sum
             if good && (end || bad_end) {
                 return Err(Damage::Frame(first));
             }
-            (end, bad_end, torn) = (end || good, bad_end || !good, torn || good);
+            (end, bad_end, torn) = (end || good, bad_end || !good && is_ours, torn || good);
         }
     }
     Ok(End::Whole)
@@ -249,6 +249,13 @@ mod tests {
                 let at = HEADER + (missing as usize - 1) * (FRAME + 512);
                 let mut torn = log.clone();
                 torn[at + FRAME..][..512].fill(byte);
+                // Where a frame of an earlier round has stayed, that may have been the last of a transaction.
+                let mut stale = torn.clone();
+                stale[at + 4..][..12].fill(7);
+                match look(&stale) {
+                    Ok(_) => assert!(missing >= before, "{missing} of {ends:?}"),
+                    Err(damage) => assert!(missing < before, "{missing} of {ends:?}: {damage}"),
+                }
                 match look(&torn) {
                     Ok(End::Torn(frame)) => assert!(frame == missing && missing > before, "{missing} of {ends:?}"),
                     Err(Damage::Frame(frame)) => {
