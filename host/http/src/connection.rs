@@ -6,7 +6,8 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,11 +18,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
+use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 
 use crate::again;
 use crate::answer::Answer;
-use crate::watch::Watch;
+use crate::watch::{InFlight, Watch};
 
 /// How long an HTTP/1.1 client may take to send a request's head; also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,13 +92,10 @@ where
         }
     };
     let watched = place.watched();
-    let service = service_fn(move |request| {
-        let mut in_flight = watched.begin();
-        let answer = answer(request);
-        async move {
-            in_flight.asked();
-            Ok::<_, Infallible>(answer.await.map(|body| Answer::new(body, in_flight)))
-        }
+    let service = service_fn(move |request| Answering {
+        in_flight: Some(watched.begin()),
+        answer: answer(request),
+        begun: false,
     });
     let connection = pin!(graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned()));
     again::at_once(async {
@@ -112,4 +111,34 @@ where
         }
     })
     .await;
+}
+
+pin_project! {
+    /// A request that is being answered. Not an async block: that would have the future which it awaits in it twice, and each request is
+    /// moved a few times before it is polled.
+    struct Answering<F> {
+        #[pin]
+        answer: F,
+        in_flight: Option<InFlight>,
+        begun: bool,
+    }
+}
+
+impl<F: Future<Output = Response<B>>, B: Body<Data = Bytes>> Future for Answering<F> {
+    type Output = Result<Response<Answer<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if !std::mem::replace(this.begun, true)
+            && let Some(in_flight) = this.in_flight
+        {
+            in_flight.asked();
+        }
+        let response = ready!(this.answer.poll(context));
+        match this.in_flight.take() {
+            Some(in_flight) => Poll::Ready(Ok(response.map(|body| Answer::new(body, in_flight)))),
+            // Never: it is polled no more once it has answered.
+            None => Poll::Pending,
+        }
+    }
 }

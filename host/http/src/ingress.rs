@@ -97,7 +97,7 @@ impl Ingress {
     ///
     /// # Cancel safety
     /// Dropping it leaves the waitlist, or ends the call and gives its lease back.
-    pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Response<WasiBody> {
+    pub(crate) async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Response<WasiBody> {
         // Borrowed parts of the path must not hold the request: the headers are taken out of it.
         let uri = request.uri().clone();
         let target = target(uri.path());
@@ -109,7 +109,8 @@ impl Ingress {
         let (answers, result) = match self.destination(&uri, target, request.headers_mut()) {
             Ok(destination) => {
                 let (runner, answers) = &self.runners[destination.index];
-                (answers, self.call(runner, destination, request).await)
+                // Boxed: most of what answering a request may need, and the lease API does not.
+                (answers, Box::pin(self.call(runner, destination, request)).await)
             }
             Err(problem) => (&self.nobody, Err(problem)),
         };

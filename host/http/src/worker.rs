@@ -67,10 +67,7 @@ pub(crate) async fn run(
             (Arc::clone(&ingress), Arc::clone(&builder), watch.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _permit = handed.permit;
-            let answer = |request| {
-                let ingress = Arc::clone(&ingress);
-                async move { ingress.answer(request).await }
-            };
+            let answer = |request| Arc::clone(&ingress).answer(request);
             connection::serve(&builder, stream, &watch, watcher, answer).await;
         });
     }
