@@ -15,7 +15,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, ORIGIN, VIA};
-use http::uri::Authority;
 use http::{HeaderMap, Uri};
 
 use crate::problem::Problem;
@@ -138,8 +137,15 @@ fn is_local(uri: &Uri, headers: &HeaderMap) -> bool {
         Some(named) => is_this_machine(named.host()),
         None => headers
             .get(HOST)
-            .and_then(|host| Authority::try_from(host.as_bytes()).ok())
-            .is_some_and(|named| is_this_machine(named.host())),
+            .and_then(|host| host.to_str().ok())
+            .is_some_and(|named| is_this_machine(without_port(named))),
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
     }
 }
 
@@ -170,6 +176,27 @@ mod tests {
             ("0.0.0.0", false),
         ] {
             assert_eq!(is_this_machine(host), own, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_told_from_its_port() {
+        for (authority, own) in [
+            ("localhost", true),
+            ("localhost:8080", true),
+            ("127.0.0.1:1", true),
+            ("[::1]", true),
+            ("[::1]:80", true),
+            ("localhost:", true),
+            ("localhost:x", false),
+            ("localhost:80:80", false),
+            ("you@localhost", false),
+            ("::1", false),
+            ("", false),
+            (":80", false),
+            ("localhost.evil.example:80", false),
+        ] {
+            assert_eq!(is_this_machine(without_port(authority)), own, "{authority}");
         }
     }
 

@@ -25,8 +25,6 @@ use crate::again;
 use crate::answer::Answer;
 use crate::watch::{InFlight, Watch};
 
-/// How long an HTTP/1.1 client may take to send a request's head; also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most fields of a head: browsers and proxies send 10 to 40.
 const MAX_FIELDS: usize = 100;
 /// The largest head of HTTP/2. Servers commonly accept 8 to 16 KiB.
@@ -54,7 +52,8 @@ pub(crate) fn builder() -> Builder {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // `crate::watch` has bounds for that, which set no timer for each request.
+        .header_read_timeout(None)
         .max_headers(MAX_FIELDS)
         // Head and body leave in one buffer: less work than gathering them in the kernel. Not by `pipeline_flush`, which
         // implies it: that keeps back the answer to what is no HTTP.

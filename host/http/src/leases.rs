@@ -323,7 +323,11 @@ where
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
+    if kind.as_bytes() == JSON.as_bytes() {
+        return true;
+    }
+    let kind = kind.to_str().unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 

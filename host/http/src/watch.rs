@@ -30,7 +30,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// is still to be told from the first bytes.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// How long a client may then do nothing at all, neither ask for more nor take anything of an answer: longer than a network pauses, and
-/// long enough for a connection to be used again. On HTTP/1.1 hyper ends one with nothing in flight earlier.
+/// long enough for a connection to be used again.
 const NEXT_MOVE: Duration = Duration::from_secs(30);
 /// How long a connection with nothing in flight is kept when there is none left for others: enough to send a head over a
 /// slow network.
