@@ -153,8 +153,8 @@ struct Shared {
     written: AtomicU64,
     failing: AtomicBool,
     clogged: AtomicBool,
-    /// Told of every commit, and of every failure.
-    news: Event,
+    /// Told of the commit of each other batch, and of every failure: who waits for the next one is not woken by the one that runs.
+    news: [Event; 2],
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +162,8 @@ struct Pending {
     entries: Vec<Entry>,
     /// How many entries there ever were.
     pushed: u64,
+    /// How many batches were taken to be written.
+    taken: u64,
     unanswered: Unanswered,
     stopped: bool,
 }
@@ -229,7 +231,7 @@ impl Store {
             written: AtomicU64::new(0),
             failing: AtomicBool::new(failed),
             clogged: AtomicBool::new(false),
-            news: Event::new(),
+            news: [Event::new(), Event::new()],
         });
         let path = journal.path().to_owned();
         let refuse = |source| StoreError::Thread { path: path.clone(), source };
@@ -310,15 +312,16 @@ impl Store {
     }
 
     /// What was handed over last.
-    fn mark(&self) -> u64 {
-        self.shared.pending.lock().pushed
+    fn mark(&self) -> Mark {
+        let pending = self.shared.pending.lock();
+        Mark { entry: pending.pushed, batch: pending.taken + u64::from(!pending.entries.is_empty()) }
     }
 
     /// Waits on the calling thread until everything that was handed over before is written.
     pub(crate) fn wait_saved(&self) -> Result<(), Unsaved> {
         let mark = self.mark();
         loop {
-            let listener = self.shared.news.listen();
+            let listener = self.shared.news_of(mark.batch).listen();
             if let Some(outcome) = self.shared.outcome(mark) {
                 return outcome;
             }
@@ -342,13 +345,13 @@ impl Drop for Store {
 pub struct Saving {
     /// None: there is nothing to wait for.
     shared: Option<Arc<Shared>>,
-    mark: u64,
+    mark: Mark,
     listener: Option<EventListener>,
 }
 
 impl Saving {
     pub(crate) fn new(store: Option<&Arc<Store>>) -> Self {
-        let mark = store.map_or(0, |store| store.mark());
+        let mark = store.map(|store| store.mark()).unwrap_or_default();
         Self { shared: store.map(|store| Arc::clone(&store.shared)), mark, listener: None }
     }
 }
@@ -365,7 +368,7 @@ impl Future for Saving {
             }
             // Listening comes before the second look, so no news falls between the two.
             match &mut this.listener {
-                None => this.listener = Some(shared.news.listen()),
+                None => this.listener = Some(shared.news_of(this.mark.batch).listen()),
                 Some(listener) => {
                     std::task::ready!(Pin::new(listener).poll(context));
                     this.listener = None;
@@ -375,9 +378,22 @@ impl Future for Saving {
     }
 }
 
+/// Something that was handed over.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    /// How many entries there were, with it.
+    entry: u64,
+    /// The batch that it is in, from 1 on.
+    batch: u64,
+}
+
 impl Shared {
-    fn outcome(&self, mark: u64) -> Option<Result<(), Unsaved>> {
-        if self.written.load(Ordering::SeqCst) >= mark {
+    fn news_of(&self, batch: u64) -> &Event {
+        &self.news[usize::from(batch % 2 == 1)]
+    }
+
+    fn outcome(&self, mark: Mark) -> Option<Result<(), Unsaved>> {
+        if self.written.load(Ordering::SeqCst) >= mark.entry {
             Some(Ok(()))
         } else if self.failing.load(Ordering::SeqCst) {
             Some(Err(Unsaved))
@@ -422,7 +438,9 @@ impl Writer {
                     }
                 }
             }
-            self.shared.news.notify(usize::MAX);
+            for number in batch.number..=batch.number + u64::from(failed) {
+                self.shared.news_of(number).notify(usize::MAX);
+            }
             if stopped && (failed || self.shared.pending.lock().entries.is_empty()) {
                 // What is not folded now is folded at the next start.
                 if self.folder.is_free() {
@@ -465,7 +483,8 @@ impl Writer {
         }
         if batch.entries.is_empty() {
             std::mem::swap(&mut batch.entries, &mut pending.entries);
-            batch.last = pending.pushed;
+            pending.taken += 1;
+            (batch.last, batch.number) = (pending.pushed, pending.taken);
         }
         pending.stopped
     }
@@ -477,6 +496,8 @@ struct Batch {
     entries: Vec<Entry>,
     /// How many entries there ever were, with these.
     last: u64,
+    /// Which batch it is.
+    number: u64,
 }
 
 fn say_failing(journal: &Journal, error: &impl std::fmt::Display) {

@@ -88,7 +88,8 @@ pub(super) fn rows(entries: &[Entry], callers: &Callers, most: usize) -> impl It
     let mut entries = entries.iter().peekable();
     std::iter::from_fn(move || {
         entries.peek()?;
-        let mut row = Vec::new();
+        // As much as an entry takes mostly.
+        let mut row = Vec::with_capacity((entries.len() * 128).min(most));
         while row.len() <= most
             && let Some(entry) = entries.next()
         {
