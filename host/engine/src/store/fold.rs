@@ -5,8 +5,9 @@ use super::database::{code_of_counts, code_of_mode, sql};
 use super::forms::{LimitsForm, RequestForm, RuleForm, json};
 use crate::callers::Callers;
 use crate::keys::KEPT;
+use hashbrown::{HashMap, HashSet};
 use rusqlite::{Connection, Transaction, params};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use weir_limiter::{GrantedLease, HandState, Mode, RateKind, Record, SmoothState};
 
 /// A window's starts are kept by sub-period, in a ring that is longer than any window.
