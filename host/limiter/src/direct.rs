@@ -88,7 +88,7 @@ impl Shard {
             let counter = &mut self.counters[*found];
             if counter.waiting() > 0
                 || counter.rare.is_some()
-                || counter.starts_a_log(None) && self.log_entries >= self.limits.max_log_entries / 2
+                || self.log_entries >= self.limits.max_log_entries / 2 && counter.starts_a_log(None)
                 || counter.bars(None, &[])
                 || stand(counter, &hold(0, at + 1 == depth), None, (None, false), now) != Standing::Fits
             {
