@@ -24,8 +24,8 @@
 //! - The lease ends with the body, as the response says it went. Weir's host does that, because it alone sees the true end.
 //!
 //! # Not handled here
-//! Limits: they stand in the rule book. A component behind that acquires for itself takes another lease, also on the same
-//! counter: at concurrency 1 it would wait for the middleware's, until its wait is over.
+//! Limits: they stand in the rule book. On other hosts than Weir's, a component behind that acquires for itself takes another lease,
+//! also on the same counter: at concurrency 1 it would wait for the middleware's, until its wait is over.
 
 mod answer;
 mod bindings;

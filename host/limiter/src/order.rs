@@ -22,7 +22,7 @@
 //! What is free may be too little for who is first, and enough for others: they pass it, up to a bound. Of a lower
 //! priority nobody passes; of the same one a key passes until it has had a whole turn of the first more, in units by
 //! weight ([`Waitlist::owed`]). Then what is free stays free until the first fits. So between keys that wait all the
-//! time, whatever they cost, the lag behind the ideal share is at most a turn of each. Not held back is who rides on a
+//! time, whatever they cost, the lag behind the ideal share is at most a turn of each. Not held back is who names a
 //! lease at that counter: the first waits for its holder. Nobody is held back where the first lacks nothing but has a
 //! barrier before it.
 //!
@@ -34,7 +34,7 @@
 //! pass it freely. So the first in the order of each counter counts who passes it, and a line that moves on counts what
 //! it leaves to others; after [`MAX_PASSES`] the head raises a *barrier* at the counters it needs, and later tickets
 //! stop there until it has gone. A barrier holds no capacity, and lets lower tickets by, so that barriers form no
-//! cycle. It also lets by who rides on a lease that holds what its owner lacks: that is whom the owner waits for. What
+//! cycle. It also lets by who names a lease that is on what its owner lacks: that is whom the owner waits for. What
 //! a borrower does not take passes nobody.
 //!
 //! # Bounds

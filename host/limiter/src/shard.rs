@@ -53,7 +53,7 @@ pub struct ShardLimits {
     pub max_counters: usize,
     /// Leases that are waited for, of a batch all that it asks for: about 300 bytes a waiter, and 16 for each further lease of a batch.
     pub max_waiters: usize,
-    /// Entries of all window logs, 16 bytes each, on the account of who made their counter. Past it no *new* counter starts a log.
+    /// Entries of all window logs, 16 bytes each, on the account of who made their counter. Past it no counter starts a log.
     pub max_log_entries: usize,
     /// Lease parts, about 170 bytes each.
     pub max_leases: usize,
