@@ -16,7 +16,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub(crate) struct Watched {
     /// The moves when it was looked at last, and how often they were the same since.
     seen: AtomicUsize,
     quiet: AtomicU32,
+    /// Its client has left with a request in flight.
+    gone: AtomicBool,
     over: Notify,
 }
 
@@ -101,6 +103,7 @@ impl Watch {
             moves: AtomicUsize::new(0),
             seen: AtomicUsize::new(0),
             quiet: AtomicU32::new(0),
+            gone: AtomicBool::new(false),
             over: Notify::new(),
         });
         let key = self.lock().insert(Arc::clone(&watched));
@@ -141,6 +144,7 @@ impl Watch {
             Ok(_) => {
                 for (watched, asked) in busy.iter().zip(&asked) {
                     if !asked.revents().is_empty() {
+                        watched.gone.store(true, Ordering::Relaxed);
                         watched.over.notify_one();
                     }
                 }
@@ -166,7 +170,13 @@ impl Place {
     /// # Cancel safety
     /// Nothing is lost.
     pub(crate) async fn over(&self) {
-        self.watched.over.notified().await;
+        loop {
+            self.watched.over.notified().await;
+            // Since it was looked at, the client may have made its move.
+            if self.watched.gone.load(Ordering::Relaxed) || self.watched.is_quiet() {
+                return;
+            }
+        }
     }
 }
 
@@ -183,6 +193,13 @@ impl Watched {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.moves.fetch_add(1, Ordering::Relaxed);
         InFlight { watched: Arc::clone(self), owed: false }
+    }
+
+    /// Whether the client has done nothing since it was looked at, and nothing is done for it.
+    fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed) > 0
+            && self.moves.load(Ordering::Relaxed) == self.seen.load(Ordering::Relaxed)
+            && self.owed.load(Ordering::Relaxed) == 0
     }
 
     /// Whether it has been the client's turn for too long. To be asked once every [`INTERVAL`].
@@ -278,6 +295,20 @@ mod tests {
         assert_eq!(lasts(&watch, &place), None, "another request waits");
         drop((request, other));
         assert_eq!(lasts(&watch, &place), Some(NEXT_MOVE + INTERVAL), "it asks for nothing more");
+    }
+
+    /// It is told from the outside, and a head may have come before that is heard.
+    #[test]
+    fn who_makes_a_move_at_the_last_moment_stays() {
+        let (watch, place, _client) = watched(1);
+        let looks = (FIRST_REQUEST.as_millis() / INTERVAL.as_millis()) as u32;
+        (0..looks).for_each(|_| watch.look());
+        let mut request = place.watched().begin();
+        request.asked();
+        assert!(!is_over(&place));
+        drop(request);
+        (0..looks).for_each(|_| watch.look());
+        assert!(!is_over(&place), "it has asked for something once");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most counters, leases and waiters of a shard that is copied to look ahead: a few milliseconds.
+/// The most counters, leases and waiters that are copied to look ahead, in all the shards together: a few milliseconds.
 const MAX_STATE: usize = 10_000;
 /// The most events that are looked ahead.
 const MAX_EVENTS: usize = 20_000;
@@ -134,7 +134,7 @@ impl ShardSet<'_, '_> {
     /// only when their leases do.
     fn run_forward(&self, request: &Request, now: u64, holders_end: bool) -> Result<Option<Duration>, Refusal> {
         let size = |shard: &Shard| shard.counters.len() + shard.leases.len() + shard.places.len();
-        if self.shards.iter().any(|shard| size(shard) > MAX_STATE) {
+        if self.shards.iter().map(|shard| size(shard)).sum::<usize>() > MAX_STATE {
             return Ok(None);
         }
         let mut copies: Vec<Shard> = self.shards.iter().map(|shard| (**shard).clone()).collect();

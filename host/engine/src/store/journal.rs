@@ -224,6 +224,7 @@ mod tests {
         let mut journal = Journal::make(directory.path(), Durability::Process).unwrap();
         journal.begin(7).unwrap();
         assert_eq!((journal.seed().unwrap(), journal.is_unused().unwrap()), (Some(7), true));
+        assert_eq!(journal.file.number("PRAGMA page_size").unwrap(), Some(PAGE.into()));
         journal.read(0, &callers).unwrap();
         for row in 1..=30 {
             journal.write(&[entry(row)], &callers, 5, 0).unwrap();

@@ -14,8 +14,8 @@
 //! should have: a flipped bit is found wherever it is, but for the last transaction.
 //!
 //! # What is not told
-//! A log that was cut off, or whose whole end was overwritten, looks like one that was torn; so does one whose last transaction but one
-//! lacks its last frame, to the last byte.
+//! A log that was cut off, or whose whole end was overwritten, looks like one that was torn; so does one that lacks whole frames right before its
+//! last transaction, be they of several.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
