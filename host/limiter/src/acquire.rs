@@ -9,7 +9,8 @@
 use crate::counter::Counter;
 use crate::describe::{Which, cap, full_waitlist, reason_of, too_many_kinds};
 use crate::history::RateVerdict;
-use crate::lease::{Hold, LeasePart};
+use crate::lease::Hold;
+use crate::lending::ride;
 use crate::limits::{Concurrency, Counts, MAX_WAIT};
 use crate::line::{Line, Waiter};
 use crate::name::CounterKind;
@@ -122,21 +123,6 @@ pub(crate) fn units(counts: Counts, (calls, cost): (u32, u32)) -> u32 {
     }
 }
 
-/// Takes off what is needed at a counter and can be ridden on: nothing, where that is lent to another.
-#[cold]
-pub(crate) fn ride(lender: &LeasePart, hold: &mut Hold) {
-    if lender.loan().is_none()
-        && let Some(lent) = lender.holds.iter().find(|lent| lent.counter == hold.counter)
-    {
-        let (calls, cost) = lent.whole();
-        hold.lent_call = calls > 0;
-        hold.lent_cost = cost.min(hold.cost);
-        hold.calls -= u32::from(hold.lent_call);
-        hold.cost -= hold.lent_cost;
-        hold.anew = lent.start_is_lent() && hold.rides() && !planted::is(Bug::StartLentAgain);
-    }
-}
-
 /// Asks one counter, without effect. `barred`: a barrier stops this ticket there.
 #[inline]
 pub(crate) fn stand(
@@ -216,12 +202,7 @@ impl ShardSet<'_, '_> {
             Err(Lost::Cap(cap)) => return Arrival::Refused(self.refuse(Reason::Overloaded, vec![cap])),
             Ok(()) => {}
         }
-        let on = self.named_on(request);
-        let answer = self.ask(now, &sites, request, (None, &on));
-        if matches!(answer, Answer::Blocked { .. }) && self.names_others(request) {
-            self.leave_no_trace(&sites, now);
-            return Arrival::Elsewhere;
-        }
+        let Some(answer) = self.ask_newcomer(now, &sites, request) else { return Arrival::Elsewhere };
         let line = self.line_of(request, &sites);
         let (site, until) = match (answer, line) {
             (Answer::Never, _) => {
@@ -325,13 +306,7 @@ impl ShardSet<'_, '_> {
         }
         let line = self.line_of(request, &sites);
         let waiter = line.map(|line| (u64::MAX, line.parking));
-        let on = self.named_on(request);
-        let answer = self.ask(now, &sites, request, (None, &on));
-        if matches!(answer, Answer::Blocked { .. }) && self.names_others(request) {
-            self.leave_no_trace(&sites, now);
-            return None;
-        }
-        let outcome = match answer {
+        let outcome = match self.ask_newcomer(now, &sites, request)? {
             Answer::Never => {
                 let constraints = self.describe(now, &sites, request, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
@@ -440,7 +415,6 @@ impl ShardSet<'_, '_> {
         leaf: bool,
         sites: &mut Sites,
     ) -> Result<u32, Lost> {
-        let named = self.named_in(at, request);
         let shard = &mut *self.shards[at];
         let limit = if newcomer { shard.limits.max_counters } else { usize::MAX };
         let Some(counter) = shard.counter(name, kind, request.caller.0, limit) else {
@@ -450,13 +424,19 @@ impl ShardSet<'_, '_> {
             site.hold.leaf |= leaf;
             return Ok(counter);
         }
-        let (calls, cost) = request.need();
-        let mut hold = Hold { leaf, ..Hold::new(counter, calls, cost) };
-        if let Some(named) = named {
-            ride(&shard.leases[named], &mut hold);
-        }
-        sites.push(Site { at, hold, own: RULED, named });
+        sites.push(self.site_at(at, counter, request, (leaf, RULED)));
         Ok(counter)
+    }
+
+    /// One counter that a request needs, and what it needs there besides what it rides on.
+    #[inline]
+    fn site_at(&self, at: usize, counter: u32, request: &Request, (leaf, own): (bool, u8)) -> Site {
+        let ((calls, cost), named) = (request.need(), self.named_in(at, request));
+        let mut hold = Hold { leaf, ..Hold::new(counter, calls, cost) };
+        if let Some(named) = named.map(|slot| &self.shards[at].leases[slot]).filter(|named| named.loan().is_none()) {
+            ride(named, &mut hold);
+        }
+        Site { at, hold, own, named }
     }
 
     /// The sites of a request whose shards are in the set and whose counters exist.
@@ -465,13 +445,8 @@ impl ShardSet<'_, '_> {
         let mut add = |scope: &str, name: &str, own: u8| {
             let at = self.at(self.shards[0].placement.shard_of(scope))?;
             let counter = self.shards[at].find(name)?;
-            let (calls, cost) = request.need();
             if !sites.iter().any(|site: &Site| site.at == at && site.hold.counter == counter) {
-                let (mut hold, named) = (Hold::new(counter, calls, cost), self.named_in(at, request));
-                if let Some(named) = named {
-                    ride(&self.shards[at].leases[named], &mut hold);
-                }
-                sites.push(Site { at, hold, own, named });
+                sites.push(self.site_at(at, counter, request, (false, own)));
             }
             self.shards[at].counters[counter].rare.as_ref()
         };
@@ -512,28 +487,6 @@ impl ShardSet<'_, '_> {
         })
     }
 
-    /// The part in a shard of the lease that a request names, if it lives, by its slot.
-    #[inline]
-    pub(crate) fn named_in(&self, at: usize, request: &Request) -> Option<u32> {
-        let named = request.rides_on();
-        if named.is_empty() { None } else { self.shards[at].leases.named(self.shards[at].index, named) }
-    }
-
-    /// The counters at hand that the lease is on which a request names.
-    pub(crate) fn named_on(&self, request: &Request) -> SmallVec<[Spot; 3]> {
-        let here = (0..self.shards.len()).filter_map(|at| Some((&self.shards[at], self.named_in(at, request)?)));
-        here.flat_map(|(shard, slot)| shard.leases[slot].holds.iter().map(|hold| (shard.index, hold.counter))).collect()
-    }
-
-    /// Whether a part of the lease that it names is not at hand: somebody may wait for what that holds.
-    #[inline]
-    fn names_others(&self, request: &Request) -> bool {
-        request
-            .rides_on()
-            .iter()
-            .any(|part| part.shard < self.shards[0].placement.shards() && self.at(part.shard).is_none())
-    }
-
     /// Whether a barrier at a site stops who has this ticket (none yet: a newcomer), and whose request holds a lease on these counters.
     #[inline]
     pub(crate) fn is_barred(&self, site: &Site, (ticket, on): Asker<'_>) -> bool {
@@ -556,6 +509,18 @@ impl ShardSet<'_, '_> {
         let (first, until) = counter.waitlist()?.owed(request.rank(), counts_cost, now)?;
         let first = first.clone();
         lacks(counter, (shard.index, site.hold.counter), &shard.leases, &first, now).then_some(until)
+    }
+
+    /// Asks every site for a newcomer. `None`, and no trace is left: it does not fit, and a part of the lease that it names is not at
+    /// hand, for which somebody may wait who is in its way.
+    fn ask_newcomer(&mut self, now: u64, sites: &Sites, request: &Request) -> Option<Answer> {
+        let on = self.named_on(request);
+        let answer = self.ask(now, sites, request, (None, &on));
+        if matches!(answer, Answer::Blocked { .. }) && self.names_others(request) {
+            self.leave_no_trace(sites, now);
+            return None;
+        }
+        Some(answer)
     }
 
     /// Asks every site, without effect.

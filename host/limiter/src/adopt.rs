@@ -9,9 +9,9 @@
 //! # Bounds
 //! O(leases), all shards at hand, and only when a pool comes into force.
 
-use crate::acquire::ride;
 use crate::book::RuleBook;
 use crate::lease::{Hold, LeasePart};
+use crate::lending::ride;
 use crate::name::CounterKind;
 use crate::pattern::Pattern;
 use crate::request::LeaseRef;
@@ -84,8 +84,8 @@ impl ShardSet<'_, '_> {
         let home = self.position(self.shards[0].placement.shard_of(pool.scope()));
         let Some(counter) = self.shards[home].counter(pool.as_str(), CounterKind::Pool, 0, usize::MAX) else { return };
         let index = self.shards[home].index;
-        let here = self.living_parts(first).into_iter().filter(|part| part.shard == index);
-        let here: SmallVec<[LeaseRef; 2]> = here.collect();
+        let mut here = self.living_parts(first);
+        here.retain(|part| part.shard == index);
         let is_on = |lease: LeaseRef| self.part(lease).is_some_and(|part| part.is_on(counter));
         if here.iter().any(|part| is_on(*part)) {
             return;
@@ -107,9 +107,7 @@ impl ShardSet<'_, '_> {
             let (lent, ours) = (shard.leases[ridden.slot].loan(), Some((slot, first.fence)));
             // It may ride on another lease here, or that may lend to another.
             if rides.is_none() && lent.is_none() || rides == Some((ridden.slot, ridden.fence)) && lent == ours {
-                shard.leases[ridden.slot].set_loan(None);
                 ride(&shard.leases[ridden.slot], &mut hold);
-                shard.leases[ridden.slot].set_loan(lent);
             }
         }
         shard.counters[counter].hold(&hold, now);

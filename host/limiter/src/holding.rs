@@ -4,14 +4,14 @@ use crate::acquire::nanos;
 use crate::counter::Counter;
 use crate::history::{Start, Taken};
 use crate::journal::Record;
-use crate::lease::{Hold, LeasePart, Offer, Rest};
+use crate::lease::{Hold, LeasePart, Rest};
 use crate::limits::Limits;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
 use crate::pages::Pages;
 use crate::planted::{self, Bug};
 use crate::refusal::Ended;
-use crate::request::{Caller, LeaseId, LeaseRef, MAX_LEASE_LIFE, Request};
+use crate::request::{Caller, LeaseId, LeaseRef, MAX_LEASE_LIFE};
 use crate::shard::{Shard, Timer, hold_is_measured};
 use crate::step::{Effect, Output, Settled, ShardSet};
 use smallvec::SmallVec;
@@ -248,42 +248,6 @@ impl ShardSet<'_, '_> {
 }
 
 impl Shard {
-    /// What a part of a lease has for a request that would ride on it; `None`: it is on none of its counters, or has ended.
-    #[must_use]
-    pub fn offer(&self, part: LeaseRef, request: &Request) -> Option<Offer> {
-        let part = self.leases.living(part)?;
-        let named = request.targets.iter().flat_map(|key| (1..=key.depth()).map(|depth| key.prefix(depth)));
-        let names = named.chain(request.inline.iter().map(|inline| inline.name.as_str()));
-        let held = |name: &str| {
-            let mut holds = part.holds.iter().filter(|hold| hold.whole() != (0, 0));
-            holds.any(|hold| self.counters[hold.counter].name.as_str() == name)
-        };
-        let counters = names.filter(|name| held(name)).count();
-        (counters > 0).then_some(Offer { counters, lent_to: part.loan().map(|(_, fence)| fence).into_iter().collect() })
-    }
-
-    /// Notes at a lender that a lease rides on it, and on its starts where that is none of its own.
-    #[cold]
-    pub(crate) fn lend(&mut self, lender: u32, borrower: u32) {
-        for index in 0..self.leases[borrower].holds.len() {
-            self.lend_hold(lender, borrower, index);
-        }
-    }
-
-    /// The same, of one of its holds.
-    pub(crate) fn lend_hold(&mut self, lender: u32, borrower: u32, index: usize) {
-        let fence = self.leases[borrower].fence;
-        self.leases[lender].set_loan(Some((borrower, fence)));
-        let hold = &mut self.leases[borrower].holds[index];
-        if hold.rides() && !hold.anew {
-            hold.spend(0);
-            let (counter, cost) = (hold.counter, hold.lent_cost);
-            if let Some(lent) = self.leases[lender].holds.iter_mut().find(|lent| lent.counter == counter) {
-                lent.spend(cost);
-            }
-        }
-    }
-
     /// A hold has another cost: at its counter and in its histories, and records that.
     fn settle_hold(
         &mut self,

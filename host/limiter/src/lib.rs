@@ -43,6 +43,7 @@ mod holding;
 mod journal;
 mod lease;
 mod leases;
+mod lending;
 mod limits;
 mod line;
 mod name;

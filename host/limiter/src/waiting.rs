@@ -8,11 +8,12 @@
 //! After every step, no waiter is eligible: each is blocked at the counter where its line is parked, or stands behind the
 //! head of its line. Only what happens at that counter can change it, so only that counter's lines are looked at then.
 
-use crate::acquire::{Placed, Site, Sites, Standing, ride, stand};
+use crate::acquire::{Placed, Site, Sites, Standing, stand};
 use crate::counter::Counter;
 use crate::describe::Which;
 use crate::lease::{Hold, LeasePart};
 use crate::leases::Leases;
+use crate::lending::ride;
 use crate::line::{Left, Line, Place, Waiter};
 use crate::name::CounterKind;
 use crate::order::{MAX_PASSES, Parked, Waitlist};
@@ -558,7 +559,7 @@ fn asked(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, (bar
     if let Some(alone) = &parked.line.alone {
         hold = Hold::new(spot.1, alone.need.0, alone.need.1);
     }
-    if let Some(named) = named_by(parked, spot.0, leases) {
+    if let Some(named) = named_by(parked, spot.0, leases).filter(|named| named.loan().is_none()) {
         ride(named, &mut hold);
     }
     let ticket = Some(parked.head.ticket);
