@@ -4,11 +4,11 @@ use crate::acquire::Leases;
 use crate::clock::Clock;
 use crate::core::Core;
 use crate::lease::Lease;
+use crate::sleep::Due;
 use crate::store::{Entry, Store};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use weir_limiter::planted::{self, Bug};
@@ -62,7 +62,7 @@ const QUIET_GRAIN: u64 = (1 << 24) - 1;
 pub(crate) struct Cell {
     shard: Mutex<Shard>,
     /// The shard's earliest timer, where nobody waits up to `quiet_grain` later; written under its lock, read by the timer thread without.
-    due: AtomicU64,
+    due: Due,
     quiet_grain: u64,
     /// The waiters whose lowest shard this is, by ticket. Its lock is taken inside the shard's, never around it.
     waits: Mutex<HashMap<u64, Arc<Wait>>>,
@@ -77,7 +77,7 @@ impl Cell {
     pub(crate) fn new(shard: Shard, clock: Clock, core: Weak<Core>, store: Option<Arc<Store>>) -> Self {
         Self {
             shard: Mutex::new(shard),
-            due: AtomicU64::new(NEVER),
+            due: Due::new(NEVER),
             // Whoever moves a clock by hand stops at each timer.
             quiet_grain: if clock.is_manual() { 0 } else { QUIET_GRAIN },
             waits: Mutex::new(HashMap::new()),
@@ -160,17 +160,16 @@ impl Cell {
             Some(due) if shard.has_waiters() => due,
             Some(due) => due.saturating_add(self.quiet_grain) & !self.quiet_grain,
         };
-        let before = self.due.load(Ordering::Relaxed);
+        let before = self.due.get();
         if due == before || due < before && before != NEVER && planted::is(Bug::EarlierTimerLost) {
             return false;
         }
-        // Ordered against the timer thread's note of how long it sleeps: one of the two sees the other.
-        self.due.store(due, Ordering::SeqCst);
+        self.due.set(due);
         due < before
     }
 
     pub(crate) fn due(&self) -> u64 {
-        self.due.load(Ordering::SeqCst)
+        self.due.get()
     }
 
     pub(crate) fn core(&self) -> Option<Arc<Core>> {

@@ -35,6 +35,7 @@ mod keys;
 mod lease;
 mod restore;
 mod secret;
+mod sleep;
 mod store;
 mod sync;
 mod timed;

@@ -1,4 +1,7 @@
-//! The locks. Feature `shuttle` swaps them for ones whose interleavings a test scheduler chooses.
+//! The locks, and the atomics of what goes without. Feature `shuttle` swaps the locks for ones whose interleavings a test scheduler
+//! chooses; `tests/loom` compiles modules that use the atomics with such of its own.
+
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};

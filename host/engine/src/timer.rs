@@ -6,8 +6,8 @@
 
 use crate::cell::NEVER;
 use crate::core::Core;
+use crate::sleep::Sleep;
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// How late a timer may be taken, in nanoseconds, so that others can be taken with it.
@@ -16,8 +16,7 @@ const GRAIN: u64 = 250_000;
 /// How the engine talks to its timer thread.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    /// Until when the thread sleeps; 0 while it is awake and will look at every shard by itself.
-    sleeps_until: AtomicU64,
+    sleep: Sleep,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -30,12 +29,12 @@ struct State {
 
 impl Timer {
     pub(crate) fn new() -> Self {
-        Self { sleeps_until: AtomicU64::new(0), state: Mutex::default(), changed: Condvar::new() }
+        Self { sleep: Sleep::new(), state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// A shard has an earlier timer than before.
     pub(crate) fn sooner(&self, due: u64) {
-        if due.saturating_add(GRAIN) < self.sleeps_until.load(Ordering::SeqCst) {
+        if self.sleep.is_past(due.saturating_add(GRAIN)) {
             self.state.lock().woken = true;
             self.changed.notify_one();
         }
@@ -56,12 +55,12 @@ impl Timer {
         loop {
             let wake_at = {
                 let Some(core) = core.upgrade() else { return };
-                self.sleeps_until.store(0, Ordering::SeqCst);
+                self.sleep.end();
                 core.tick();
                 let due = core.next_due();
                 let until = due.max(core.clock().now().saturating_add(GRAIN));
-                self.sleeps_until.store(until, Ordering::SeqCst);
-                // Whoever set an earlier one before that store is seen here; whoever does so after it wakes us.
+                self.sleep.begin(until);
+                // Whoever has set an earlier one before that is seen here; whoever does so after it wakes us.
                 if core.next_due().saturating_add(GRAIN) < until {
                     continue;
                 }

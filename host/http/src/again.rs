@@ -8,10 +8,9 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures::task::AtomicWaker;
+use crate::sync::{AtomicU8, AtomicWaker, Ordering};
 
 /// How often in a row, before others have their turn.
 const MOST: u32 = 4;
@@ -53,7 +52,8 @@ pub(crate) async fn at_once<F: Future>(future: F) -> F::Output {
     poll_fn(|cx| {
         own.task.register(cx.waker());
         for _ in 0..MOST {
-            own.state.store(POLLED, Ordering::Release);
+            // Not a store: what was done before a wake that this overwrites is to be seen by the poll.
+            own.state.swap(POLLED, Ordering::AcqRel);
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Poll::Ready(output);
             }

@@ -47,6 +47,7 @@ mod problem;
 mod query;
 mod route;
 mod serve;
+mod sync;
 pub mod tokens;
 mod watch;
 mod words;
