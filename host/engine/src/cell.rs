@@ -200,7 +200,7 @@ impl Cell {
     #[inline]
     pub(crate) fn release(self: &Arc<Self>, lease: LeaseRef, outcome: Outcome) -> bool {
         let mut shard = self.lock();
-        if outcome == Outcome::Ok && shard.give_back(lease) {
+        if outcome == Outcome::Ok && shard.give_back(lease, || self.clock.now()) {
             let sooner = self.note_due(&shard);
             drop(shard);
             if sooner && let Some(core) = self.core.upgrade() {

@@ -497,10 +497,11 @@ impl Engine {
     }
 
     /// The same as [`Self::saved`] on this thread, if anything was recorded.
+    #[inline]
     fn wait_saved(&self, recorded: bool) -> Result<(), Refusal> {
-        match self.core.store.as_ref().filter(|_| recorded) {
-            Some(store) => store.wait_saved().map_err(|Unsaved| Refusal::new(Reason::Unavailable)),
-            None => Ok(()),
+        match &self.core.store {
+            Some(store) if recorded => store.wait_saved().map_err(|Unsaved| Refusal::new(Reason::Unavailable)),
+            _ => Ok(()),
         }
     }
 

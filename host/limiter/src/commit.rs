@@ -175,8 +175,8 @@ pub(crate) fn charge(
     if let Some(inline) = own.filter(|own| own.limits.rates.iter().any(|rate| rate.counts == Counts::Cost)) {
         rest.get_or_insert_default().inline.push((hold.counter, Arc::clone(inline)));
     }
-    if let Some(limits) = Counter::limits(rule.as_ref(), own) {
-        let beside = counter.kind == CounterKind::Inline;
+    let beside = counter.kind == CounterKind::Inline;
+    if let Some(limits) = Counter::limits(rule.as_ref(), own).filter(|limits| beside || !limits.rates.is_empty()) {
         logs |= counter.histories.start_all(limits, beside, now, hold.starts(), |start| {
             rest.get_or_insert_default().starts.push((hold.counter, start));
         });

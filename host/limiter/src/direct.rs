@@ -115,20 +115,26 @@ impl Shard {
 
     /// Ends a lease part on the spot if nobody waits and nothing rides on it; false: not done, go the whole way.
     ///
-    /// Needs no time: where it would matter, it does not answer.
+    /// Asks for the time only where it measures how long the lease was held; what is due by then is left to the next step.
     #[inline]
-    pub fn give_back(&mut self, lease: LeaseRef) -> bool {
-        if self.parked > 0 || hold_is_measured(lease.fence) {
+    pub fn give_back(&mut self, lease: LeaseRef, now: impl FnOnce() -> u64) -> bool {
+        if self.parked > 0 {
             return false;
         }
-        let (caller, holds) = match self.leases.get(lease.slot) {
-            Some(part) if part.fence == lease.fence && part.is_plain() => (part.caller, part.holds.len()),
+        let part = match self.leases.get(lease.slot) {
+            Some(part) if part.fence == lease.fence && part.is_plain() => part,
             _ => return false,
         };
+        let (caller, holds) = (part.caller, part.holds.len());
+        let held_for = hold_is_measured(lease.fence).then(|| now().saturating_sub(part.granted_at));
         let now = self.now;
         for at in 0..holds {
             let hold = self.leases[lease.slot].holds[at];
-            self.counters[hold.counter].give_back(&hold, now);
+            let counter = &mut self.counters[hold.counter];
+            counter.give_back(&hold, now);
+            if let Some(held_for) = held_for {
+                counter.held_for(held_for);
+            }
             self.sweep_later(hold.counter, now);
         }
         self.uncount_lease(caller);
@@ -197,15 +203,33 @@ mod tests {
         let taken = take(&mut shard, NOW + 1, Caller(3)).unwrap();
         assert_eq!((taken.fence, taken.book_version), (NOW + 1, 1));
         assert_eq!((shard.metrics().granted, shard.use_of(3).leases), (before + 1, 1));
-        // One whose hold is measured goes the whole way back.
-        let measured = hold_is_measured(taken.fence);
-        assert!(!measured && shard.give_back(taken.lease));
-        assert!(!shard.give_back(taken.lease), "it has ended");
+        let timeless = || panic!("its hold is not measured");
+        assert!(!hold_is_measured(taken.fence) && shard.give_back(taken.lease, timeless));
+        assert!(!shard.give_back(taken.lease, timeless), "it has ended");
         assert_eq!((shard.leases.len(), shard.use_of(3).leases), (0, 0));
         let fences = (2..10).map(|late| take(&mut shard, NOW + late, Caller(0)).map(|taken| taken.lease));
         let kept: Vec<bool> =
-            fences.collect::<Vec<_>>().into_iter().flatten().map(|lease| shard.give_back(lease)).collect();
+            fences.collect::<Vec<_>>().into_iter().flatten().map(|lease| shard.give_back(lease, || NOW)).collect();
         assert_eq!(kept.len(), 2, "two slots");
+    }
+
+    #[test]
+    fn every_eighth_hold_is_measured_on_the_way_back() {
+        let mut shard = shard(ShardLimits::default(), &[]);
+        let slot = shard.find("s/a").unwrap();
+        shard.counters[slot].held_for(1_000);
+        let before = shard.counters[slot].mean_hold();
+        for late in 1..=8 {
+            let lease = take(&mut shard, NOW + late, Caller(0)).unwrap().lease;
+            let mut asked = false;
+            assert!(shard.give_back(lease, || {
+                asked = true;
+                NOW + late + 9_000
+            }));
+            assert_eq!(asked, hold_is_measured(lease.fence));
+            assert_eq!(shard.counters[slot].mean_hold() != before, asked, "the last of the eight alone");
+        }
+        assert!(shard.counters[slot].mean_hold().abs_diff(before + (9_000 - before) / 8) <= 1);
     }
 
     #[test]
@@ -218,7 +242,7 @@ mod tests {
         let request = request();
         step(&mut full, Input::Acquire { request: &request, wait: true, secrets: &[] });
         let lease = LeaseRef { shard: 0, slot: 0, fence: full.leases[0].fence };
-        assert!(!full.give_back(lease), "somebody waits");
+        assert!(!full.give_back(lease, || NOW), "somebody waits");
         let mut closed = shard(ShardLimits::default(), &[]);
         step(&mut closed, Input::Close);
         assert!(none(&mut closed), "closed");

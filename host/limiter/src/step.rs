@@ -433,7 +433,7 @@ impl Limiter {
                 Some(Output::Granted(Grant::from(taken)))
             }
             Input::Release { lease, outcome: Outcome::Ok } => {
-                self.shards.get_mut(usize::from(lease.shard))?.give_back(lease).then_some(Output::Done)
+                self.shards.get_mut(usize::from(lease.shard))?.give_back(lease, || now).then_some(Output::Done)
             }
             _ => None,
         }
