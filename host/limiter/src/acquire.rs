@@ -344,6 +344,22 @@ impl ShardSet<'_, '_> {
         }
     }
 
+    /// The counter that is in the way of a waiter, and when time alone may clear it; none: nothing is. What was made for the question is
+    /// among the sites, for [`Self::leave_no_trace`].
+    pub(crate) fn in_the_way(
+        &mut self,
+        now: u64,
+        ticket: u64,
+        (request, line): (&Request, &Line),
+        sites: &mut Sites,
+    ) -> Option<(Site, Option<u64>)> {
+        self.locate(request, false, now, sites).ok()?;
+        match self.ask(now, sites, request, (Some(ticket), line.on())) {
+            Answer::Blocked { site, until } => Some((sites[site], until)),
+            Answer::Fits | Answer::Never => None,
+        }
+    }
+
     /// Whether a waiter can never be granted under the book in force.
     pub(crate) fn can_never_fit(&mut self, request: &Request, ticket: u64, now: u64) -> bool {
         let mut sites = Sites::new();
@@ -523,16 +539,24 @@ impl ShardSet<'_, '_> {
         Some(answer)
     }
 
-    /// Asks every site, without effect.
+    /// Asks every site, without effect. Of several that are in the way it tells the one that will be for the longest, as far as can be
+    /// told: one that is closed, then that which time opens last; else the first.
     #[inline]
     pub(crate) fn ask(&mut self, now: u64, sites: &[Site], request: &Request, asks: Asker<'_>) -> Answer {
         let mut answer = Answer::Fits;
+        let mut longest = (false, None);
         for (index, site) in sites.iter().enumerate() {
             let barred = self.is_barred(site, asks);
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
             match (stand(counter, &site.hold, own(&request.inline, site), (asks.0, barred), now), answer) {
                 (Standing::Never, _) => return Answer::Never,
-                (Standing::Blocked(until), Answer::Fits) => answer = Answer::Blocked { site: index, until },
+                (Standing::Blocked(until), _) => {
+                    let lasting = (counter.is_closed(own(&request.inline, site)), until);
+                    if answer == Answer::Fits || lasting > longest {
+                        longest = lasting;
+                        answer = Answer::Blocked { site: index, until };
+                    }
+                }
                 (Standing::Fits, Answer::Fits) if counter.waiting() > 0 => {
                     if let Some(until) = self.is_held_back(site, request, now) {
                         answer = Answer::Blocked { site: index, until };

@@ -12,12 +12,15 @@
 use crate::book::RuleBook;
 use crate::lease::{Hold, LeasePart};
 use crate::lending::ride;
+use crate::line::Line;
 use crate::name::CounterKind;
 use crate::pattern::Pattern;
 use crate::request::LeaseRef;
 use crate::step::ShardSet;
+use crate::waiting::Parking;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 impl ShardSet<'_, '_> {
     /// After a change of rules from `before`: every lease holds its share of the pools that are new.
@@ -39,6 +42,37 @@ impl ShardSet<'_, '_> {
         firsts.sort_unstable_by_key(|part| part.fence);
         for first in firsts {
             self.adopt_lease(first, &first_of, now);
+        }
+        self.note_given();
+    }
+
+    /// Who waits and names a lease that was given a share just now stands by that: whoever lacks the pool waits for the lease's holder.
+    fn note_given(&mut self) {
+        for at in 0..self.shards.len() {
+            let shard = &self.shards[at];
+            let naming = shard.lines.iter().filter(|(_, state)| state.line.alone.is_some()).map(|(line, _)| line);
+            for line in naming.collect::<Vec<_>>() {
+                let shard = &self.shards[at];
+                let Some(head) = shard.head_of(line).and_then(|head| shard.place(head)) else { continue };
+                let on = self.named_on(&head.waiter.request);
+                let state = &mut self.shards[at].lines[line];
+                let mut changed = Line::clone(&state.line);
+                let Some(alone) = &mut changed.alone else { continue };
+                let before = alone.on.len();
+                alone.on.extend(on);
+                alone.on.sort_unstable();
+                alone.on.dedup();
+                if alone.on.len() == before {
+                    continue;
+                }
+                state.line = Arc::new(changed);
+                let (line, Parking { spot, place }) = (Arc::clone(&state.line), state.parking);
+                if let Some(at) = self.at(spot.0)
+                    && let Some(counter) = self.shards[at].counters.get_mut(spot.1)
+                {
+                    counter.queue().waitlist.renew(place, line);
+                }
+            }
         }
     }
 

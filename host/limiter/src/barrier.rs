@@ -3,6 +3,7 @@
 //! A barrier stands at counters, and its owner's line knows at which. It falls with its owner, whatever becomes of that.
 
 use crate::acquire::{Sites, Standing, own, stand};
+use crate::counter::Queue;
 use crate::line::Line;
 use crate::request::{Inline, Request, WaiterId};
 use crate::step::{Effect, ShardSet};
@@ -34,20 +35,24 @@ impl ShardSet<'_, '_> {
         let ticket = Some(owner.ticket);
         let mut wanted: SmallVec<[Spot; 3]> = SmallVec::new();
         let mut lacks: SmallVec<[Spot; 1]> = SmallVec::new();
-        let (mut rate, mut put_off) = (false, false);
+        let mut rated: SmallVec<[Spot; 1]> = SmallVec::new();
+        let mut put_off = false;
         for site in sites {
             let (barred, spot) = (self.is_barred(site, (ticket, asks.on())), self.spot(site));
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
             let standing = stand(counter, &site.hold, own(inline, site), (ticket, false), now);
-            put_off |= barred && site.hold.takes_any() || standing != Standing::Fits && counter.is_closed();
-            rate |= matches!(standing, Standing::Blocked(Some(_)));
+            put_off |=
+                barred && site.hold.takes_any() || standing != Standing::Fits && counter.is_closed(own(inline, site));
+            if matches!(standing, Standing::Blocked(Some(_))) {
+                rated.push(spot);
+            }
             if standing != Standing::Fits {
                 lacks.push(spot);
             }
         }
         if !put_off {
             let spots = sites.iter().map(|site| self.spot(site));
-            wanted.extend(spots.filter(|spot| !rate || lacks.contains(spot)));
+            wanted.extend(spots.filter(|spot| rated.is_empty() || rated.contains(spot)));
         }
         let Some(origin) = self.at(owner.shard) else { return };
         let Some(state) = self.shards[origin].lines.get_mut(line) else { return };
@@ -84,7 +89,12 @@ impl ShardSet<'_, '_> {
             let spot = self.spot(site);
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
             let starts = site.hold.starts() != (0, 0) && !counter.histories.is_empty();
-            if counter.waiting() == 0 || !starts && !site.hold.takes_any() {
+            let Some(queue) = counter.queue.as_ref().filter(|_| starts || site.hold.takes_any()) else { continue };
+            if starts {
+                // It may lack a rate now, and then belongs elsewhere.
+                ask_owners(queue, effects);
+            }
+            if queue.waitlist.is_empty() {
                 continue;
             }
             let cost = if counter.counts_cost(own(&request.inline, site)) { request.cost.get() } else { 1 };
@@ -100,4 +110,11 @@ impl ShardSet<'_, '_> {
             }
         }
     }
+}
+
+/// Has the owners of the barriers at a counter asked where these belong now.
+pub(crate) fn ask_owners(queue: &Queue, effects: &mut Vec<Effect>) {
+    // Its own shard knows which others it needs.
+    let ask = |owner: &WaiterId| Effect::Retry { waiter: *owner, shards: SmallVec::from_slice(&[owner.shard]) };
+    effects.extend(queue.barriers.keys().map(ask));
 }

@@ -221,9 +221,9 @@ impl Counter {
     }
 
     /// Whether nothing is admitted until somebody says so.
-    pub(crate) fn is_closed(&self) -> bool {
-        let rule = self.rule.as_ref();
-        rule.and_then(|rule| rule.spec.limits.concurrency).is_some_and(|concurrency| concurrency.limit == 0)
+    pub(crate) fn is_closed(&self, own: Option<&Arc<Inline>>) -> bool {
+        let limits = Self::limits(self.rule.as_ref(), own);
+        limits.and_then(|limits| limits.concurrency).is_some_and(|concurrency| concurrency.limit == 0)
             || self.rare.as_ref().is_some_and(|rare| rare.hand.paused)
     }
 

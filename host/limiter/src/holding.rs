@@ -1,6 +1,7 @@
 //! What becomes of a lease after its grant: it is extended, settled, and ends.
 
 use crate::acquire::nanos;
+use crate::barrier::ask_owners;
 use crate::counter::Counter;
 use crate::history::{Start, Taken};
 use crate::journal::Record;
@@ -39,7 +40,7 @@ impl ShardSet<'_, '_> {
             return false;
         }
         if outcome != Outcome::Ok {
-            self.note_outcome(lease, outcome, now);
+            self.note_outcome(lease, outcome, now, effects);
         }
         // First: what was pushed back is closed at its pools too before anybody is served.
         let adopted = self.shards[at].leases.get_mut(slot).and_then(|part| part.rest.as_mut());
@@ -117,7 +118,7 @@ impl ShardSet<'_, '_> {
     /// Writes down how the work under a lease ended, at all of its parts that are at hand: before any of them is given
     /// back, or what was pushed back would be handed on.
     #[cold]
-    fn note_outcome(&mut self, lease: LeaseRef, outcome: Outcome, now: u64) {
+    fn note_outcome(&mut self, lease: LeaseRef, outcome: Outcome, now: u64, effects: &mut Vec<Effect>) {
         let parts = self.part(lease).map(|part| part.parts(lease)).unwrap_or_default();
         for part in parts {
             let Some(at) = self.at(part.shard) else { continue };
@@ -132,6 +133,9 @@ impl ShardSet<'_, '_> {
                 counter.failed = counter.failed.saturating_add(1);
                 if let Outcome::PushedBack(asked) = outcome {
                     shard.push_back(hold.counter, hold.leaf, asked, now);
+                    if let Some(queue) = &shard.counters[hold.counter].queue {
+                        ask_owners(queue, effects);
+                    }
                 }
             }
         }

@@ -46,6 +46,7 @@ use crate::planted::{self, Bug};
 use crate::request::{Inline, WaiterId};
 use hashbrown::HashMap;
 use slab::Slab;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
@@ -201,6 +202,13 @@ impl Waitlist {
         self.lines.get(place as usize)
     }
 
+    /// Puts another in the place of a line: its own, with something more known of it.
+    pub(crate) fn renew(&mut self, place: u32, line: Arc<Line>) {
+        if let Some(parked) = self.lines.get_mut(place as usize) {
+            parked.line = line;
+        }
+    }
+
     /// The place of a line, by its head.
     ///
     /// O(lines).
@@ -234,9 +242,11 @@ impl Waitlist {
 
     /// Everybody, in the order in which they are to be looked at.
     pub(crate) fn in_order(&self, now: u64) -> impl Iterator<Item = &Parked> {
-        let first = self.overdue(now).and_then(Class::first);
+        let mut overdue: SmallVec<[&Class; 2]> = self.overdue(now).collect();
+        overdue.sort_by_key(|class| class.passed_since);
+        let first: SmallVec<[u32; 2]> = overdue.into_iter().filter_map(Class::first).collect();
         let rest = self.classes.values().flat_map(Class::in_order);
-        let all = first.into_iter().chain(rest.filter(move |place| first.is_none_or(|first| first != *place)));
+        let all = first.clone().into_iter().chain(rest.filter(move |place| !first.contains(place)));
         all.filter_map(|place| self.get(place))
     }
 
@@ -246,16 +256,16 @@ impl Waitlist {
     }
 
     fn first_place(&self, now: u64) -> Option<u32> {
-        self.overdue(now).or_else(|| self.classes.values().next())?.first()
+        let overdue = self.overdue(now).min_by_key(|class| class.passed_since);
+        overdue.or_else(|| self.classes.values().next())?.first()
     }
 
-    /// Of several classes, the one that is overdue the longest: its first line goes before all others.
-    fn overdue(&self, now: u64) -> Option<&Class> {
-        if self.classes.len() < 2 || planted::is(Bug::PatienceNever) {
-            return None;
-        }
-        let overdue = self.classes.values().filter(|class| now.saturating_sub(class.passed_since) >= PATIENCE);
-        overdue.min_by_key(|class| class.passed_since)
+    /// Of several classes, those that were passed over for long: the first line of each goes before all others, that of the longest first.
+    /// Of each, since that of the longest may not be served for want of something else.
+    fn overdue(&self, now: u64) -> impl Iterator<Item = &Class> {
+        let several = self.classes.len() > 1 && !planted::is(Bug::PatienceNever);
+        let classes = self.classes.values().filter(move |_| several);
+        classes.filter(move |class| now.saturating_sub(class.passed_since) >= PATIENCE)
     }
 
     /// Somebody with this ticket (a newcomer: the end of numbers) is granted at this counter: who is first here is
@@ -324,9 +334,9 @@ impl Waitlist {
             let head = own.filter(|_| !newcomer).map(|own| own.head);
             class.before(share, head, in_line, &|place| self.get(place))
         });
-        // One of those below goes first when they were passed over for long.
-        let below = self.overdue(now).and_then(Class::first).and_then(|place| self.get(place));
-        above + beside + usize::from(below.is_some_and(|parked| parked.line.priority < priority))
+        // One of each of those below goes first when they were passed over for long.
+        let overdue = self.overdue(now).filter_map(|class| self.get(class.first()?));
+        above + beside + overdue.filter(|parked| parked.line.priority < priority).count()
     }
 
     fn count(&mut self, (calls, cost): (u32, u32)) {
@@ -369,7 +379,9 @@ impl Class {
 
     fn charge(&mut self, key: &str, weight: NonZeroU16, units: u32) {
         let tag = self.tag_of(key);
-        self.served = self.served.max(tag);
+        // Who rides is served out of turn, and runs ahead of the others by as much: whoever comes next begins where these are.
+        let first = self.order.first_key_value().map_or(tag, |((first, _), _)| *first);
+        self.served = self.served.max(tag.min(first));
         let next = tag + step(units, weight);
         if let Some(share) = self.shares.get_mut(key) {
             if let Some(first) = self.order.remove(&share.first().0) {

@@ -338,6 +338,11 @@ impl Shard {
         self.set_timer(until, Timer::Refill { counter });
     }
 
+    /// The instant of its first timer or sweep, and which timer is first: at one instant leases end before waits do, in all shards.
+    pub(crate) fn next_timer(&self) -> (u64, Option<Timer>) {
+        (self.next_due, self.timers.first().map(|(_, timer)| *timer))
+    }
+
     /// Takes the earliest timer that is due.
     #[inline]
     pub(crate) fn pop_due(&mut self, now: u64) -> Option<Timer> {

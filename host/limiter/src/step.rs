@@ -298,7 +298,7 @@ impl<'s, 'a> ShardSet<'s, 'a> {
     #[cold]
     fn run_due(&mut self, now: u64, effects: &mut Vec<Effect>) {
         // In the order of their instants, whichever shard they are in, and each as of when it was due.
-        while let Some(at) = (0..self.shards.len()).min_by_key(|at| self.shards[*at].next_due) {
+        while let Some(at) = (0..self.shards.len()).min_by_key(|at| self.shards[*at].next_timer()) {
             self.as_of = self.shards[at].next_due;
             let Some(timer) = self.shards[at].pop_due(now) else { return };
             self.due(at, timer, now, effects);

@@ -323,6 +323,19 @@ impl ShardSet<'_, '_> {
         }
     }
 
+    /// Parks a line where it belongs, without granting anything.
+    fn move_on(&mut self, origin: usize, line: u32, now: u64) {
+        let shard = &self.shards[origin];
+        let Some(head) = shard.head_of(line) else { return };
+        let Some(waiter) = shard.place(head).map(|place| Arc::clone(&place.waiter)) else { return };
+        let asks = Arc::clone(&shard.lines[line].line);
+        let mut sites = Sites::new();
+        if let Some((site, until)) = self.in_the_way(now, head.ticket, (&waiter.request, &asks), &mut sites) {
+            self.settle_in(inline_of(&waiter.request, &site), line, origin, site, until, now);
+        }
+        self.leave_no_trace(&sites, now);
+    }
+
     /// Parks a line at the site that blocks its head, with the numbers that it has brought along for it, unless it is
     /// parked there.
     fn settle_in(
@@ -502,6 +515,13 @@ impl ShardSet<'_, '_> {
         let mut spots: BTreeSet<Spot> = BTreeSet::new();
         let mut work = Work::new();
         for at in 0..self.shards.len() {
+            // What lasts longest may be another counter now.
+            for line in self.shards[at].lines.iter().map(|(line, _)| line).collect::<Vec<_>>() {
+                spots.insert(self.shards[at].lines[line].parking.spot);
+                self.move_on(at, line, now);
+            }
+        }
+        for at in 0..self.shards.len() {
             let shard = &self.shards[at];
             let barred = shard.lines.iter().filter(|(_, state)| !state.barrier.is_empty());
             let mut barred: Vec<(Option<WaiterId>, u32)> =
@@ -525,7 +545,7 @@ impl ShardSet<'_, '_> {
             };
             self.shards[at].refresh(counter);
             let found = &self.shards[at].counters[counter];
-            if found.kind != CounterKind::Pool || found.rule.is_some() {
+            if found.kind != CounterKind::Pool || self.shards[at].book.pool(&found.name).is_some() {
                 continue;
             }
             // Each look ends a head or moves its line to a counter that is its own.
@@ -550,7 +570,9 @@ impl ShardSet<'_, '_> {
 /// Whether a counter has less than what the head of a line that is parked there needs: what others hold or have started, or an operator
 /// says, and not their barriers.
 pub(crate) fn lacks(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, now: u64) -> bool {
-    matches!(asked(found, spot, leases, parked, (false, now)), Standing::Blocked(_))
+    // Nothing is owed to who is closed: that may last.
+    !found.is_closed(parked.own.as_ref())
+        && matches!(asked(found, spot, leases, parked, (false, now)), Standing::Blocked(_))
 }
 
 /// Asks a counter for the head of a line that is parked there, with or without barriers. Who rides is asked for what it lacks now.
