@@ -149,7 +149,11 @@ impl Cell {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Shard> {
-        self.shard.lock()
+        let mut shard = self.shard.lock();
+        if let Some(store) = &self.store {
+            shard.set_unwritable(store.is_failing());
+        }
+        shard
     }
 
     /// Notes by when the timer thread must look at the shard; true when that has become earlier.

@@ -5,7 +5,7 @@ use crate::cell::{Cell, NEVER, tell_later};
 use crate::clock::Clock;
 use crate::keys::Keys;
 use crate::lease::LeaseError;
-use crate::store::Store;
+use crate::store::{Entry, Store};
 use crate::sync::{Mutex, MutexGuard};
 use crate::timer::Timer;
 use event_listener::Event;
@@ -125,6 +125,11 @@ impl Drop for Core {
     fn drop(&mut self) {
         self.timer.stop();
         if let Some(store) = &self.store {
+            for cell in &self.cells {
+                let mut shard = cell.lock();
+                shard.close_blocks();
+                store.push(shard.take_records().into_iter().map(Entry::Record));
+            }
             store.stop();
         }
     }

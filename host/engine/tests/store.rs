@@ -283,6 +283,68 @@ fn starts_of_held_leases_are_booked_ahead_never_over_and_at_most_a_block_under()
     }
 }
 
+/// What was booked ahead under a limit does not close a lower one.
+#[test]
+fn a_block_of_a_higher_limit_ends_when_a_lower_one_has_its_first_start() {
+    let life = Life::begin();
+    life.rule("s", None, &["1600/1h"]);
+    drop(life.engine.try_acquire(&ask("s")).unwrap());
+    life.rule("s", None, &["50/1h"]);
+    drop(life.engine.try_acquire(&ask("s")).unwrap());
+    let bring = |rate: &str| Request::unscoped().inline("s", "k", limits(None, &[rate])).unwrap();
+    drop(life.engine.try_acquire(&bring("1600/1h")).unwrap());
+    drop(life.engine.try_acquire(&bring("50/1h")).unwrap());
+    let next = life.killed(S);
+    let used = next.used("s")[0];
+    assert!((2..=2 + 50 / 16).contains(&used), "{used} of two");
+    next.engine.try_acquire(&ask("s")).unwrap();
+    next.engine.try_acquire(&bring("50/1h")).unwrap();
+}
+
+/// Nothing that was only booked ahead is held against anybody after an end in order; after a kill, under a smooth rate, for a second.
+#[test]
+fn what_is_booked_ahead_closes_nothing_after_an_end_in_order_nor_a_smooth_rate_for_long() {
+    for (kill, rate) in [(true, "86400/1day:smooth"), (false, "86400/1day:smooth"), (false, "1600/1day")] {
+        let life = Life::begin();
+        life.rule("s", None, &[rate]);
+        drop(life.engine.try_acquire(&ask("s")).unwrap());
+        let next = if kill {
+            life.killed(60 * S)
+        } else {
+            let Life { engine, directory, .. } = life;
+            drop(engine);
+            Life::go_on(directory, 60 * S).unwrap()
+        };
+        // What has drained is not there any more.
+        let counters = next.engine.counters(&CounterQuery::default());
+        let used: u64 = counters.iter().map(|counter| counter.rates[0].used).sum();
+        assert_eq!(used, if rate.contains("smooth") { 0 } else { 1 }, "{rate}, killed {kill}");
+        next.engine.try_acquire(&ask("s")).unwrap();
+    }
+}
+
+/// An end in order writes down what was taken out of blocks, of windows that have passed too, and a life over that begins the same.
+#[test]
+fn an_end_in_order_forgets_no_start() {
+    let mut directory = TempDir::new().unwrap();
+    let mut granted = 0;
+    for life in 0..5 {
+        let Life { engine, hand, directory: own } = Life::go_on(directory, life * 10 * S).unwrap();
+        engine.apply(&[put("s", None, &["160/1h", "160/1s", "160/1h:smooth:burst=160"])]).unwrap();
+        for _ in 0..25 {
+            drop(engine.try_acquire(&ask("s")).unwrap());
+            hand.move_on(S / 100);
+        }
+        granted += 25;
+        drop(engine);
+        directory = own;
+    }
+    let last = Life::go_on(directory, 50 * S).unwrap();
+    let used = last.used("s");
+    // One of the smooth ones has drained for each 22.5 s.
+    assert_eq!((used[0], used[1], granted - used[2]), (granted, 0, 2));
+}
+
 /// The first start books a block and waits until that is written. Those that are taken out of it say nothing by themselves, so they wait
 /// for the same.
 #[test]

@@ -91,6 +91,8 @@ pub(crate) enum Placed {
         until: Option<u64>,
     },
     Never,
+    /// It fits, and would have to be written down, which cannot be done for now.
+    Unwritable,
 }
 
 /// Why the counters of a request were not found.
@@ -213,6 +215,10 @@ impl ShardSet<'_, '_> {
             // Nobody overtakes in a line.
             (_, Some(line)) if !(planted::is(Bug::LineOvertaken) && answer == Answer::Fits) => (line.site, None),
             (Answer::Blocked { site, until }, _) => (site, until),
+            (Answer::Fits, _) if self.is_unwritable(&sites, request, !secrets.is_empty()) => {
+                self.leave_no_trace(&sites, now);
+                return Arrival::Refused(self.refuse(Reason::Unavailable, Vec::new()));
+            }
             (Answer::Fits, _) => {
                 let grant = self.commit(now, request, &mut sites, secrets, (now, None));
                 let (units, mut work) = (1 + grant.more.len() as u32, Work::new());
@@ -311,6 +317,9 @@ impl ShardSet<'_, '_> {
                 let constraints = self.describe(now, &sites, request, waiter, Which::TooLarge);
                 Err(self.refusal(Reason::TooLarge, constraints))
             }
+            Answer::Fits if waiter.is_none() && self.is_unwritable(&sites, request, false) => {
+                Err(self.refusal(Reason::Unavailable, Vec::new()))
+            }
             Answer::Fits if waiter.is_none() => Ok(self.describe(now, &sites, request, None, Which::Binding)),
             _ => {
                 let constraints = self.describe(now, &sites, request, waiter, Which::InTheWay);
@@ -335,6 +344,7 @@ impl ShardSet<'_, '_> {
             return Placed::Blocked { site: 0, until: None };
         }
         match self.ask(now, sites, request, (Some(ticket), line.on())) {
+            Answer::Fits if self.is_unwritable(sites, request, !waiter.secrets.is_empty()) => Placed::Unwritable,
             Answer::Fits => {
                 let since = (waiter.arrived, Some(parking));
                 Placed::Granted(self.commit(now, request, sites, &waiter.secrets, since))
@@ -501,6 +511,17 @@ impl ShardSet<'_, '_> {
                 until.map(|until| too_many_kinds(counter, now, until))
             }
         })
+    }
+
+    /// Whether a grant would have to be written down, as that of a timed lease always is, and cannot be.
+    fn is_unwritable(&self, sites: &[Site], request: &Request, timed: bool) -> bool {
+        let at_site = |site: &Site| {
+            let (shard, starts) = (&*self.shards[site.at], site.hold.starts());
+            shard.is_unwritable()
+                && (timed
+                    || starts != (0, 0) && shard.would_record(site.hold.counter, own(&request.inline, site), starts))
+        };
+        sites.iter().any(at_site)
     }
 
     /// Whether a barrier at a site stops who has this ticket (none yet: a newcomer), and whose request holds a lease on these counters.

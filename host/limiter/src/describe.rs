@@ -228,13 +228,14 @@ fn constraints_of(
     let stopped = line.is_some() || held_back || takes && counter.bars(waiter.map(|(ticket, _)| ticket), on);
     let before = || counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, rank, now));
     // Where a rate blocks, those who wait before it take what it frees first.
-    if wanted(true, false) && needs && (stopped && !blocked || newcomer && last.is_some() && before() > 0) {
+    if wanted(true, false) && needs && (stopped && !blocked || newcomer && last.is_some() && counter.waiting() > 0) {
         let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
         let before = before();
         let frees_in = match last {
-            // What it frees, those who wait take first, each a unit at least.
+            // What it frees, all who wait take first, each a unit at least: who is refused stands in no line.
             Some((frees_in, spacing)) => {
-                frees_in.saturating_add(spacing.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)))
+                let first = if newcomer { counter.waiting() } else { before };
+                frees_in.saturating_add(spacing.saturating_mul(u32::try_from(first).unwrap_or(u32::MAX)))
             }
             None => estimate(counter, limits.concurrency.map_or(1, |concurrency| u64::from(concurrency.limit))),
         };

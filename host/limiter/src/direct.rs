@@ -75,7 +75,11 @@ impl Shard {
     ) -> Option<Taken> {
         let now = now.max(self.now);
         // From half of a cap on, callers share it out.
-        if self.closed || self.next_due <= now || self.leases.len() >= self.limits.max_leases / 2 {
+        if self.closed
+            || self.next_due <= now
+            || self.leases.len() >= self.limits.max_leases / 2
+            || self.is_unwritable()
+        {
             return None;
         }
         let hold = |counter, leaf| Hold { leaf, ..Hold::new(counter, 1, cost.get()) };

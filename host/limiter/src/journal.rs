@@ -7,7 +7,9 @@
 //! # What is recorded
 //! - Of timed leases: grant, extension, settling, end. Held leases die with the process, and are not.
 //! - Of rates: every start. Starts of timed leases are recorded one by one, to the nanosecond. Those of held leases are
-//!   booked ahead, in *blocks* of a sixteenth of the limit, so that one start in so many waits for the disk. A block that
+//!   booked ahead, in *blocks* of a sixteenth of the limit, so that one start in so many waits for the disk, and under a smooth rate of
+//!   no more than a second lets in, since what is booked there closes it. When the limit is lowered, a block that is too large for it ends
+//!   with the next start; when the engine ends in order, all do. A block that
 //!   was open counts as used after a restart, at the instant of the restart, and the starts of a block that is used up count as
 //!   made at the last of them: never over, and under by less than two blocks.
 //! - What an operator or a pushback has said of a counter.
@@ -34,6 +36,8 @@ use std::sync::Arc;
 
 /// A held start books this fraction of a limit ahead.
 const BLOCKS: u32 = 16;
+/// And under a smooth rate no more than drains in so many nanoseconds.
+const MOST_AHEAD: u64 = 1_000_000_000;
 
 /// Which history of a counter: one for each mode, period and counting, and at an inline key for each pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,12 +161,33 @@ struct Block {
     open: u32,
 }
 
+impl Block {
+    /// Whether so many units can be taken out of it, where a new one would have this size.
+    fn has(&self, units: u32, size: u32) -> bool {
+        units <= self.open && self.open <= size
+    }
+
+    /// Whether the starts that were taken out of it are to be written down. How a smooth rate stands says it all, and what has left the
+    /// window says nothing, but would lie where later ones do.
+    fn counts(&self, kind: RateKind, now: u64) -> bool {
+        kind.mode == Mode::Window && self.last.saturating_add(kind.period) > now
+    }
+}
+
+/// How many units are booked ahead for a history of a rate with this limit.
+fn block_size(touched: &Touched, limit: NonZeroU32) -> u32 {
+    let most = touched.smooth.map_or(u64::MAX, |smooth| MOST_AHEAD / smooth.interval.max(1));
+    (limit.get() / BLOCKS).min(u32::try_from(most).unwrap_or(u32::MAX)).max(1)
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Journal {
     records: Vec<Record>,
     /// Whether a start was taken out of a block since that was last asked.
     drawn: bool,
+    /// Nothing can be written for now.
+    unwritable: bool,
     /// By counter, then by history. Those of small limits book nothing ahead, and have none.
     blocks: HashMap<u32, SmallVec<[(u32, Block); 1]>>,
 }
@@ -194,17 +219,16 @@ impl Journal {
             blocks.len() - 1
         });
         let block = &mut blocks[index].1;
-        if units <= block.open {
+        let size = block_size(touched, limit);
+        if block.has(units, size) {
             block.open -= units;
             block.unsaved += units;
             block.last = now;
             self.drawn = true;
             return;
         }
-        let size = (limit.get() / BLOCKS).max(1).max(units);
-        // How a smooth rate stands says it all; what has left the window says nothing.
-        let counts = touched.kind.mode == Mode::Window && block.last.saturating_add(touched.kind.period) > now;
-        if counts && block.unsaved > 0 {
+        let size = size.max(units);
+        if block.counts(touched.kind, now) && block.unsaved > 0 {
             started(block.last, block.unsaved, None);
         }
         started(now, units, Some(size - units));
@@ -215,6 +239,13 @@ impl Journal {
         if blocks.is_empty() {
             self.blocks.remove(&slot);
         }
+    }
+
+    /// Whether units of a history can be taken out of a block that is open.
+    fn has_open(&self, slot: u32, touched: &Touched, units: u32) -> bool {
+        let Some(limit) = touched.limit else { return false };
+        let mut blocks = self.blocks.get(&slot).into_iter().flatten();
+        blocks.any(|(history, block)| *history == touched.id && block.has(units, block_size(touched, limit)))
     }
 
     /// Counts what was booked ahead when the process ended as started, and to be written down with the next block.
@@ -234,6 +265,64 @@ impl Shard {
     #[must_use]
     pub fn has_records(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| !journal.records.is_empty())
+    }
+
+    /// Says whether anything can be written for now. What would have to be is refused as [`crate::Reason::Unavailable`] if not, and
+    /// starts nothing.
+    #[inline]
+    pub fn set_unwritable(&mut self, unwritable: bool) {
+        if let Some(journal) = &mut self.journal {
+            journal.unwritable = unwritable;
+        }
+    }
+
+    /// Whether nothing can be written for now.
+    #[inline]
+    pub(crate) fn is_unwritable(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.unwritable)
+    }
+
+    /// Whether a start of a held lease at one counter would have to be written.
+    pub(crate) fn would_record(&self, slot: u32, own: Option<&Arc<Inline>>, start: (u32, u32)) -> bool {
+        let (Some(journal), counter) = (&self.journal, &self.counters[slot]) else { return false };
+        let none = Limits::default();
+        let limits = Counter::limits(counter.rule.as_ref(), own).unwrap_or(&none);
+        let touched: SmallVec<[Touched; 2]> = counter.touched(limits).collect();
+        let is_new = limits.rates.iter().any(|rate| {
+            let is_of = |touched: &Touched| {
+                touched.limit.is_some()
+                    && (touched.kind.mode, touched.kind.period, touched.kind.counts)
+                        == (rate.mode, rate.period_nanos(), rate.counts)
+            };
+            units(rate.counts, start) > 0 && !touched.iter().any(is_of)
+        });
+        is_new
+            || touched.iter().any(|touched| {
+                let units = units(touched.kind.counts, start);
+                units > 0
+                    && (touched.limit.is_some() || counter.kind == CounterKind::Inline)
+                    && !journal.has_open(slot, touched, units)
+            })
+    }
+
+    /// Writes down what was started out of every open block, and books nothing ahead any more: the engine ends in order.
+    pub fn close_blocks(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        for (slot, blocks) in std::mem::take(&mut journal.blocks) {
+            let Some(counter) = self.counters.get(slot) else { continue };
+            for touched in counter.touched(&Limits::default()) {
+                let Some((_, block)) = blocks.iter().find(|(history, _)| *history == touched.id) else { continue };
+                let counts = block.counts(touched.kind, self.now);
+                journal.records.push(Record::Started {
+                    counter: counter.name.to_string(),
+                    kind: touched.kind,
+                    at: if counts { block.last } else { self.now },
+                    units: if counts { u64::from(block.unsaved) } else { 0 },
+                    smooth: touched.smooth,
+                    booked: Some(0),
+                });
+            }
+        }
     }
 
     /// Whether a start was taken out of a block since this was last asked: no record says so, and it is worth no more than the one that

@@ -165,7 +165,11 @@ impl ShardSet<'_, '_> {
             return Output::Operated(Box::new(CounterSnapshot::of(&mut fresh, now)));
         };
         let snapshot = CounterSnapshot::of(&mut shard.counters[slot], now);
-        shard.sweep_later(slot, now);
+        if *verb == Verb::Reset {
+            shard.sweep_anew(slot, now);
+        } else {
+            shard.sweep_later(slot, now);
+        }
         Output::Operated(Box::new(snapshot))
     }
 }

@@ -368,6 +368,20 @@ impl Shard {
         }
     }
 
+    /// The same for a counter whose history is gone, for which the sweep may have been going to wait.
+    ///
+    /// O(timers): for what operators do.
+    #[cold]
+    pub(crate) fn sweep_anew(&mut self, slot: u32, now: u64) {
+        let sweep = Timer::Sweep { counter: slot };
+        let late = self.timers.iter().find(|(_, timer)| *timer == sweep).map(|(at, _)| *at);
+        if let Some(at) = late {
+            self.clear_timer(at, sweep);
+            self.counters[slot].swept_later = false;
+        }
+        self.sweep_later(slot, now);
+    }
+
     fn sweep_at(&mut self, slot: u32, at: u64, now: u64) {
         self.counters[slot].swept_later = true;
         if at <= now.saturating_add(IDLE_KEEP) {

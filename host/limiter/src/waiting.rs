@@ -298,6 +298,11 @@ impl ShardSet<'_, '_> {
                 );
                 Look::Done
             }
+            Placed::Unwritable => {
+                self.leave_no_trace(&sites, now);
+                self.dismiss(head, Reason::Unavailable, now, effects, work);
+                Look::Done
+            }
             Placed::Never => {
                 let constraints = self.describe(now, &sites, &waiter.request, Some(asks), Which::TooLarge);
                 self.leave_no_trace(&sites, now);

@@ -449,7 +449,12 @@ fn a_place_is_that_of_ones_priority_and_fairness_key() {
         assert_eq!(waitlist.map_or(0, |found| found.used), before as u64, "{priority}");
         let forecast = explained.forecast.map(|forecast| forecast.admitted_in.as_secs());
         assert_eq!(forecast, Some(4 * (before as u64 + 1)), "{priority}: where it stands is when it is served");
-        assert_eq!(seconds(bench.try_acquire(&asked).unwrap_err().retry_after), forecast, "{priority}");
+        let refused = bench.try_acquire(&asked).unwrap_err();
+        assert_eq!(
+            seconds(refused.retry_after),
+            Some(12),
+            "{priority}: who is refused stands nowhere, and both go first"
+        );
     }
 }
 
@@ -543,4 +548,33 @@ fn an_estimate_where_nothing_is_known_counts_those_before_it() {
     bench.now += 3 * S;
     bench.release(&holder);
     assert_eq!(retry(&mut bench), Some(9 * SECOND));
+}
+
+/// Who is refused stands in no line, so whoever waits takes what time frees, also of a lower priority.
+#[test]
+fn a_retry_after_is_an_estimate_also_before_others_of_lower_priority() {
+    let mut bench = Bench::new(&[("s", "", &["1/10s"])]);
+    let first = bench.take("s");
+    bench.release(&first);
+    let begun = bench.now;
+    bench.at(begun + S);
+    bench.wait(&request("s").max_wait(Duration::from_secs(50)));
+    let refusal = refused(&mut bench, &request("s").priority(200));
+    assert!(refusal.blocked_on.iter().any(|constraint| constraint.estimated), "{refusal:?}");
+    assert_eq!(refusal.retry_after, Some(19 * SECOND), "one waits before it");
+}
+
+#[test]
+fn a_counter_that_was_reset_goes_soon() {
+    for held in [false, true] {
+        let mut bench = Bench::new(&[("s", "", &["10/366days"])]);
+        let lease = bench.take("s");
+        bench.release(&lease);
+        let other = held.then(|| bench.take("s"));
+        bench.operate("s", &Verb::Reset);
+        if let Some(other) = other {
+            bench.release(&other);
+        }
+        assert!(bench.is_empty_after(11 * S), "held {held}");
+    }
 }

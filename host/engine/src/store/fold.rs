@@ -150,7 +150,7 @@ fn fold_record<'a>(
             let change = changes.entry(counter).or_default().entry(*kind).or_default();
             change.smooth = smooth.or(change.smooth);
             change.booked = booked.or(change.booked);
-            if kind.mode == Mode::Window {
+            if kind.mode == Mode::Window && *units > 0 {
                 let (last, sum) = change.starts.entry(bucket(*kind, *at)).or_default();
                 (*last, *sum) = ((*last).max(*at), sum.saturating_add(*units));
             }
