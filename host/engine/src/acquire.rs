@@ -23,7 +23,7 @@ pub(crate) type Secrets = SmallVec<[u128; 1]>;
 ///
 /// # Cancel safety
 /// Dropping it at any time leaves the limiter as if the request had never come: a waiter leaves its waitlist, and a grant
-/// that was on its way goes to the next in line.
+/// that was on its way goes to the next in line; only what it has started under rates stays counted.
 #[must_use = "a request does nothing until it is polled"]
 #[derive(Debug)]
 pub struct Acquire {

@@ -4,14 +4,17 @@
 //! Waiters with equal targets, priority and fairness key form a *line*. Inside a line it is first come, first served:
 //! nobody overtakes, and a large cost at the head holds back the line, and only the line. A line is *parked* at one
 //! counter that stands in the way of its head; when that one frees up, the head is looked at whole: it is granted, stays,
-//! or the line moves to another counter that blocks it. The waitlist of a counter holds the lines parked there.
+//! or the line moves to another counter that blocks it. Of several it is parked at the one that is closed, else at that which time
+//! opens last, else at the first: where it waits for longest, so that it is in nobody's way elsewhere. The waitlist of a counter holds the
+//! lines parked there.
 //!
 //! # Between lines
-//! 1. Priority, highest first. A class that was passed over for [`PATIENCE`] has its first line looked at before all
-//!    others.
+//! 1. Priority, highest first. Each class that was passed over for [`PATIENCE`] has its first line looked at before all
+//!    others, that of the longest first.
 //! 2. Weighted fairness between fairness keys, by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a key's
 //!    next unit of work has a start tag, a grant moves it on by `units / weight`, and the lowest tag is next. A key that
-//!    joins starts at the tag served last, so that it neither owes nor owns the time before. What is admitted at once while
+//!    joins starts at the tag served last, or at the lowest that waits if what was served last was out of turn, so that it neither owes
+//!    nor owns the time before. What is admitted at once while
 //!    others wait moves its key on as well.
 //! 3. Arrival.
 //!
@@ -35,7 +38,9 @@
 //! it leaves to others; after [`MAX_PASSES`] the head raises a *barrier* at the counters it needs, and later tickets
 //! stop there until it has gone. A barrier holds no capacity, and lets lower tickets by, so that barriers form no
 //! cycle. It also lets by who names a lease that is on what its owner lacks: that is whom the owner waits for. What
-//! a borrower does not take passes nobody.
+//! a borrower does not take passes nobody. Whose owner lacks a rate stands where that rate is and nowhere else; whose owner's way is
+//! closed stands nowhere. Whatever may change that has the owner asked again: a pushback, a start at a counter where it stands, an
+//! operator, a change of rules.
 //!
 //! # Bounds
 //! Joining, leaving and moving a line, and finding the next that fits where each needs the same: O(log lines). A line that
