@@ -410,3 +410,23 @@ impl Shard {
         journal.records.push(Record::Hand { counter: counter.name.to_string(), hand });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::Placement;
+    use crate::shard::ShardLimits;
+
+    #[test]
+    fn a_journal_of_nothing_has_nothing_and_nothing_was_taken_of_it() {
+        let mut shard = Shard::new(0, Placement::fixed(1), ShardLimits::default());
+        for _ in 0..2 {
+            assert!(!shard.has_records() && !shard.take_drawn() && !shard.is_unwritable());
+            shard.keep_journal();
+        }
+        shard.record(|| Record::Forgotten { counter: "s".to_owned() });
+        assert!(shard.has_records() && shard.take_records().len() == 1 && !shard.has_records());
+        shard.set_unwritable(true);
+        assert!(shard.is_unwritable());
+    }
+}

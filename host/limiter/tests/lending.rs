@@ -517,3 +517,23 @@ fn who_waits_for_a_lender_stops_none_of_its_borrowers() {
     bench.release(&outer);
     assert_eq!(bench.let_in(), [wide]);
 }
+
+/// What a lease has for a request, by which whoever holds several chooses.
+#[test]
+fn an_offer_counts_the_counters_and_names_who_rides() {
+    let mut bench = Bench::new(&[("s", "5", &[]), ("s/*", "5", &[])]);
+    let outer = bench.try_acquire(&request("s/a")).unwrap();
+    let offered = |bench: &Bench, asked: &Request| {
+        let offer = bench.limiter.shards()[usize::from(outer.parts[0].shard)].offer(outer.parts[0], asked);
+        offer.map(|offer| (offer.counters, offer.lent_to.to_vec()))
+    };
+    assert_eq!(offered(&bench, &request("s/a")), Some((2, vec![])));
+    assert_eq!(offered(&bench, &request("s/b")), Some((1, vec![])));
+    assert_eq!(offered(&bench, &request("t")), None);
+    let nested = bench.try_acquire(&request("s").lend_from(outer.parts[0])).unwrap();
+    assert_eq!(offered(&bench, &request("s/b")), Some((1, vec![nested.fence])));
+    bench.release(&nested);
+    assert_eq!(offered(&bench, &request("s/b")), Some((1, vec![])));
+    bench.release(&outer);
+    assert_eq!(offered(&bench, &request("s/a")), None, "it has ended");
+}

@@ -171,3 +171,22 @@ fn its_logs_are_counted_and_forgotten_with_the_others() {
     bench.take("s");
     assert_eq!(entries(&bench), 1, "those of a minute ago are gone");
 }
+
+/// What a lender holds in the shadow goes to who rides on it when it ends first.
+#[test]
+fn a_borrower_that_outlives_its_lender_is_counted_in_the_shadow() {
+    for (limit, free) in [("1", false), ("2", true), ("3:cost", false), ("4:cost", true)] {
+        let mut bench = Bench::new(&[]);
+        bench.put(&[("s", shadowed(limits(limit, &[])))]);
+        let outer = bench.try_acquire(&costing("s", 3)).unwrap();
+        let nested = bench.try_acquire(&costing("s", 3).lend_from(outer.parts[0])).unwrap();
+        bench.release(&outer);
+        assert_eq!(would_refuse(&mut bench), 0, "{limit}");
+        let other = bench.take("s");
+        assert_eq!(would_refuse(&mut bench), u64::from(!free), "{limit}");
+        bench.release(&nested);
+        bench.release(&other);
+        bench.take("s");
+        assert_eq!(would_refuse(&mut bench), u64::from(!free), "{limit}: nothing is left of them");
+    }
+}

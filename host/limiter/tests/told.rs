@@ -503,6 +503,7 @@ fn a_full_waitlist_is_named_and_explained() {
     assert_eq!(refusal.reason, Reason::Overloaded);
     let kinds: Vec<_> = refusal.blocked_on.iter().map(|found| (found.kind, found.used, found.limit)).collect();
     assert_eq!(kinds, [(ConstraintKind::Concurrency, 1, 1), (ConstraintKind::Waitlist, 2, 2)]);
+    assert!(refusal.blocked_on[1].estimated && refusal.blocked_on[1].frees_in.is_some(), "{refusal:?}");
     assert!(refusal.to_string().contains("the waitlist of `s` is full (2/2)"), "{refusal}");
     // Whoever asks why is told the same, though who does not wait is refused for the limit.
     assert_eq!(bench.try_acquire(&request("s")).unwrap_err().reason, Reason::Limited);
@@ -577,4 +578,57 @@ fn a_counter_that_was_reset_goes_soon() {
         }
         assert!(bench.is_empty_after(11 * S), "held {held}");
     }
+}
+
+/// What names the number that is in the way names it whole; what an operator says is no number of a rule's.
+#[test]
+fn a_constraint_has_the_rate_that_it_is_of_and_a_pause_no_rule() {
+    let mut bench = Bench::new(&[("s", "5", &["1/1m", "2/1h"])]);
+    bench.take("s");
+    let refusal = refused(&mut bench, &request("s"));
+    let rates: Vec<_> = refusal.blocked_on.iter().map(|found| found.rate.as_ref().map(ToString::to_string)).collect();
+    assert_eq!(rates, [Some("1/1m".to_owned())]);
+    bench.operate("s", &Verb::Pause);
+    let refusal = refused(&mut bench, &request("s"));
+    assert_eq!((refusal.blocked_on[0].kind, &refusal.blocked_on[0].pattern), (ConstraintKind::Paused, &None));
+}
+
+/// Where the others have been served for a while, and several of one's own wait already.
+#[test]
+fn a_place_behind_several_of_ones_own_key_is_when_it_is_served() {
+    let weight = |weight| std::num::NonZeroU16::new(weight).unwrap();
+    for (share, own) in [(1, 1), (2, 3), (5, 1)] {
+        let asked = |key: &str, share| request("s").fairness(key, weight(share)).unwrap();
+        let mut bench = Bench::new(&[("s", "", &["1/1s"])]);
+        bench.take("s");
+        for _ in 0..12 {
+            bench.wait(&asked("a", share));
+        }
+        bench.wait(&asked("b", own));
+        let refills: Vec<u64> = (1..=4).map(|second| bench.now + second * S).collect();
+        for refill in refills {
+            bench.at(refill);
+        }
+        for own_waiting in 0..4 {
+            let explained = bench.explain(&asked("b", own));
+            let forecast = explained.forecast.map(|forecast| forecast.admitted_in);
+            let served = SECOND * (explained.position.unwrap() as u32 + 1);
+            assert_eq!(forecast, Some(served), "{share}:{own}, behind {own_waiting}");
+            bench.wait(&asked("b", own));
+        }
+    }
+}
+
+/// Each lower priority that was passed over for long comes first once.
+#[test]
+fn a_place_counts_those_below_whose_patience_has_ended() {
+    let mut bench = Bench::new(&[("s", "", &["1/60s"])]);
+    bench.take("s");
+    for priority in [200, 100, 50] {
+        bench.wait(&request("s").priority(priority).max_wait(Duration::from_secs(3_600)));
+    }
+    let position = |bench: &mut Bench, priority| bench.explain(&request("s").priority(priority)).position;
+    assert_eq!([200, 100, 50, 150].map(|of| position(&mut bench, of)), [1, 2, 3, 1].map(Some));
+    bench.at(bench.now + 11 * S);
+    assert_eq!((position(&mut bench, 250), position(&mut bench, 150)), (Some(3), Some(3)));
 }
