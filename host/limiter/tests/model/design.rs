@@ -165,13 +165,22 @@ impl Design {
         }
     }
 
-    /// Asks every counter.
+    fn is_closed(&self, counter: usize) -> bool {
+        self.limits(self.version())[counter] == Some(0)
+    }
+
+    /// Asks every counter. Of those in the way it tells the first that is closed, else the first.
     fn stand(&self, ask: &Ask) -> Standing {
         let mut standing = Standing::Fits;
         for &counter in ask.at {
-            match self.stand_at(ask, counter) {
-                Standing::Never => return Standing::Never,
-                Standing::Blocked(_) if matches!(standing, Standing::Fits) => standing = Standing::Blocked(counter),
+            match (self.stand_at(ask, counter), &standing) {
+                (Standing::Never, _) => return Standing::Never,
+                (Standing::Blocked(_), Standing::Fits) => standing = Standing::Blocked(counter),
+                (Standing::Blocked(_), Standing::Blocked(other))
+                    if self.is_closed(counter) && !self.is_closed(*other) =>
+                {
+                    standing = Standing::Blocked(counter);
+                }
                 _ => {}
             }
         }
@@ -260,8 +269,18 @@ impl Design {
                 self.serve(parked, &mut answers);
             }
         }
+        // Where a line is parked is another counter, if that will be in its way for longer.
+        let before = [0, 1].map(|counter| self.parked(counter).next().is_some());
+        for place in 0..self.waiters.len() {
+            let Waiter { client, ask, .. } = self.waiters[place];
+            if self.is_head(place)
+                && let Standing::Blocked(parked) = self.stand(&MENU[client][ask])
+            {
+                self.move_line(MENU[client][ask].at, parked);
+            }
+        }
         // Who moves to a counter where nobody waited is blocked there.
-        let parked = [0, 1].map(|counter| self.parked(counter).next().is_some());
+        let parked = [0, 1].map(|counter| before[counter] || self.parked(counter).next().is_some());
         for counter in (0..2).filter(|counter| parked[*counter]) {
             self.serve(counter, &mut answers);
         }
@@ -289,6 +308,12 @@ impl Design {
         }
     }
 
+    fn move_line(&mut self, at: &[usize], parked: usize) {
+        for waiter in self.waiters.iter_mut().filter(|waiter| MENU[waiter.client][waiter.ask].at == at) {
+            waiter.parked = parked;
+        }
+    }
+
     /// Looks at the heads of the lines at a counter that fit there, in the order of their arrival, until none is left that
     /// does: each starts, moves its line to where it is blocked, can never fit, or has waited too long already.
     fn serve(&mut self, counter: usize, answers: &mut Vec<Answer>) {
@@ -307,13 +332,7 @@ impl Design {
                 continue;
             }
             match standing {
-                Standing::Blocked(parked) => {
-                    for waiter in
-                        self.waiters.iter_mut().filter(|waiter| MENU[waiter.client][waiter.ask].at == wanted.at)
-                    {
-                        waiter.parked = parked;
-                    }
-                }
+                Standing::Blocked(parked) => self.move_line(wanted.at, parked),
                 Standing::Fits => {
                     self.waiters.remove(place);
                     let answer = self.grant(client, ask);
