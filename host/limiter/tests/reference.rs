@@ -248,7 +248,11 @@ impl World {
             !same_line(request, other)
                 && other.priority >= request.priority
                 && counters(other).iter().any(|counter| mine.contains(counter))
-                && self.fits(other) == Some(false)
+                && match self.fits(other) {
+                    Some(fits) => !fits,
+                    // What never fits without the lease that it names is seen to be so when it is looked at.
+                    None => !other.lend_from.is_empty(),
+                }
         })
     }
 
