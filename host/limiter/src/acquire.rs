@@ -8,18 +8,18 @@
 
 use crate::counter::Counter;
 use crate::describe::{Which, cap, full_waitlist, reason_of, too_many_kinds};
-use crate::history::RateVerdict;
 use crate::lease::Hold;
 use crate::lending::ride;
-use crate::limits::{Concurrency, Counts, MAX_WAIT};
+use crate::limits::{Counts, MAX_WAIT};
 use crate::line::{Line, Waiter};
 use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
 use crate::shares::may_have;
+use crate::standing::{Standing, lacks, stand};
 use crate::step::{Effect, ShardSet};
-use crate::waiting::{Parking, Spot, Work, lacks};
+use crate::waiting::{Parking, Spot, Work};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,16 +54,6 @@ pub(crate) type Sites = SmallVec<[Site; 3]>;
 /// The numbers that a request has brought along for a site.
 pub(crate) fn own<'a>(inline: &'a [Arc<Inline>], site: &Site) -> Option<&'a Arc<Inline>> {
     site.inline().and_then(|index| inline.get(index))
-}
-
-/// How a counter stands towards a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Fits,
-    /// Not now; with the instant at which it may fit if time alone can tell.
-    Blocked(Option<u64>),
-    /// Its cost is above a limit.
-    Never,
 }
 
 /// Who asks: its ticket, unless it is a newcomer, and the counters that the lease is on which it names.
@@ -123,66 +113,6 @@ pub(crate) fn units(counts: Counts, (calls, cost): (u32, u32)) -> u32 {
         Counts::Calls => calls,
         Counts::Cost => cost,
     }
-}
-
-/// Asks one counter, without effect. `barred`: a barrier stops this ticket there.
-#[inline]
-pub(crate) fn stand(
-    counter: &mut Counter,
-    hold: &Hold,
-    own: Option<&Arc<Inline>>,
-    (ticket, barred): (Option<u64>, bool),
-    now: u64,
-) -> Standing {
-    let starts = hold.starts();
-    if starts == (0, 0) {
-        return Standing::Fits;
-    }
-    // Who rides whole belongs to what is present: no barrier and no drain concerns it.
-    let present = !hold.takes_any();
-    let mut standing = if !present && barred { Standing::Blocked(None) } else { Standing::Fits };
-    let known = ticket.or(present.then_some(0));
-    if let Some((_, until)) = counter.rare.as_ref().and_then(|rare| rare.hand.against(known, now)) {
-        standing = Standing::Blocked(until);
-    }
-    // Taken out and put back, rather than cloned: the count of a rule that binds many counters is written by no one here.
-    let rule = counter.rule.take();
-    let own = own.filter(|_| ticket.is_none() || !planted::is(Bug::OwnNumbersIgnored));
-    let Some(limits) = Counter::limits(rule.as_ref(), own) else { return standing };
-    if let Some(Concurrency { limit, counts }) = limits.concurrency {
-        let need = units(counts, (hold.calls, hold.cost));
-        let whole = units(counts, hold.whole());
-        if need > 0 {
-            if limit > 0 && whole > limit {
-                standing = Standing::Never;
-            } else if counter.held(counts) + u64::from(need) > u64::from(limit) && standing == Standing::Fits {
-                standing = Standing::Blocked(None);
-            }
-        }
-    }
-    let later = |standing, at: u64| match standing {
-        Standing::Blocked(Some(other)) => Standing::Blocked(Some(at.max(other))),
-        _ => Standing::Blocked(Some(at)),
-    };
-    for rate in &limits.rates {
-        if standing == Standing::Never {
-            break;
-        }
-        match counter.histories.ask(rate, now, units(rate.counts, starts)) {
-            RateVerdict::Fits => {}
-            RateVerdict::Never => standing = Standing::Never,
-            RateVerdict::NotUntil(at) => standing = later(standing, at),
-        }
-    }
-    if own.is_some()
-        && rule.is_none()
-        && standing != Standing::Never
-        && let Some(at) = counter.histories.has_room_at(limits, now)
-    {
-        standing = later(standing, at);
-    }
-    counter.rule = rule;
-    standing
 }
 
 impl ShardSet<'_, '_> {

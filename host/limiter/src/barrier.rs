@@ -2,10 +2,11 @@
 //!
 //! A barrier stands at counters, and its owner's line knows at which. It falls with its owner, whatever becomes of that.
 
-use crate::acquire::{Sites, Standing, own, stand};
+use crate::acquire::{Sites, own};
 use crate::counter::Queue;
 use crate::line::Line;
 use crate::request::{Inline, Request, WaiterId};
+use crate::standing::{Standing, stand};
 use crate::step::{Effect, ShardSet};
 use crate::waiting::{Spot, Work, retry};
 use smallvec::SmallVec;

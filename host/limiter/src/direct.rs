@@ -5,12 +5,12 @@
 //! ordinary (a counter that is not there yet, a limit in the way, a timer that is due, a cap) is no answer: the caller
 //! then goes the whole way, by [`crate::ShardSet::step`], which decides the same from the start.
 
-use crate::acquire::{Standing, stand};
 use crate::commit::charge;
 use crate::lease::Hold;
 use crate::name::{MAX_DEPTH, ScopedKey};
 use crate::request::{Caller, Grant, LeaseRef, MAX_WEIGHT, Request};
 use crate::shard::{Shard, hold_is_measured};
+use crate::standing::{Standing, stand};
 use smallvec::SmallVec;
 use std::num::NonZeroU32;
 

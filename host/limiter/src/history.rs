@@ -174,6 +174,11 @@ impl Histories {
         }
     }
 
+    /// Whether there is one of this rate.
+    pub(crate) fn knows(&self, rate: &Rate) -> bool {
+        self.all.iter().any(|history| history.is_of(rate))
+    }
+
     /// How a smooth rate stands, if any was started.
     fn arrival(&self, rate: &Rate) -> Option<&Arrival> {
         self.all.iter().find(|history| history.is_of(rate)).and_then(|history| match &history.starts {

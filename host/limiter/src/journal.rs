@@ -180,6 +180,15 @@ fn block_size(touched: &Touched, limit: NonZeroU32) -> u32 {
     (limit.get() / BLOCKS).min(u32::try_from(most).unwrap_or(u32::MAX)).max(1)
 }
 
+/// The histories of which a start at a counter is recorded, and how many units.
+fn recorded(counter: &Counter, limits: &Limits, start: (u32, u32)) -> impl Iterator<Item = (Touched, u32)> {
+    counter.touched(limits).filter_map(move |touched| {
+        let units = units(touched.kind.counts, start);
+        let is_recorded = units > 0 && (touched.limit.is_some() || counter.kind == CounterKind::Inline);
+        is_recorded.then_some((touched, units))
+    })
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Journal {
@@ -285,24 +294,10 @@ impl Shard {
     /// Whether a start of a held lease at one counter would have to be written.
     pub(crate) fn would_record(&self, slot: u32, own: Option<&Arc<Inline>>, start: (u32, u32)) -> bool {
         let (Some(journal), counter) = (&self.journal, &self.counters[slot]) else { return false };
-        let none = Limits::default();
-        let limits = Counter::limits(counter.rule.as_ref(), own).unwrap_or(&none);
-        let touched: SmallVec<[Touched; 2]> = counter.touched(limits).collect();
-        let is_new = limits.rates.iter().any(|rate| {
-            let is_of = |touched: &Touched| {
-                touched.limit.is_some()
-                    && (touched.kind.mode, touched.kind.period, touched.kind.counts)
-                        == (rate.mode, rate.period_nanos(), rate.counts)
-            };
-            units(rate.counts, start) > 0 && !touched.iter().any(is_of)
-        });
-        is_new
-            || touched.iter().any(|touched| {
-                let units = units(touched.kind.counts, start);
-                units > 0
-                    && (touched.limit.is_some() || counter.kind == CounterKind::Inline)
-                    && !journal.has_open(slot, touched, units)
-            })
+        let Some(limits) = Counter::limits(counter.rule.as_ref(), own) else { return false };
+        // A rate that has no history yet begins one.
+        limits.rates.iter().any(|rate| units(rate.counts, start) > 0 && !counter.histories.knows(rate))
+            || recorded(counter, limits, start).any(|(touched, units)| !journal.has_open(slot, &touched, units))
     }
 
     /// Writes down what was started out of every open block, and books nothing ahead any more: the engine ends in order.
@@ -357,12 +352,9 @@ impl Shard {
         let (Some(journal), counter) = (&mut self.journal, &self.counters[slot]) else { return };
         let none = Limits::default();
         let limits = Counter::limits(counter.rule.as_ref(), own).unwrap_or(&none);
-        for touched in counter.touched(limits) {
-            let units = units(touched.kind.counts, start);
-            if units > 0 && (touched.limit.is_some() || counter.kind == CounterKind::Inline) {
-                let ahead_of = touched.limit.filter(|_| !timed);
-                journal.started(slot, &counter.name, &touched, now, units, ahead_of);
-            }
+        for (touched, units) in recorded(counter, limits, start) {
+            let ahead_of = touched.limit.filter(|_| !timed);
+            journal.started(slot, &counter.name, &touched, now, units, ahead_of);
         }
     }
 

@@ -62,6 +62,7 @@ mod shard;
 mod shares;
 mod smooth;
 mod snapshot;
+mod standing;
 mod step;
 mod sweeps;
 mod waiting;

@@ -8,12 +8,10 @@
 //! After every step, no waiter is eligible: each is blocked at the counter where its line is parked, or stands behind the
 //! head of its line. Only what happens at that counter can change it, so only that counter's lines are looked at then.
 
-use crate::acquire::{Placed, Site, Sites, Standing, stand};
+use crate::acquire::{Placed, Site, Sites};
 use crate::counter::Counter;
 use crate::describe::Which;
-use crate::lease::{Hold, LeasePart};
-use crate::leases::Leases;
-use crate::lending::ride;
+use crate::lease::Hold;
 use crate::line::{Left, Line, Place, Waiter};
 use crate::name::CounterKind;
 use crate::order::{MAX_PASSES, Parked, Waitlist};
@@ -21,6 +19,7 @@ use crate::planted::{self, Bug};
 use crate::refusal::Reason;
 use crate::request::{Inline, Request, WaiterId};
 use crate::shard::Timer;
+use crate::standing::{Standing, asked, lacks, named_by, stand};
 use crate::step::{Effect, Output, ShardSet};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -570,33 +569,6 @@ impl ShardSet<'_, '_> {
         let inline = line.inline.iter().map(|inline| inline.name.scope());
         self.shards[0].placement.all_shards_of(scopes.chain(inline), &self.shards[0].book)
     }
-}
-
-/// Whether a counter has less than what the head of a line that is parked there needs: what others hold or have started, or an operator
-/// says, and not their barriers.
-pub(crate) fn lacks(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, now: u64) -> bool {
-    // Nothing is owed to who is closed: that may last.
-    !found.is_closed(parked.own.as_ref())
-        && matches!(asked(found, spot, leases, parked, (false, now)), Standing::Blocked(_))
-}
-
-/// Asks a counter for the head of a line that is parked there, with or without barriers. Who rides is asked for what it lacks now.
-fn asked(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, (barriers, now): (bool, u64)) -> Standing {
-    let mut hold = Hold::new(spot.1, parked.calls, parked.cost);
-    if let Some(alone) = &parked.line.alone {
-        hold = Hold::new(spot.1, alone.need.0, alone.need.1);
-    }
-    if let Some(named) = named_by(parked, spot.0, leases).filter(|named| named.loan().is_none()) {
-        ride(named, &mut hold);
-    }
-    let ticket = Some(parked.head.ticket);
-    let barred = barriers && found.bars(ticket, parked.line.on());
-    stand(found, &hold, parked.own.as_ref(), (ticket, barred), now)
-}
-
-/// The part in this shard of the lease that the head of a line names, if it lives.
-fn named_by<'a>(parked: &Parked, shard: u16, leases: &'a Leases) -> Option<&'a LeasePart> {
-    leases.named(shard, &parked.line.alone.as_ref()?.named).map(|slot| &leases[slot])
 }
 
 /// What the head of a line is known to need at a counter. Who rides on a lease may need less at any time, so nothing is.

@@ -70,7 +70,7 @@ impl Shared {
     }
 }
 
-/// Each of two threads sets a timer in a shard of its own, or both in one: the thread that sleeps takes every one of them.
+/// One thread sets a timer, or each of two in a shard of its own: the thread that sleeps takes every one of them.
 pub fn no_timer_is_slept_past() {
     for shards in [1, 2] {
         every_order(3, move || {
