@@ -14,7 +14,7 @@ use crate::limits::{Counts, MAX_WAIT};
 use crate::line::{Line, Waiter};
 use crate::name::CounterKind;
 use crate::planted::{self, Bug};
-use crate::refusal::{Constraint, Reason, Refusal};
+use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
 use crate::shares::may_have;
 use crate::standing::{Standing, lacks, stand};
@@ -175,11 +175,12 @@ impl ShardSet<'_, '_> {
                 }
             }
             let waiter = line.map(|line| (u64::MAX, line.parking));
-            let mut constraints = self.describe(now, &sites, request, waiter, Which::InTheWay);
-            if let Some(full) = full {
-                constraints.retain(|constraint| (constraint.kind, &constraint.counter) != (full.kind, &full.counter));
-                constraints.push(full);
-            }
+            let which = match &full {
+                Some(full) if full.kind == ConstraintKind::Waitlist => Which::Full(self.spot(&sites[site])),
+                _ => Which::InTheWay,
+            };
+            let mut constraints = self.describe(now, &sites, request, waiter, which);
+            constraints.extend(full);
             self.leave_no_trace(&sites, now);
             let reason = if reason == Reason::Limited { reason_of(&constraints) } else { reason };
             return Arrival::Refused(self.refuse(reason, constraints));

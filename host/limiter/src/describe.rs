@@ -25,6 +25,8 @@ pub(crate) enum Which {
     Binding,
     /// Those that do not admit it now.
     InTheWay,
+    /// The same, where the waitlist of this counter is full: that the caller names.
+    Full(Spot),
     /// Those that can never admit it.
     TooLarge,
 }
@@ -90,14 +92,19 @@ impl ShardSet<'_, '_> {
         let (rank, on) = (request.rank(), self.named_on(request));
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
-            let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(self.spot(site))));
-            let held_back = which == Which::InTheWay && self.is_held_back(site, request, now).is_some();
+            let spot = self.spot(site);
+            let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(spot)));
+            let full = which == Which::Full(spot);
+            let held_back = match which {
+                Which::InTheWay | Which::Full(_) => !full && self.is_held_back(site, request, now).is_some(),
+                Which::Binding | Which::TooLarge => false,
+            };
             let counter = &mut self.shards[*at].counters[hold.counter];
             constraints_of(
                 counter,
                 hold,
                 own(&request.inline, site),
-                Asks { waiter, rank, held_back, on: &on },
+                Asks { waiter, rank, full, held_back, on: &on },
                 now,
                 which,
                 &mut constraints,
@@ -117,8 +124,9 @@ impl ShardSet<'_, '_> {
     pub(crate) fn refusal(&self, reason: Reason, blocked_on: Vec<Constraint>) -> Refusal {
         // All of them must clear, so the last one counts; where one cannot be said, nothing can. What is too large never
         // frees up.
-        let frees_in = blocked_on.iter().map(|constraint| constraint.frees_in);
-        let retry_after = frees_in.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
+        let mut frees_in = blocked_on.iter().map(|constraint| constraint.frees_in);
+        let first = frees_in.next().flatten();
+        let retry_after = frees_in.fold(first, |last, frees_in| Some(last?.max(frees_in?)));
         Refusal {
             reason,
             retry_after,
@@ -136,6 +144,8 @@ struct Asks<'a> {
     waiter: Option<(u64, Option<u32>)>,
     /// Its priority and its fairness key: who has no line here would begin one of these.
     rank: (u8, &'a str),
+    /// Nobody more can wait here, which the caller names.
+    full: bool,
     /// What is free is owed to somebody who waits here.
     held_back: bool,
     /// The counters that the lease is on which it names.
@@ -147,7 +157,7 @@ fn constraints_of(
     counter: &mut Counter,
     hold: &Hold,
     own: Option<&Arc<Inline>>,
-    Asks { waiter, rank, held_back, on }: Asks<'_>,
+    Asks { waiter, rank, full, held_back, on }: Asks<'_>,
     now: u64,
     which: Which,
     into: &mut Vec<Constraint>,
@@ -166,7 +176,7 @@ fn constraints_of(
     // Made only where they are asked for: each has a name of its own.
     let wanted = |blocks: bool, never: bool| match which {
         Which::Binding => true,
-        Which::InTheWay => blocks,
+        Which::InTheWay | Which::Full(_) => blocks,
         Which::TooLarge => never,
     };
     let nothing = Limits::default();
@@ -228,7 +238,11 @@ fn constraints_of(
     let stopped = line.is_some() || held_back || takes && counter.bars(waiter.map(|(ticket, _)| ticket), on);
     let before = || counter.waitlist().map_or(0, |waitlist| waitlist.before(line, newcomer, rank, now));
     // Where a rate blocks, those who wait before it take what it frees first.
-    if wanted(true, false) && needs && (stopped && !blocked || newcomer && last.is_some() && counter.waiting() > 0) {
+    if wanted(true, false)
+        && needs
+        && !full
+        && (stopped && !blocked || newcomer && last.is_some() && counter.waiting() > 0)
+    {
         let max_waiters = limits.max_waiters.unwrap_or(DEFAULT_MAX_WAITERS);
         let before = before();
         let frees_in = match last {

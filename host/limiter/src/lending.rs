@@ -34,6 +34,9 @@ impl ShardSet<'_, '_> {
 
     /// The counters at hand that the lease is on which a request names.
     pub(crate) fn named_on(&self, request: &Request) -> SmallVec<[Spot; 3]> {
+        if request.rides_on().is_empty() {
+            return SmallVec::new();
+        }
         let here = (0..self.shards.len()).filter_map(|at| Some((&self.shards[at], self.named_in(at, request)?)));
         here.flat_map(|(shard, slot)| shard.leases[slot].holds.iter().map(|hold| (shard.index, hold.counter))).collect()
     }

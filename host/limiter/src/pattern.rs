@@ -16,13 +16,14 @@
 use crate::name::{self, MAX_DEPTH, NameError};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 const WEIGHTS: [u8; MAX_DEPTH] = [4, 2, 1];
 
 /// One to three parts joined by `/`, each a name or `*`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern {
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 /// Why a text is not a pattern.
