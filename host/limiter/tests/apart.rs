@@ -117,3 +117,25 @@ fn a_forecast_says_nothing_where_it_would_need_a_shard_that_is_not_at_hand() {
     assert_eq!(forecast(&mut apart, 0..1), None, "what becomes of who stands before it is not known");
     assert_eq!(forecast(&mut apart, 0..2), Some(Duration::from_secs(2)));
 }
+
+/// Pools over all scopes lie in one more shard. A rule of the same pattern that is no pool, or is disabled, and a pool of one scope need none.
+#[test]
+fn only_a_pool_over_all_scopes_needs_another_shard() {
+    let mut apart = Apart::new();
+    let wide = usize::from(Placement::fixed(2).shard_of("*"));
+    let own = Request::new(apart.scopes[1 - wide].parse().unwrap());
+    let pool = || RuleSpec { total: true, ..RuleSpec::default() };
+    let cases = [
+        ("*", RuleSpec::default(), false),
+        ("*", RuleSpec { disabled: true, ..pool() }, false),
+        ("x/*", pool(), false),
+        ("*", pool(), true),
+    ];
+    for (pattern, spec, elsewhere) in cases {
+        let change = Change::Put { pattern: pattern.parse().unwrap(), spec: spec.clone(), when: Precondition::None };
+        let book = Arc::new(RuleBook::default().apply(&[change], 0).unwrap());
+        apart.step(0..2, Input::SetBook { book });
+        let answer = apart.step(1 - wide..2 - wide, Input::Explain { request: &own });
+        assert_eq!(matches!(answer, Output::Elsewhere(_)), elsewhere, "{pattern} {spec:?}");
+    }
+}

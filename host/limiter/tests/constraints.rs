@@ -350,6 +350,36 @@ fn room_for_kinds_is_promised_for_when_there_is() {
     bench.try_acquire(&asked).unwrap();
 }
 
+/// The place of a kind is free, and what others have started since counts under it: who brings it again beside a new one keeps that.
+#[test]
+fn a_kind_that_is_brought_again_makes_no_room_for_another_of_the_same_request() {
+    let brings = |rates: &[&str]| Request::unscoped().inline("s", "k", limits("", rates)).unwrap();
+    let mut bench = Bench::new(&[]);
+    bench.try_acquire(&brings(&["99/50s"])).unwrap();
+    bench.try_acquire(&brings(&["99/1m"])).unwrap();
+    bench.at(bench.now + 30 * S);
+    for hours in 1..=6 {
+        bench.try_acquire(&brings(&[&format!("99/{hours}h")])).unwrap();
+    }
+    // Those of the first two have aged out; six have started since.
+    bench.at(bench.now + 31 * S);
+    bench.try_acquire(&brings(&["99/9h", "99/1m"])).unwrap();
+    assert!(bench.try_acquire(&brings(&["7/1m"])).is_err(), "seven have started within a minute");
+    bench.try_acquire(&brings(&["8/1m"])).unwrap();
+}
+
+/// So many changes of the book are known, and what a rate drains in the time of each.
+#[test]
+fn a_rate_drains_through_sixteen_changes_that_nobody_looks_at() {
+    let mut bench = Bench::new(&[("s", "", &["1/1m:smooth:burst=10:cost"])]);
+    bench.try_acquire(&costing("s", 10)).unwrap();
+    bench.at(bench.now + 540 * S);
+    for change in 1..=16 {
+        bench.set(&[("t", &change.to_string(), &[])]);
+    }
+    assert_eq!(bench.counter("s").unwrap().rates[0].used, 1);
+}
+
 /// Nobody looks at the counter between the change of its rule and its sweep.
 #[test]
 fn a_slower_pace_is_not_forgotten_when_nobody_looks() {

@@ -313,3 +313,14 @@ fn pinned_numbers_ask_for_no_room_among_the_kinds() {
     let refusal = bench.try_acquire(&asked(1)).unwrap_err();
     assert_eq!(shown(&refusal.blocked_on), [(ConstraintKind::Closed, "s#k")]);
 }
+
+/// More counters than lie in one page, kept by nothing but who waits there.
+#[test]
+fn what_was_waited_for_is_gone_after_a_close() {
+    let mut bench = Bench::new(&[("s/*", "0", &[])]);
+    for key in 0..600 {
+        bench.wait(&request(&format!("s/{key}")));
+    }
+    bench.step(Input::Close);
+    assert!(bench.is_empty_after(60 * S));
+}

@@ -537,3 +537,50 @@ fn an_offer_counts_the_counters_and_names_who_rides() {
     bench.release(&outer);
     assert_eq!(offered(&bench, &request("s/a")), None, "it has ended");
 }
+
+/// Two ride on one lease in different shards when a pool over both comes into force: its share of that is lent to the first of them, as
+/// if they had been granted under the pool.
+#[test]
+fn a_share_of_a_new_pool_is_lent_to_one() {
+    let placement = Placement::fixed(4);
+    let scope = |shard| (0..).map(|n| format!("s{n}")).find(|scope| placement.shard_of(scope) == shard).unwrap();
+    let (x, y) = (scope(0), scope(1));
+    let mut bench = Bench::new(&[]);
+    let outer = bench.try_acquire(&request(&x).also(y.parse().unwrap()).unwrap()).unwrap();
+    let first = bench.try_acquire(&on(&outer, request(&x))).unwrap();
+    let second = bench.try_acquire(&on(&outer, request(&y))).unwrap();
+    assert_eq!((bench.held(&x), bench.held(&y)), ((1, 1), (1, 1)));
+    bench.put(&[("*", total("9", &[]))]);
+    assert_eq!(bench.held("*"), (2, 2), "the second pays for itself");
+    for (lease, left) in [(outer, (2, 2)), (second, (1, 1)), (first, (0, 0))] {
+        bench.release(&lease);
+        assert_eq!(bench.held("*"), left);
+    }
+}
+
+/// What a barrier lets by depends on what its owner lacks: when that changes, who stands behind it is looked at.
+#[test]
+fn who_a_barrier_lets_by_now_is_served() {
+    let mut bench = Bench::new(&[("c", "4:cost", &[]), ("d", "10:cost", &[])]);
+    let (holder, outer) = (bench.take("c"), bench.try_acquire(&costing("d", 5)).unwrap());
+    let wide = bench.wait(&costing("c", 4).also("d".parse().unwrap()).unwrap());
+    while let Ok(passing) = bench.try_acquire(&request("c").priority(255)) {
+        bench.release(&passing);
+    }
+    let nested = bench.wait(&on(&outer, costing("d", 8)).priority(255));
+    assert_eq!(bench.counter("d").unwrap().barrier, Some(wide.ticket), "who lacks `c` does not wait for the lease");
+    bench.settle(&outer, 7);
+    assert_eq!(bench.let_in(), []);
+    bench.release(&holder);
+    assert_eq!(bench.let_in(), [nested], "from now on it lacks `d`, and waits for the lease");
+}
+
+#[test]
+fn a_drain_lets_nobody_in_who_takes_more_than_it_rides_on() {
+    let mut bench = Bench::new(&[("s", "9:cost", &[])]);
+    let outer = bench.take("s");
+    bench.operate("s", &Verb::Drain);
+    let refusal = bench.try_acquire(&on(&outer, costing("s", 2))).unwrap_err();
+    assert_eq!((refusal.reason, bench.held("s")), (Reason::Paused, (1, 1)));
+    ride_once(&mut bench, &outer, request("s"));
+}

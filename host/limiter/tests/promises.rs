@@ -402,6 +402,20 @@ fn rate_history_survives_edits_disable_and_delete_until_it_ages_out() {
 }
 
 #[test]
+fn however_many_kinds_of_rates_a_rule_has_had_what_started_under_each_counts() {
+    let rates: Vec<String> = (1..=9).map(|hours| format!("1/{hours}h")).collect();
+    let mut bench = Bench::new(&[]);
+    for rate in &rates {
+        bench.set(&[("s", "", &[rate])]);
+        bench.take("s");
+    }
+    for rate in &rates {
+        bench.set(&[("s", "", &[rate])]);
+        assert!(bench.try_acquire(&request("s")).is_err(), "{rate}");
+    }
+}
+
+#[test]
 fn a_timed_lease_stops_counting_at_its_very_nanosecond() {
     let mut bench = Bench::new(&[("s", "1", &[])]);
     let start = bench.now;

@@ -9,8 +9,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    Change, CounterName, Grant, Input, Outcome, Output, Placement, Precondition, Rate, RateKind, Record, Refusal,
-    Request, Restored, RuleBook, Shard, ShardLimits, ShardSet, SmoothState,
+    Change, CounterName, Grant, HandState, Input, LeaseId, LeaseRef, Outcome, Output, Placement, Precondition, Rate,
+    RateKind, Reason, Record, Refusal, Request, Restored, RuleBook, Shard, ShardLimits, ShardSet, SmoothState,
 };
 
 fn kind(rate: &str) -> RateKind {
@@ -283,6 +283,78 @@ fn paces_that_are_over_leave_the_key_open_after_a_restart() {
     }
     let own = limits("", &["7/1d:smooth:burst=10:cost"]);
     one.acquire(&Request::unscoped().inline("s", "k", own).unwrap(), &[]).unwrap();
+}
+
+/// A rate whose starts have survived has its place at an inline key, smooth or not.
+#[test]
+fn kinds_that_count_have_their_places_after_a_restart() {
+    let counter: CounterName = "s#k".parse().unwrap();
+    let mut one = Process::new(1_000 * S, "1000/1m");
+    for hours in 1..=8u64 {
+        let window = kind(&format!("9/{hours}h"));
+        let smooth = SmoothState { arrival: 2_000 * S, interval: window.period / 9, beyond: 0 };
+        let (kind, starts, smooth) = if hours % 2 == 0 {
+            (window, [(999 * S, 1)].as_slice(), None)
+        } else {
+            (RateKind { pace: smooth.interval, ..kind(&format!("9/{hours}h:smooth")) }, [].as_slice(), Some(smooth))
+        };
+        let what = Restored::Starts { counter: &counter, kind, starts, smooth, booked: 0 };
+        one.step(Input::Restore { what: &what });
+    }
+    let bring = |rate| Request::unscoped().inline("s", "k", limits("", &[rate])).unwrap();
+    one.acquire(&bring("9/2h"), &[]).unwrap();
+    let refusal = one.acquire(&bring("9/9h"), &[]).unwrap_err();
+    assert_eq!(refusal.reason, Reason::Overloaded, "there are eight");
+}
+
+/// A process in which one lease has survived, and where that is.
+fn with_lease(request: Request) -> (Process, LeaseRef) {
+    let mut before = Process::new(1_000 * S, "1000/1m");
+    before.acquire(&request.lease_time(Duration::from_secs(60)), &[7]).unwrap();
+    let granted = before.shard.take_records().into_iter().find_map(|record| match record {
+        Record::Granted(lease) => Some(lease),
+        _ => None,
+    });
+    let mut after = Process::new(before.now + S, "1000/1m");
+    after.step(Input::Restore { what: &Restored::Lease { lease: &granted.unwrap() } });
+    match after.step(Input::Find { id: LeaseId { shard: 0, secret: 7 }, caller: None }) {
+        Output::Found(parts) => (after, parts[0]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_lease_that_has_survived_pushes_back_at_the_last_part_of_what_it_had_named() {
+    let (mut process, lease) = with_lease(request("t/a"));
+    let outcome = Outcome::PushedBack(Duration::from_secs(5));
+    assert_eq!(process.step(Input::Release { lease, outcome }), Output::Done);
+    let refusal = process.acquire(&request("t/a"), &[]).unwrap_err();
+    assert_eq!((refusal.reason, refusal.retry_after), (Reason::PushedBack, Some(Duration::from_secs(5))));
+    process.acquire(&request("t/b"), &[]).unwrap();
+}
+
+#[test]
+fn a_lease_that_has_survived_is_settled_under_the_numbers_that_it_had_brought() {
+    let own = |cost| {
+        let request = Request::unscoped().inline("s", "k", limits("", &["10/1m:cost"])).unwrap();
+        request.cost(NonZeroU32::new(cost).unwrap())
+    };
+    let (mut process, lease) = with_lease(own(1));
+    process.step(Input::Settle { lease, cost: 4 });
+    assert!(process.acquire(&own(8), &[]).is_err(), "three have just started");
+    process.acquire(&own(7), &[]).unwrap();
+}
+
+#[test]
+fn a_pushback_that_is_over_makes_no_counter() {
+    let mut one = Process::new(1_000 * S, "1000/1m");
+    let counter: CounterName = "t".parse().unwrap();
+    for (until, counters) in [(1_000 * S, 0), (1_000 * S + 1, 1)] {
+        let hand = HandState { pushed_back_until: until, ..HandState::default() };
+        one.step(Input::Restore { what: &Restored::Hand { counter: &counter, hand: &hand } });
+        let Output::Counters(found) = one.step(Input::Counters { prefix: "t" }) else { panic!() };
+        assert_eq!(found.len(), counters);
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -431,3 +431,18 @@ fn an_overrun_of_any_size_is_an_overrun() {
         bench.release(&lease);
     }
 }
+
+/// Its first start is forgotten: the overrun is one under the numbers that it has brought along all the same.
+#[test]
+fn an_overrun_counts_under_the_callers_numbers_after_a_reset() {
+    let own = |cost| {
+        let request = Request::unscoped().inline("s", "k", bench::limits("", &["10/1m:cost"])).unwrap();
+        request.cost(std::num::NonZeroU32::new(cost).unwrap())
+    };
+    let mut bench = Bench::new(&[]);
+    let lease = bench.try_acquire(&own(1)).unwrap();
+    bench.operate("s#k", &weir_limiter::Verb::Reset);
+    bench.settle(&lease, 4);
+    assert!(bench.try_acquire(&own(8)).is_err(), "three have just started");
+    bench.try_acquire(&own(7)).unwrap();
+}

@@ -5,7 +5,7 @@ mod bench;
 
 use bench::{Bench, S, costing, limits, request, rule};
 use proptest::prelude::*;
-use weir_limiter::{Grant, Limits, RuleSpec};
+use weir_limiter::{Grant, Limiter, Limits, RuleSpec, ShardLimits};
 
 fn shadowed(limits: Limits) -> RuleSpec {
     RuleSpec { shadow_limits: Some(limits), ..RuleSpec::default() }
@@ -189,4 +189,27 @@ fn a_borrower_that_outlives_its_lender_is_counted_in_the_shadow() {
         bench.take("s");
         assert_eq!(would_refuse(&mut bench), u64::from(!free), "{limit}: nothing is left of them");
     }
+}
+
+/// Who rides on a lease at one counter, and holds what it has at another for itself, keeps what the shadow has said of that.
+#[test]
+fn what_is_held_beside_a_loan_stays_as_it_is_when_the_lender_ends() {
+    let mut bench = Bench::new(&[]);
+    bench.limiter = Limiter::new(1, ShardLimits::default());
+    bench.put(&[("s", shadowed(limits("1", &[])))]);
+    let both = || request("s").also("t".parse().unwrap()).unwrap();
+    let outer = bench.try_acquire(&both()).unwrap();
+    let inner = bench.try_acquire(&request("t").lend_from(outer.parts[0])).unwrap();
+    let innermost = bench.try_acquire(&both().lend_from(inner.parts[0])).unwrap();
+    assert_eq!((would_refuse(&mut bench), bench.held("s"), bench.held("t")), (1, (2, 2), (1, 1)));
+    // A call of no cost is a call.
+    bench.settle(&innermost, 0);
+    // From now on the innermost rides on the outer one.
+    bench.release(&inner);
+    bench.release(&outer);
+    assert_eq!((bench.held("s"), bench.held("t")), ((1, 0), (1, 0)));
+    bench.release(&innermost);
+    bench.take("s");
+    bench.take("s");
+    assert_eq!(would_refuse(&mut bench), 2, "one of two overlaps");
 }

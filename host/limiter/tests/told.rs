@@ -513,6 +513,16 @@ fn a_full_waitlist_is_named_and_explained() {
     assert!(why.blocked_on[1].remedy().contains("raise the `max-waiters` of rule `s` above 2"), "{why:?}");
 }
 
+#[test]
+fn who_stands_behind_others_is_told_to_wait_for_them_and_not_to_raise_what_is_not_full() {
+    let mut bench = Bench::new(&[("s", "", &["1/1m"])]);
+    bench.take("s");
+    wait(&mut bench, 2);
+    let refusal = refused(&mut bench, &request("s"));
+    let remedy = refusal.blocked_on[1].remedy();
+    assert_eq!(remedy, "the 2 that wait before it at `s` are served in about 3m");
+}
+
 /// The rule says how long it may wait, and that is longer than where nothing is said.
 #[test]
 fn a_forecast_goes_by_the_wait_of_the_rule() {
