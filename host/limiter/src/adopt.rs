@@ -138,9 +138,9 @@ impl ShardSet<'_, '_> {
         let mut hold = Hold::new(counter, need.0, need.1);
         if let Some(ridden) = ridden {
             let rides = shard.leases[slot].lender();
-            let (lent, ours) = (shard.leases[ridden.slot].loan(), Some((slot, first.fence)));
+            let lends = shard.leases[ridden.slot].loan().is_some();
             // It may ride on another lease here, or that may lend to another.
-            if rides.is_none() && lent.is_none() || rides == Some((ridden.slot, ridden.fence)) && lent == ours {
+            if rides == Some((ridden.slot, ridden.fence)) || rides.is_none() && !lends {
                 ride(&shard.leases[ridden.slot], &mut hold);
             }
         }

@@ -17,7 +17,7 @@ use crate::describe::{UNKNOWN_HOLD, Which};
 use crate::lease::LeasePart;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
-use crate::refusal::{Constraint, Reason, Refusal};
+use crate::refusal::{Constraint, Refusal};
 use crate::request::{LeaseRef, Request};
 use crate::shard::Shard;
 use crate::snapshot::CounterSnapshot;
@@ -78,9 +78,9 @@ impl ShardSet<'_, '_> {
         let mut refusal = self.check(now, request)?.err();
         let forecast = match self.forecast(request, now) {
             Ok(forecast) => forecast,
-            Err(full) => {
+            Err(refused) => {
                 // It could not even wait.
-                refusal = Some(full);
+                refusal = Some(refused);
                 None
             }
         };
@@ -123,7 +123,7 @@ impl ShardSet<'_, '_> {
     /// When a newcomer would be granted. It is exact where it is the same though no holder ends before its time.
     ///
     /// # Errors
-    /// There is no place left to wait.
+    /// It could not even wait, as where there is no place left for it.
     fn forecast(&self, request: &Request, now: u64) -> Result<Option<Forecast>, Refusal> {
         let Some(expected) = self.run_forward(request, now, true)? else { return Ok(None) };
         let estimated = !expected.is_zero() && self.run_forward(request, now, false)? != Some(expected);
@@ -152,8 +152,8 @@ impl ShardSet<'_, '_> {
         let waiter = match copy.arrive(now, request, true, &[], &mut effects) {
             Arrival::Granted(_) => return Ok(Some(Duration::ZERO)),
             Arrival::Waiting(waiter) => waiter,
-            Arrival::Refused(refusal) if refusal.reason == Reason::Overloaded => return Err(refusal),
-            Arrival::Refused(_) | Arrival::Elsewhere => return Ok(None),
+            Arrival::Refused(refusal) => return Err(refusal),
+            Arrival::Elsewhere => return Ok(None),
         };
         let place = copy.at(waiter.shard).and_then(|at| copy.shards[at].place(waiter));
         let latest = place.map_or(now, |place| place.waiter.deadline);

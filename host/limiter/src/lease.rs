@@ -71,10 +71,11 @@ impl Hold {
         self.calls > 0 || self.cost > 0
     }
 
-    /// Whether it rides on another lease, with a part or whole.
+    /// Whether it rides on another lease, with a part or whole. Who rides with any of its cost rides with its call.
     #[inline]
     pub(crate) fn rides(&self) -> bool {
-        self.lent_call || self.lent_cost > 0
+        debug_assert!(self.lent_call || self.lent_cost == 0);
+        self.lent_call
     }
 
     /// Calls and cost of the start that its grant is.

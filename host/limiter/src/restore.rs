@@ -107,7 +107,9 @@ impl ShardSet<'_, '_> {
     }
 
     fn restore_lease(&mut self, lease: &GrantedLease, now: u64) {
-        let request = Request { count: NonZeroU32::MIN, least: NonZeroU32::MIN, ..lease.request.clone() };
+        // It holds what it has by itself: whom it has ridden on is not written down.
+        let (one, alone) = (NonZeroU32::MIN, SmallVec::new());
+        let request = Request { count: one, least: one, lend_from: alone, ..lease.request.clone() };
         let mut sites = Sites::new();
         self.locate_for_show(&request, &mut sites);
         // The shard of its id first: there it is found, whatever pools have come and gone since.

@@ -345,6 +345,28 @@ fn a_lease_that_has_survived_is_settled_under_the_numbers_that_it_had_brought() 
     process.acquire(&own(7), &[]).unwrap();
 }
 
+/// Whom it has ridden on is not known any more.
+#[test]
+fn who_rode_on_a_lease_holds_by_itself_after_a_restart() {
+    let mut before = Process::new(1_000 * S, "1000/1m");
+    let timed = |request: Request| request.lease_time(Duration::from_secs(60));
+    let outer = before.acquire(&timed(request("t")), &[7]).unwrap();
+    before.acquire(&timed(request("t").lend_from(outer.parts[0])), &[8]).unwrap();
+    let mut after = Process::new(before.now + S, "1000/1m");
+    for record in before.shard.take_records() {
+        if let Record::Granted(lease) = record {
+            after.step(Input::Restore { what: &Restored::Lease { lease: &lease } });
+        }
+    }
+    for (secret, calls) in [(7, 1), (8, 0)] {
+        let found = after.step(Input::Find { id: LeaseId { shard: 0, secret }, caller: None });
+        let Output::Found(parts) = found else { panic!("{found:?}") };
+        after.step(Input::Release { lease: parts[0], outcome: Outcome::Ok });
+        let Output::Counters(found) = after.step(Input::Counters { prefix: "t" }) else { panic!() };
+        assert_eq!(found[0].calls, calls);
+    }
+}
+
 #[test]
 fn a_pushback_that_is_over_makes_no_counter() {
     let mut one = Process::new(1_000 * S, "1000/1m");
