@@ -139,3 +139,42 @@ fn only_a_pool_over_all_scopes_needs_another_shard() {
         assert_eq!(matches!(answer, Output::Elsewhere(_)), elsewhere, "{pattern} {spec:?}");
     }
 }
+
+/// A shard that was closed has let go of those who wait there, and others may have come to stand in their places.
+#[test]
+fn who_leaves_what_a_closed_shard_has_let_go_of_takes_nobody_else_along() {
+    let mut apart = Apart::new();
+    let mut spec = RuleSpec::default();
+    spec.limits.concurrency = Some("1".parse().unwrap());
+    let change = Change::Put { pattern: "*".parse().unwrap(), spec, when: Precondition::None };
+    let book = Arc::new(RuleBook::default().apply(&[change], 0).unwrap());
+    apart.step(0..2, Input::SetBook { book });
+    let first = apart.hold();
+    let second = Request::new(apart.scopes[1].parse().unwrap());
+    let acquire = Input::Acquire { request: &second, wait: false, secrets: &[] };
+    let Output::Granted(held) = apart.step(1..2, acquire) else { panic!() };
+    // One waits in the second shard, the other in the first; both belong to the first.
+    let placement = Placement::fixed(2);
+    let free = (0..).map(|n| format!("f{n}")).find(|scope| placement.shard_of(scope) == 0).unwrap();
+    let leaving = apart.wait(&Request::new(free.parse().unwrap()).also(apart.scopes[1].parse().unwrap()).unwrap());
+    let staying = apart.wait(&apart.both());
+    apart.step(1..2, Input::Close);
+    apart.step(0..2, Input::Release { lease: first.parts[0], outcome: Outcome::Ok });
+    assert_eq!(apart.step(0..2, Input::Cancel { waiter: leaving }), Output::Done);
+    apart.step(0..2, Input::Release { lease: held.parts[0], outcome: Outcome::Ok });
+    assert!(matches!(&*apart.effects, [Effect::Granted { waiter, .. }] if *waiter == staying), "{:?}", apart.effects);
+}
+
+/// Else two lines that wait in different shards would send for each other without end.
+#[test]
+fn who_does_not_fit_where_it_waits_sends_for_nobody() {
+    let mut apart = Apart::new();
+    apart.limit("2:cost");
+    let held = [apart.hold(), apart.hold()];
+    let wide = apart.wait(&apart.both().cost(2.try_into().unwrap()));
+    apart.wait(&apart.first().priority(1));
+    apart.step(0..1, Input::Release { lease: held[0].parts[0], outcome: Outcome::Ok });
+    assert_eq!(apart.effects, [], "one of two is free, and kept for who needs both");
+    apart.step(0..1, Input::Release { lease: held[1].parts[0], outcome: Outcome::Ok });
+    assert!(matches!(&*apart.effects, [Effect::Retry { waiter, .. }] if *waiter == wide), "{:?}", apart.effects);
+}

@@ -289,6 +289,48 @@ fn a_barrier_comes_when_what_was_paused_goes_on() {
     assert_eq!(barrier(&mut bench), Some(large.ticket));
 }
 
+/// Whoever becomes the first while a barrier is before it lacks nothing: what was kept for the one before it is free.
+#[test]
+fn nobody_is_held_back_for_one_that_comes_first_behind_a_barrier() {
+    for moves in [false, true] {
+        let mut bench = Bench::new(&[("s", "3:cost", &[]), ("t", "1", &[])]);
+        let held = [bench.take("s"), bench.take("s"), bench.take("s")];
+        let low = bench.wait(&request("s").priority(100));
+        bench.wait(&costing("s", 3).priority(200));
+        bench.release(&held[0]);
+        bench.release(&held[1]);
+        assert_eq!(woken(&bench), [], "what is free is kept for the large one");
+        assert_eq!(stream(&mut bench, &request("s").priority(255), 1_000), Some(MAX_PASSES));
+        if moves {
+            // It comes to where the barrier is when it has what it waited for elsewhere.
+            let elsewhere = bench.take("t");
+            bench.wait(&request("t").also("s".parse().unwrap()).unwrap().priority(255));
+            assert_eq!(bench.let_in(), []);
+            bench.release(&elsewhere);
+        } else {
+            bench.wait(&request("s").priority(255));
+        }
+        assert_eq!(bench.let_in(), [low], "moves: {moves}");
+    }
+}
+
+/// What a key is let in to after it has waited elsewhere is its own here too.
+#[test]
+fn a_share_moves_on_where_its_line_was_not_parked() {
+    let mut bench = Bench::new(&[("s", "3:cost", &[]), ("t", "1", &[])]);
+    bench.try_acquire(&share("holder", 1)).unwrap();
+    bench.wait(&share("large", 1).cost(NonZeroU32::new(3).unwrap()));
+    for _ in 0..3 {
+        let elsewhere = bench.take("t");
+        let waiter = bench.wait(&share("stream", 1).also("t".parse().unwrap()).unwrap());
+        bench.release(&elsewhere);
+        let [(granted, grant)] = woken(&bench).try_into().expect("it passes who lacks more");
+        assert_eq!(granted, waiter);
+        bench.release(&grant);
+    }
+    assert!(bench.try_acquire(&share("stream", 1)).is_err(), "it has had a turn of the large one");
+}
+
 /// Two keys that always have somebody waiting, of any costs and weights, under a limit that counts cost: neither is ever further behind
 /// its share than a turn of each.
 #[test]

@@ -470,6 +470,20 @@ fn who_waits_for_a_lease_that_is_lent_stops_nobody_who_names_it() {
     bench.release(&first);
 }
 
+/// The same, of one who waits itself: what comes free is not kept for who waits for its lender.
+#[test]
+fn who_waits_for_a_lease_that_is_lent_is_passed_by_a_waiter_that_names_it() {
+    let mut bench = Bench::new(&[("s", "10:cost", &[])]);
+    let outer = bench.try_acquire(&costing("s", 5)).unwrap();
+    bench.try_acquire(&on(&outer, request("s"))).unwrap();
+    let other = bench.try_acquire(&costing("s", 5)).unwrap();
+    bench.wait(&costing("s", 8).priority(200));
+    let stranger = bench.wait(&costing("s", 2));
+    let nested = bench.wait(&on(&outer, costing("s", 2)));
+    bench.release(&other);
+    assert_eq!(bench.let_in(), [nested], "and the other is held back: {stranger:?}");
+}
+
 /// Who rides when a pool comes into force rides on its lender's share of that, and has it when the lender ends first.
 #[test]
 fn a_pool_that_comes_into_force_counts_who_rides() {

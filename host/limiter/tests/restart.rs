@@ -245,6 +245,51 @@ fn a_block_that_has_left_the_window_is_not_charged_again() {
     assert_eq!((one.used(), other.used()), (1, 10), "what is booked ahead counts as used, and no more");
 }
 
+/// Out of the block that a held lease has booked, and one by one for a timed one.
+#[test]
+fn an_overrun_is_written_down_as_the_starts_of_its_lease_are() {
+    const RATE: &str = "160/1m:cost";
+    let inline = Request::unscoped().inline("s", "k", limits("", &[RATE])).unwrap();
+    for asked in [request("s"), inline] {
+        let mut one = Process::new(1_000 * S, RATE);
+        let started = |one: &mut Process| -> Vec<(u64, Option<u32>)> {
+            let started = one.shard.take_records().into_iter().filter_map(|record| match record {
+                Record::Started { units, booked, .. } => Some((units, booked)),
+                _ => None,
+            });
+            started.collect()
+        };
+        let held = one.acquire(&asked, &[]).unwrap();
+        assert_eq!(started(&mut one), [(1, Some(9))]);
+        one.step(Input::Settle { lease: held.parts[0], cost: 3 });
+        assert_eq!(started(&mut one), [], "nine are booked ahead");
+        let timed = one.acquire(&asked.lease_time(Duration::from_secs(60)), &[1]).unwrap();
+        one.step(Input::Settle { lease: timed.parts[0], cost: 3 });
+        assert_eq!(started(&mut one), [(1, None), (2, None)]);
+    }
+}
+
+#[test]
+fn a_settling_is_written_down_where_it_changes_anything() {
+    let mut one = Process::new(1_000 * S, "1000/1m:cost");
+    let settled = |one: &mut Process, lease: &Grant, to| -> Vec<(u128, u32)> {
+        one.step(Input::Settle { lease: lease.parts[0], cost: to });
+        let settled = one.shard.take_records().into_iter().filter_map(|record| match record {
+            Record::Settled { secret, cost } => Some((secret, cost)),
+            _ => None,
+        });
+        settled.collect()
+    };
+    let timed = |cost| costing("s", cost).lease_time(Duration::from_secs(60));
+    let outer = one.acquire(&timed(5), &[1]).unwrap();
+    assert_eq!(settled(&mut one, &outer, 3), [(1, 3)]);
+    assert_eq!(settled(&mut one, &outer, 3), []);
+    // Who rides holds nothing, and started nothing: it rides on less, and would come back with more.
+    let inner = one.acquire(&timed(3).lend_from(outer.parts[0]), &[2]).unwrap();
+    assert_eq!(settled(&mut one, &inner, 1), [(2, 1)]);
+    assert_eq!(settled(&mut one, &inner, 1), []);
+}
+
 #[test]
 fn what_is_started_beside_others_numbers_is_written_down() {
     let mut one = Process::new(1_000 * S, "1000/1m");

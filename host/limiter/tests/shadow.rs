@@ -123,6 +123,21 @@ fn a_loan_that_is_handed_over_leaves_it_as_it_was() {
     assert_eq!(would_refuse(&mut bench), 2, "one of two overlaps");
 }
 
+/// The lender would not have been admitted, and who rode on it holds no more than that.
+#[test]
+fn who_takes_over_what_would_not_have_been_admitted_is_beyond_it_too() {
+    let mut bench = Bench::new(&[]);
+    bench.put(&[("s", shadowed(limits("1", &[])))]);
+    let first = bench.take("s");
+    let lender = bench.take("s");
+    bench.try_acquire(&request("s").lend_from(lender.parts[0])).unwrap();
+    bench.release(&lender);
+    bench.release(&first);
+    assert_eq!((bench.held("s"), would_refuse(&mut bench)), ((1, 1), 1));
+    bench.take("s");
+    assert_eq!(would_refuse(&mut bench), 1, "nothing is held that would have been admitted");
+}
+
 #[test]
 fn other_limits_are_counted_anew_and_another_rule_has_another_history() {
     let of = |rate: &str| shadowed(limits("", &[rate]));
