@@ -484,6 +484,36 @@ fn who_waits_for_a_lease_that_is_lent_is_passed_by_a_waiter_that_names_it() {
     assert_eq!(bench.let_in(), [nested], "and the other is held back: {stranger:?}");
 }
 
+/// Alone it would be too large, and while its lender is lent to another it is alone; but that ends.
+#[test]
+fn who_waits_to_ride_is_not_too_large_because_others_come_while_its_lender_is_lent() {
+    for moves in [false, true] {
+        let mut bench = Bench::new(&[("s", "", &["5/1m:cost"]), ("t", "1", &[])]);
+        let nested = Request::unscoped().inline("s", "k", limits("1", &[])).unwrap();
+        let outer = bench.try_acquire(&costing("s", 2).inline("s", "k", limits("1", &[])).unwrap()).unwrap();
+        bench.try_acquire(&costing("s", 2)).unwrap();
+        let at_t = bench.take("t");
+        let waiter = bench.wait(&on(&outer, costing("s", 6)).max_wait(Duration::from_secs(90)));
+        let both = request("t").also("s".parse().unwrap()).unwrap().priority(1);
+        if moves {
+            bench.wait(&both);
+        }
+        bench.take("s");
+        // It rides elsewhere, and leaves the start at `s` to who waits.
+        let inner = bench.try_acquire(&on(&outer, nested)).unwrap();
+        // Whether it arrives at `s` or comes there from `t`, it is not the first, and frees nothing.
+        if moves {
+            bench.release(&at_t);
+        } else {
+            bench.wait(&request("s").priority(1));
+        }
+        assert_eq!(bench.effects, [], "moves: {moves}");
+        bench.release(&inner);
+        bench.at(1_060 * S);
+        assert!(bench.let_in().contains(&waiter), "moves: {moves}: {:?}", bench.effects);
+    }
+}
+
 /// Who rides when a pool comes into force rides on its lender's share of that, and has it when the lender ends first.
 #[test]
 fn a_pool_that_comes_into_force_counts_who_rides() {
