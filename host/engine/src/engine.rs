@@ -16,8 +16,8 @@ use event_listener::{Event, EventListener};
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    Caller, Change, Constraint, CounterName, CounterSnapshot, DEFAULT_LEASE_TIME, Ended, Explanation, Histogram, Input,
-    LimitError, Output, Placement, Reason, Refusal, Request, RuleBook, RuleError, Shard, ShardLimits, Verb,
+    Caller, Change, Constraint, CounterName, CounterSnapshot, DEFAULT_LEASE_TIME, Ended, Histogram, Input, LimitError,
+    Output, Placement, Reason, Refusal, Request, RuleBook, RuleError, Shard, ShardLimits, Verb,
 };
 
 /// How an engine is made.
@@ -274,24 +274,6 @@ impl Engine {
         match self.ask(request, &Input::Check { request }) {
             Output::WouldGrant(constraints) => Ok(constraints),
             Output::Refused(refusal) => Err(refusal),
-            _ => Err(Refusal::new(Reason::Unavailable)),
-        }
-    }
-
-    /// Why a request would be granted or not, who stands before it, and when its turn would come; with no effect.
-    ///
-    /// # Errors
-    /// A refusal as `invalid`.
-    ///
-    /// # Complexity
-    /// O(state of the shards that the request lies in), which are locked meanwhile: for people, not for guests.
-    pub fn explain(&self, request: &Request) -> Result<Explanation, Refusal> {
-        request.validate().map_err(|_| Refusal::new(Reason::Invalid))?;
-        if request.is_unscoped() {
-            return Err(Refusal::new(Reason::Invalid));
-        }
-        match self.ask(request, &Input::Explain { request }) {
-            Output::Explained(explanation) => Ok(*explanation),
             _ => Err(Refusal::new(Reason::Unavailable)),
         }
     }

@@ -30,6 +30,7 @@ mod cell;
 mod clock;
 mod core;
 mod engine;
+mod explain;
 mod joiners;
 mod keys;
 mod lease;

@@ -411,3 +411,38 @@ fn a_barrier_over_two_scopes_rises_and_falls_wherever_it_is_parked() {
         assert_empty_when_idle(&engine);
     }
 }
+
+/// Who stands before it may need counters in other shards than it does: a forecast knows what becomes of them too.
+#[test]
+fn a_forecast_comes_true_behind_who_needs_more_shards() {
+    let engine = manual();
+    engine.apply(&[rule("q", None, &["1/1s"]), rule("p", None, &["1/1500ms"])]).unwrap();
+    let _held = [engine.try_acquire(&request("q")).unwrap(), engine.try_acquire(&request("p")).unwrap()];
+    let mut both = waiting(&engine, Request::new(key("p")).also(key("q")).unwrap());
+    let mut before = waiting(&engine, request("q"));
+    let asked = request("q").max_wait(Duration::from_secs(60));
+    let forecast = engine.explain(&asked).unwrap().forecast.unwrap();
+    let mut last = waiting(&engine, asked);
+    assert!(!forecast.estimated, "rates say so");
+    let after = (1..=10_000).find(|_| {
+        engine.advance(Duration::from_millis(1));
+        for earlier in [&mut both, &mut before] {
+            drop(poll(earlier));
+        }
+        poll(&mut last).is_ready()
+    });
+    assert_eq!(after.map(Duration::from_millis), Some(forecast.admitted_in));
+}
+
+/// Every pool over all scopes lies in one shard, and those who wait for it in any.
+#[test]
+fn a_forecast_at_a_pool_knows_all_who_wait_for_it() {
+    let engine = manual();
+    let mut spec = weir_engine::RuleSpec { total: true, ..weir_engine::RuleSpec::default() };
+    spec.limits.rates.push("1/1s".parse().unwrap());
+    engine.apply(&[Change::Put { pattern: "*".parse().unwrap(), spec, when: Precondition::None }]).unwrap();
+    let _held = engine.try_acquire(&request("x")).unwrap();
+    let _others = [waiting(&engine, request("y")), waiting(&engine, request("z"))];
+    let forecast = engine.explain(&request("x").max_wait(Duration::from_secs(20))).unwrap().forecast.unwrap();
+    assert_eq!((forecast.admitted_in, forecast.estimated), (Duration::from_secs(3), false));
+}

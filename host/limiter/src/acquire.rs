@@ -17,7 +17,7 @@ use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
 use crate::shares::may_have;
-use crate::standing::{Standing, lacks, stand};
+use crate::standing::{Standing, free_or_lent, lacks, stand_in_time};
 use crate::step::{Effect, ShardSet};
 use crate::waiting::{Parking, Spot, Work};
 use smallvec::SmallVec;
@@ -390,8 +390,8 @@ impl ShardSet<'_, '_> {
     fn site_at(&self, at: usize, counter: u32, request: &Request, (leaf, own): (bool, u8)) -> Site {
         let ((calls, cost), named) = (request.need(), self.named_in(at, request));
         let mut hold = Hold { leaf, ..Hold::new(counter, calls, cost) };
-        if let Some(named) = named.map(|slot| &self.shards[at].leases[slot]).filter(|named| named.loan().is_none()) {
-            ride(named, &mut hold);
+        if let (Some(free), _) = free_or_lent(named.map(|slot| &self.shards[at].leases[slot])) {
+            ride(free, &mut hold);
         }
         Site { at, hold, own, named }
     }
@@ -499,11 +499,13 @@ impl ShardSet<'_, '_> {
         let mut longest = (false, None);
         for (index, site) in sites.iter().enumerate() {
             let barred = self.is_barred(site, asks);
-            let counter = &mut self.shards[site.at].counters[site.hold.counter];
-            match (stand(counter, &site.hold, own(&request.inline, site), (asks.0, barred), now), answer) {
+            let (inline, shard) = (own(&request.inline, site), &mut *self.shards[site.at]);
+            let counter = &mut shard.counters[site.hold.counter];
+            let (_, lent) = free_or_lent(site.named.map(|slot| &shard.leases[slot]));
+            match (stand_in_time(counter, &site.hold, inline, (asks.0, barred), lent, now), answer) {
                 (Standing::Never, _) => return Answer::Never,
                 (Standing::Blocked(until), _) => {
-                    let lasting = (counter.is_closed(own(&request.inline, site)), until);
+                    let lasting = (counter.is_closed(inline), until);
                     if answer == Answer::Fits || lasting > longest {
                         longest = lasting;
                         answer = Answer::Blocked { site: index, until };

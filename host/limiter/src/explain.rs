@@ -4,10 +4,11 @@
 //! The time is not computed by a formula: the state is copied, the request joins the copy, and the copy is run forward,
 //! from timer to timer, with everybody who waits in it, until the request is granted. What rates say is exact if nothing
 //! else arrives. When a holder ends nobody knows: it is taken to hold as long as the mean at its counters, and the
-//! answer says that it is an estimate.
+//! answer says that it is an estimate. Whoever goes before it may need counters in other shards: the caller is asked for these, and the copy
+//! is made anew with them.
 //!
 //! # Bounds
-//! O(state of the shards that the request lies in), and not at all where that is more than [`MAX_STATE`] entries: an
+//! O(state of the shards that the request, and those before it, lie in), and not at all where that is more than [`MAX_STATE`] entries: an
 //! operator's question must not hold up everybody else's.
 
 use crate::acquire::{Arrival, Sites};
@@ -23,6 +24,7 @@ use crate::shard::Shard;
 use crate::snapshot::CounterSnapshot;
 use crate::step::{Effect, Input, ShardSet};
 use hashbrown::HashSet;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -68,21 +70,43 @@ pub struct Forecast {
     pub estimated: bool,
 }
 
+/// Why a copy was not run forward to the end.
+enum Outlook {
+    /// The request could not even wait.
+    Refused(Refusal),
+    /// Somebody before it needs these shards too.
+    Elsewhere(SmallVec<[u16; 4]>),
+}
+
 impl ShardSet<'_, '_> {
-    /// Explains a request that may wait. `None`: not all its shards are at hand.
-    pub(crate) fn explain(&mut self, request: &Request, now: u64) -> Option<Explanation> {
+    /// Explains a request that may wait.
+    ///
+    /// # Errors
+    /// The shards that are needed, where not all of them are at hand.
+    pub(crate) fn explain(&mut self, request: &Request, now: u64) -> Result<Explanation, SmallVec<[u16; 4]>> {
         // Those of a pool too that binds only others: the copy is run with all of them.
-        if self.shards_of(request).iter().any(|shard| self.at(*shard).is_none()) {
-            return None;
+        let needed = self.shards_of(request);
+        if needed.iter().any(|shard| self.at(*shard).is_none()) {
+            return Err(needed);
         }
-        let mut refusal = self.check(now, request)?.err();
-        let forecast = match self.forecast(request, now) {
-            Ok(forecast) => forecast,
-            Err(refused) => {
+        let mut refusal = self.check(now, request).ok_or(needed)?.err();
+        let forecast = match refusal {
+            None => Some(Forecast { admitted_in: Duration::ZERO, estimated: false }),
+            Some(_) => match self.forecast(request, now) {
+                Ok(forecast) => forecast,
                 // It could not even wait.
-                refusal = Some(refused);
-                None
-            }
+                Err(Outlook::Refused(refused)) => {
+                    refusal = Some(refused);
+                    None
+                }
+                Err(Outlook::Elsewhere(shards)) => {
+                    let mut shards: SmallVec<[u16; 4]> =
+                        shards.into_iter().chain(self.shards.iter().map(|shard| shard.index)).collect();
+                    shards.sort_unstable();
+                    shards.dedup();
+                    return Err(shards);
+                }
+            },
         };
         let mut sites = Sites::new();
         self.locate_for_show(request, &mut sites);
@@ -106,7 +130,7 @@ impl ShardSet<'_, '_> {
         }
         let position = refusal.as_ref().map(|_| self.position_of(request, &sites, now));
         self.leave_no_trace(&sites, now);
-        Some(Explanation { refusal, counters, position, forecast, book_version: self.shards[0].book.version() })
+        Ok(Explanation { refusal, counters, position, forecast, book_version: self.shards[0].book.version() })
     }
 
     /// How many stand before a newcomer: in its line, or at the counter of its sites where most wait.
@@ -123,8 +147,8 @@ impl ShardSet<'_, '_> {
     /// When a newcomer would be granted. It is exact where it is the same though no holder ends before its time.
     ///
     /// # Errors
-    /// It could not even wait, as where there is no place left for it.
-    fn forecast(&self, request: &Request, now: u64) -> Result<Option<Forecast>, Refusal> {
+    /// See [`Outlook`].
+    fn forecast(&self, request: &Request, now: u64) -> Result<Option<Forecast>, Outlook> {
         let Some(expected) = self.run_forward(request, now, true)? else { return Ok(None) };
         let estimated = !expected.is_zero() && self.run_forward(request, now, false)? != Some(expected);
         Ok(Some(Forecast { admitted_in: expected, estimated }))
@@ -132,7 +156,10 @@ impl ShardSet<'_, '_> {
 
     /// Runs a copy of the state forward until a newcomer is granted, in which holders end when they are expected to, or
     /// only when their leases do.
-    fn run_forward(&self, request: &Request, now: u64, holders_end: bool) -> Result<Option<Duration>, Refusal> {
+    ///
+    /// # Errors
+    /// See [`Outlook`].
+    fn run_forward(&self, request: &Request, now: u64, holders_end: bool) -> Result<Option<Duration>, Outlook> {
         let size = |shard: &Shard| shard.counters.len() + shard.leases.len() + shard.places.len();
         if self.shards.iter().map(|shard| size(shard)).sum::<usize>() > MAX_STATE {
             return Ok(None);
@@ -152,7 +179,7 @@ impl ShardSet<'_, '_> {
         let waiter = match copy.arrive(now, request, true, &[], &mut effects) {
             Arrival::Granted(_) => return Ok(Some(Duration::ZERO)),
             Arrival::Waiting(waiter) => waiter,
-            Arrival::Refused(refusal) => return Err(refusal),
+            Arrival::Refused(refusal) => return Err(Outlook::Refused(refusal)),
             Arrival::Elsewhere => return Ok(None),
         };
         let place = copy.at(waiter.shard).and_then(|at| copy.shards[at].place(waiter));
@@ -172,13 +199,15 @@ impl ShardSet<'_, '_> {
                             ends.push(copy.expected_end(*lease, at));
                         }
                     }
-                    Effect::Granted { .. } | Effect::Refused { .. } | Effect::Release { .. } => {}
-                    Effect::Retry { waiter, shards } => {
-                        // Who needs more shards than are at hand stays where it is.
-                        if shards.iter().all(|shard| copy.at(*shard).is_some()) {
-                            copy.step(at, Input::Retry { waiter }, &mut effects);
-                        }
+                    Effect::Granted { .. } | Effect::Refused { .. } => {}
+                    // Of a part that is not at hand.
+                    Effect::Release { lease, .. } => {
+                        return Err(Outlook::Elsewhere(SmallVec::from_slice(&[lease.shard])));
                     }
+                    Effect::Retry { waiter, shards } if shards.iter().all(|shard| copy.at(*shard).is_some()) => {
+                        copy.step(at, Input::Retry { waiter }, &mut effects);
+                    }
+                    Effect::Retry { shards, .. } => return Err(Outlook::Elsewhere(shards)),
                 }
             }
             let due = copy.shards.iter().filter_map(|shard| shard.next_due()).min().unwrap_or(u64::MAX);

@@ -21,6 +21,7 @@ use crate::shard::{Shard, Timer};
 use crate::waiting::{Parking, Spot};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -135,6 +136,22 @@ impl Shard {
     #[inline]
     pub(crate) fn place(&self, waiter: WaiterId) -> Option<&Place> {
         self.places.get(waiter.slot).filter(|place| place.ticket == waiter.ticket)
+    }
+
+    /// The shards of a line, ascending, each once.
+    pub(crate) fn shards_of_line(&self, line: &Line) -> SmallVec<[u16; 4]> {
+        let scopes = line.targets.iter().map(|key| key.scope());
+        let inline = line.inline.iter().map(|inline| inline.name.scope());
+        self.placement.all_shards_of(scopes.chain(inline), &self.book)
+    }
+
+    /// The shards of those lines that lie in several, and whose record lies here.
+    ///
+    /// O(lines).
+    #[must_use]
+    pub fn spans(&self) -> BTreeSet<SmallVec<[u16; 4]>> {
+        let all = self.lines.iter().map(|(_, state)| self.shards_of_line(&state.line));
+        all.filter(|shards| shards.len() > 1).collect()
     }
 
     /// The line of a request, if there is one. Who rides on a lease stands alone.

@@ -86,6 +86,27 @@ pub(crate) fn stand(
     standing
 }
 
+/// The same, for who names a lease that lends to another for now (`lent`): what is too much in full may fit when that loan has come
+/// back.
+#[inline]
+pub(crate) fn stand_in_time(
+    counter: &mut Counter,
+    hold: &Hold,
+    own: Option<&Arc<Inline>>,
+    asks: (Option<u64>, bool),
+    lent: Option<&LeasePart>,
+    now: u64,
+) -> Standing {
+    let standing = stand(counter, hold, own, asks, now);
+    let Some(lender) = lent.filter(|_| standing == Standing::Never) else { return standing };
+    let mut riding = *hold;
+    ride(lender, &mut riding);
+    match stand(counter, &riding, own, asks, now) {
+        Standing::Never => Standing::Never,
+        Standing::Fits | Standing::Blocked(_) => Standing::Blocked(None),
+    }
+}
+
 /// Whether a counter has less than what the head of a line that is parked there needs: what others hold or have started, or an operator
 /// says, and not their barriers.
 pub(crate) fn lacks(found: &mut Counter, spot: Spot, leases: &Leases, parked: &Parked, now: u64) -> bool {
@@ -106,12 +127,21 @@ pub(crate) fn asked(
     if let Some(alone) = &parked.line.alone {
         hold = Hold::new(spot.1, alone.need.0, alone.need.1);
     }
-    if let Some(named) = named_by(parked, spot.0, leases).filter(|named| named.loan().is_none()) {
+    let (free, lent) = free_or_lent(named_by(parked, spot.0, leases));
+    if let Some(named) = free {
         ride(named, &mut hold);
     }
     let ticket = Some(parked.head.ticket);
     let barred = barriers && found.bars(ticket, parked.line.on());
-    stand(found, &hold, parked.own.as_ref(), (ticket, barred), now)
+    stand_in_time(found, &hold, parked.own.as_ref(), (ticket, barred), lent, now)
+}
+
+/// A lease that may be ridden on now, or one that lends to another until that ends.
+pub(crate) fn free_or_lent(named: Option<&LeasePart>) -> (Option<&LeasePart>, Option<&LeasePart>) {
+    match named {
+        Some(named) if named.loan().is_some() => (None, Some(named)),
+        free => (free, None),
+    }
 }
 
 /// The part in this shard of the lease that the head of a line names, if it lives.

@@ -243,8 +243,8 @@ impl<'s, 'a> ShardSet<'s, 'a> {
             Input::Settle { lease, cost } => self.settle(lease, cost, now, effects),
             Input::Operate { counter, verb } => self.operate(counter, verb, now, effects),
             Input::Explain { request } => match self.explain(request, now) {
-                Some(explanation) => Output::Explained(Box::new(explanation)),
-                None => self.elsewhere(request),
+                Ok(explanation) => Output::Explained(Box::new(explanation)),
+                Err(shards) => Output::Elsewhere(shards),
             },
             Input::Check { request } => match self.check(now, request) {
                 Some(Ok(constraints)) => Output::WouldGrant(constraints),

@@ -565,9 +565,7 @@ impl ShardSet<'_, '_> {
 
     /// The shards of a line, ascending, each once.
     pub(crate) fn shards_of_line(&self, line: &Line) -> SmallVec<[u16; 4]> {
-        let scopes = line.targets.iter().map(|key| key.scope());
-        let inline = line.inline.iter().map(|inline| inline.name.scope());
-        self.shards[0].placement.all_shards_of(scopes.chain(inline), &self.shards[0].book)
+        self.shards[0].shards_of_line(line)
     }
 }
 

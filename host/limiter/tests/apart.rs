@@ -104,18 +104,19 @@ fn who_waits_for_a_lease_elsewhere_stops_nobody_who_names_it() {
 }
 
 #[test]
-fn a_forecast_says_nothing_where_it_would_need_a_shard_that_is_not_at_hand() {
+fn a_forecast_asks_for_the_shards_of_those_before_it() {
     let mut apart = Apart::new();
     apart.hold();
     let asked = apart.first().max_wait(Duration::from_secs(600));
     let forecast = |apart: &mut Apart, shards| match apart.step(shards, Input::Explain { request: &asked }) {
-        Output::Explained(explained) => explained.forecast.map(|forecast| forecast.admitted_in),
+        Output::Explained(explained) => Ok(explained.forecast.map(|forecast| forecast.admitted_in)),
+        Output::Elsewhere(shards) => Err(shards.to_vec()),
         other => panic!("{other:?}"),
     };
-    assert_eq!(forecast(&mut apart, 0..1), Some(Duration::from_secs(1)));
+    assert_eq!(forecast(&mut apart, 0..1), Ok(Some(Duration::from_secs(1))));
     apart.wait(&apart.both());
-    assert_eq!(forecast(&mut apart, 0..1), None, "what becomes of who stands before it is not known");
-    assert_eq!(forecast(&mut apart, 0..2), Some(Duration::from_secs(2)));
+    assert_eq!(forecast(&mut apart, 0..1), Err(vec![0, 1]), "what becomes of who stands before it is not known");
+    assert_eq!(forecast(&mut apart, 0..2), Ok(Some(Duration::from_secs(2))));
 }
 
 /// Pools over all scopes lie in one more shard. A rule of the same pattern that is no pool, or is disabled, and a pool of one scope need none.

@@ -516,7 +516,6 @@ fn who_waits_to_ride_is_not_too_large_because_others_come_while_its_lender_is_le
 
 /// The same, where something does look at it meanwhile: one that comes first, an operator elsewhere, or time.
 #[test]
-#[ignore = "it is refused as too large, though it fits when the loan returns"]
 fn who_waits_to_ride_is_not_too_large_while_its_lender_is_lent() {
     for by in 0..3 {
         let mut bench = Bench::new(&[("s", "", &["5/1m:cost"])]);

@@ -281,7 +281,6 @@ fn nothing_is_owed_to_who_is_paused_elsewhere_later() {
 
 /// Nor does it take from others what they are owed.
 #[test]
-#[ignore = "who is the first and closed by its own word stands before who is owed, and lower priorities pass that"]
 fn who_brings_a_closed_limit_takes_nobody_what_is_owed() {
     let mut bench = Bench::new(&[]);
     let bringing = |limit: &str| Request::unscoped().inline("s", "k", limits(limit, &[])).unwrap();
