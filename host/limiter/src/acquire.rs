@@ -8,7 +8,7 @@
 
 use crate::counter::Counter;
 use crate::describe::{Which, cap, full_waitlist, reason_of, too_many_kinds};
-use crate::lease::Hold;
+use crate::lease::{Hold, LeasePart};
 use crate::lending::ride;
 use crate::limits::{Counts, MAX_WAIT};
 use crate::line::{Line, Waiter};
@@ -16,6 +16,7 @@ use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
+use crate::shard::Shard;
 use crate::shares::may_have;
 use crate::standing::{Standing, free_or_lent, lacks, stand_in_time};
 use crate::step::{Effect, ShardSet};
@@ -43,6 +44,11 @@ impl Site {
     /// Which of the request's inline keys it is of.
     pub(crate) fn inline(&self) -> Option<usize> {
         (self.own != RULED).then_some(usize::from(self.own))
+    }
+
+    /// The lease that the request names, as long as it lends to another.
+    pub(crate) fn lent<'a>(&self, shard: &'a Shard) -> Option<&'a LeasePart> {
+        free_or_lent(self.named.map(|slot| &shard.leases[slot])).1
     }
 }
 
@@ -500,8 +506,8 @@ impl ShardSet<'_, '_> {
         for (index, site) in sites.iter().enumerate() {
             let barred = self.is_barred(site, asks);
             let (inline, shard) = (own(&request.inline, site), &mut *self.shards[site.at]);
+            let lent = free_or_lent(site.named.map(|slot| &shard.leases[slot])).1;
             let counter = &mut shard.counters[site.hold.counter];
-            let (_, lent) = free_or_lent(site.named.map(|slot| &shard.leases[slot]));
             match (stand_in_time(counter, &site.hold, inline, (asks.0, barred), lent, now), answer) {
                 (Standing::Never, _) => return Answer::Never,
                 (Standing::Blocked(until), _) => {

@@ -92,6 +92,7 @@ impl ShardSet<'_, '_> {
         let (rank, on) = (request.rank(), self.named_on(request));
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
+            let lent = site.lent(&self.shards[*at]).is_some();
             let spot = self.spot(site);
             let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(spot)));
             let full = which == Which::Full(spot);
@@ -104,7 +105,7 @@ impl ShardSet<'_, '_> {
                 counter,
                 hold,
                 own(&request.inline, site),
-                Asks { waiter, rank, full, held_back, on: &on },
+                Asks { waiter, rank, full, lent, held_back, on: &on },
                 now,
                 which,
                 &mut constraints,
@@ -146,6 +147,8 @@ struct Asks<'a> {
     rank: (u8, &'a str),
     /// Nobody more can wait here, which the caller names.
     full: bool,
+    /// It may ride on a lease that lends to another for now: what is too large may not be later.
+    lent: bool,
     /// What is free is owed to somebody who waits here.
     held_back: bool,
     /// The counters that the lease is on which it names.
@@ -157,7 +160,7 @@ fn constraints_of(
     counter: &mut Counter,
     hold: &Hold,
     own: Option<&Arc<Inline>>,
-    Asks { waiter, rank, full, held_back, on }: Asks<'_>,
+    Asks { waiter, rank, full, lent, held_back, on }: Asks<'_>,
     now: u64,
     which: Which,
     into: &mut Vec<Constraint>,
@@ -216,9 +219,11 @@ fn constraints_of(
             RateVerdict::NotUntil(at) => Some(Duration::from_nanos(at.saturating_sub(now))),
             _ => None,
         };
-        blocked |= frees_in.is_some();
+        let never = verdict == RateVerdict::Never;
+        let blocks = frees_in.is_some() || lent && never;
+        blocked |= blocks;
         last = last.max(frees_in.map(|frees_in| (frees_in, rate.spacing())));
-        if wanted(frees_in.is_some(), verdict == RateVerdict::Never) {
+        if wanted(blocks, never) {
             let used = counter.histories.used(rate, now);
             let found = constraint(ConstraintKind::Rate, u64::from(rate.largest_cost()), used);
             into.push(Constraint { frees_in, rate: Some(rate.clone()), ..found });

@@ -1,7 +1,7 @@
 //! Refusals: why not, what is in the way, and when to come back.
 
 use crate::duration::format_duration;
-use crate::limits::Rate;
+use crate::limits::{Mode, Rate};
 use crate::operator::Outcome;
 use crate::pattern::Pattern;
 use std::fmt;
@@ -165,10 +165,7 @@ impl Constraint {
     #[must_use]
     pub fn remedy(&self) -> String {
         let Self { counter, limit, used, .. } = self;
-        let rule = match &self.pattern {
-            Some(pattern) => format!("rule `{pattern}`"),
-            None => "the numbers it brings".to_owned(),
-        };
+        let rule = self.rule();
         let wait = |what: &str| match self.frees_in {
             Some(frees_in) => {
                 let about = if self.estimated { "about " } else { "" };
@@ -179,6 +176,9 @@ impl Constraint {
         match self.kind {
             ConstraintKind::Concurrency => {
                 format!("{}; or raise {rule} above {limit} ({used} held)", wait("a lease ends"))
+            }
+            ConstraintKind::Rate if self.is_smooth() => {
+                format!("{}; or raise the rate or the burst of {rule}", wait("it has room for that again"))
             }
             ConstraintKind::Rate => {
                 format!("{}; or raise {rule} above {limit}", wait("earlier starts leave the window"))
@@ -191,12 +191,39 @@ impl Constraint {
                 )
             }
             ConstraintKind::Waitlist => wait(&format!("the {used} that wait before it at `{counter}` are served")),
+            ConstraintKind::Cap if self.is_of_kinds() => {
+                format!("{}; or bring one of the kinds that count there", wait("one of these kinds is over"))
+            }
             ConstraintKind::Cap => format!("the host holds {used} of {limit}: fewer at a time, or a larger bound"),
             ConstraintKind::Paused | ConstraintKind::Draining => format!("resume `{counter}`"),
             ConstraintKind::PushedBack => {
                 format!("{}; or resume `{counter}`", wait("the pause that was asked for ends"))
             }
         }
+    }
+
+    /// What would let a request pass this limit that is too large for it ever to, in a sentence.
+    #[must_use]
+    pub fn remedy_of_size(&self) -> String {
+        let (limit, burst) = (self.limit, if self.is_smooth() { "the burst of " } else { "" });
+        format!("ask for {limit} at most; or raise {burst}{} above {limit}", self.rule())
+    }
+
+    fn rule(&self) -> String {
+        match &self.pattern {
+            Some(pattern) => format!("rule `{pattern}`"),
+            None => "the numbers it brings".to_owned(),
+        }
+    }
+
+    /// Whether its limit is a burst.
+    fn is_smooth(&self) -> bool {
+        self.rate.as_ref().is_some_and(|rate| rate.mode == Mode::Smooth)
+    }
+
+    /// Whether it is the bound on the kinds of rates at an inline key, the only one of the host's that time clears.
+    fn is_of_kinds(&self) -> bool {
+        self.kind == ConstraintKind::Cap && self.frees_in.is_some()
     }
 }
 
@@ -218,6 +245,9 @@ impl fmt::Display for Constraint {
                 write!(f, "the waitlist of `{counter}` is full ({used}/{limit})")
             }
             (ConstraintKind::Waitlist, _) => write!(f, "{used} waiting before it at `{counter}`"),
+            (ConstraintKind::Cap, _) if self.is_of_kinds() => {
+                write!(f, "kinds of rates (mode, period, counts) at `{counter}` ({used}/{limit})")
+            }
             _ => write!(f, "{} at `{counter}` ({used}/{limit})", kind.as_str()),
         }
     }

@@ -524,6 +524,8 @@ fn who_waits_to_ride_is_not_too_large_while_its_lender_is_lent() {
         bench.try_acquire(&costing("s", 3)).unwrap();
         let waiter = bench.wait(&on(&outer, costing("s", 6)).max_wait(Duration::from_secs(200)));
         let inner = bench.try_acquire(&on(&outer, nested)).unwrap();
+        let refusal = bench.try_acquire(&on(&outer, costing("s", 6))).unwrap_err();
+        assert_eq!((refusal.reason, refusal.blocked_on[0].kind), (Reason::Limited, ConstraintKind::Rate));
         match by {
             0 => drop(bench.wait(&request("s").priority(255))),
             1 => drop(bench.operate("elsewhere", &Verb::Pause)),

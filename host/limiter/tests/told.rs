@@ -642,3 +642,23 @@ fn a_place_counts_those_below_whose_patience_has_ended() {
     bench.at(bench.now + 11 * S);
     assert_eq!((position(&mut bench, 250), position(&mut bench, 150)), (Some(3), Some(3)));
 }
+
+#[test]
+fn a_remedy_names_the_number_that_is_in_the_way() {
+    let mut bench = Bench::new(&[("s", "", &["5/1s:smooth:burst=2:cost"]), ("t", "", &["1/1s:smooth"])]);
+    let refusal = refused(&mut bench, &costing("s", 3));
+    assert_eq!(refusal.blocked_on[0].remedy_of_size(), "ask for 2 at most; or raise the burst of rule `s` above 2");
+    bench.take("t");
+    let refusal = refused(&mut bench, &request("t"));
+    assert_eq!(
+        refusal.blocked_on[0].remedy(),
+        "it has room for that again in 1s; or raise the rate or the burst of rule `t`"
+    );
+    let bring = |minutes: u32| Request::unscoped().inline("s", "k", limits("", &[&format!("5/{minutes}m")])).unwrap();
+    for minutes in 1..=8 {
+        bench.try_acquire(&bring(minutes)).unwrap();
+    }
+    let kinds = &refused(&mut bench, &bring(20)).blocked_on[0];
+    assert_eq!(kinds.to_string(), "kinds of rates (mode, period, counts) at `s#k` (8/8)");
+    assert_eq!(kinds.remedy(), "one of these kinds is over in 1m; or bring one of the kinds that count there");
+}

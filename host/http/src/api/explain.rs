@@ -129,11 +129,8 @@ fn explained(found: ExplainedCounter, refusal: Option<&Refusal>) -> ExplainedVie
 }
 
 fn remedy(constraint: &Constraint, never: bool, pinned: bool) -> String {
-    let Constraint { pattern, limit, counter, .. } = constraint;
-    let rule =
-        pattern.as_ref().map_or_else(|| "the numbers it brings".to_owned(), |pattern| format!("rule `{pattern}`"));
-    let text =
-        if never { format!("ask for {limit} at most; or raise {rule} above {limit}") } else { constraint.remedy() };
+    let counter = &constraint.counter;
+    let text = if never { constraint.remedy_of_size() } else { constraint.remedy() };
     // Pinned numbers stand in the place of a rule, under the name of their counter.
     if pinned { text.replace(&format!("rule `{counter}`"), &format!("the pin of `{counter}`")) } else { text }
 }
