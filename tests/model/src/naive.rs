@@ -27,12 +27,14 @@ pub(crate) struct Need {
     pub(crate) anew: bool,
     pub(crate) own: Option<Limits>,
     pub(crate) leaf: bool,
+    /// What it will be once the lease that it names has its loan back.
+    later: Option<Box<Self>>,
 }
 
 impl Need {
     /// So much, on nobody's account.
     pub(crate) fn new(counter: String, (calls, cost): (u64, u64), own: Option<Limits>, leaf: bool) -> Self {
-        Self { counter, calls, cost, lent: (0, 0), spent: false, paid: 0, anew: false, own, leaf }
+        Self { counter, calls, cost, lent: (0, 0), spent: false, paid: 0, anew: false, own, leaf, later: None }
     }
 
     /// Takes off what it can ride on.
@@ -246,6 +248,15 @@ impl Naive {
 
     /// Asks one counter. `newcomer` has not been let in yet. `Err`: it cannot say to the nanosecond.
     fn ask(&mut self, need: &Need, newcomer: bool, now: u64) -> Result<Verdict, Verdict> {
+        match (self.ask_now(need, newcomer, now), &need.later) {
+            (Ok(Verdict::Never), Some(later)) if self.ask_now(later, newcomer, now) != Ok(Verdict::Never) => {
+                Ok(Verdict::Blocked)
+            }
+            (verdict, _) => verdict,
+        }
+    }
+
+    fn ask_now(&mut self, need: &Need, newcomer: bool, now: u64) -> Result<Verdict, Verdict> {
         let starts = need.starts();
         if starts == (0, 0) {
             return Ok(Verdict::Fits);
@@ -338,11 +349,15 @@ impl Naive {
     /// Takes off what a request can ride on: the lease that lends, if that lives and lends to nobody yet.
     pub(crate) fn ride(&self, needs: &mut [Need], lender: Option<u64>) {
         let lends = self.held.iter().find(|held| Some(held.id) == lender);
-        let Some(lends) = lends.filter(|lends| self.held.iter().all(|held| held.lender != Some(lends.id))) else {
-            return;
-        };
+        let Some(lends) = lends else { return };
+        let lent = self.held.iter().any(|held| held.lender == Some(lends.id));
         for need in needs {
-            if let Some(own) = lends.needs.iter().find(|own| own.counter == need.counter) {
+            let Some(own) = lends.needs.iter().find(|own| own.counter == need.counter) else { continue };
+            if lent {
+                let mut later = need.clone();
+                later.rides_on(own);
+                need.later = Some(Box::new(later));
+            } else {
                 need.rides_on(own);
             }
         }
