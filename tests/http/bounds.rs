@@ -44,6 +44,10 @@ struct Field {
 
 const PRIORITY: &str = "write a number from 0 to 255";
 const WEIGHT: &str = "write a number from 1 to 1000";
+const COST: &str = "expected a number from 1 to 4294967295";
+const VERSION: &str = "expected a number from 0 to 18446744073709551615";
+/// How many counters are shown.
+const SHOWN: &str = "expected a number from 1 to 10000";
 const LONG: &str = "it is too long: at most 64 bytes, and 11 digits a number";
 /// The longest duration there is, and one that is longer.
 const AGES: &str = "99999999999years";
@@ -91,12 +95,7 @@ const QUERIES: &[(&str, Field)] = &[
         Field {
             name: "after",
             good: &["0", "18446744073709551615"],
-            bad: &[
-                ("", "empty string"),
-                ("-1", "invalid digit"),
-                ("18446744073709551616", "too large"),
-                ("x", "invalid"),
-            ],
+            bad: &[("", VERSION), ("-1", VERSION), ("18446744073709551616", VERSION), ("x", VERSION)],
         },
     ),
     (
@@ -121,12 +120,13 @@ const QUERIES: &[(&str, Field)] = &[
             name: "limit",
             good: &["1", "10000"],
             bad: &[
-                ("", "empty string"),
-                ("0", "out of bounds: 1 to 10000"),
-                ("10001", "out of bounds: 1 to 10000"),
-                ("-1", "invalid digit"),
-                ("18446744073709551615", "out of bounds: 1 to 10000"),
-                ("18446744073709551616", "too large"),
+                ("", SHOWN),
+                ("0", SHOWN),
+                ("10001", SHOWN),
+                ("-1", SHOWN),
+                ("x", SHOWN),
+                ("18446744073709551615", SHOWN),
+                ("18446744073709551616", SHOWN),
             ],
         },
     ),
@@ -136,7 +136,7 @@ const QUERIES: &[(&str, Field)] = &[
         Field {
             name: "cost",
             good: &["1", "4294967295"],
-            bad: &[("", "empty string"), ("0", "zero"), ("4294967296", "too large"), ("-1", "invalid digit")],
+            bad: &[("", COST), ("0", COST), ("4294967296", COST), ("-1", COST), ("1.5", COST)],
         },
     ),
     (
@@ -144,7 +144,7 @@ const QUERIES: &[(&str, Field)] = &[
         Field {
             name: "priority",
             good: &["0", "1", "255"],
-            bad: &[("", "empty string"), ("256", "too large"), ("-1", "invalid digit")],
+            bad: &[("", "from 0 to 255"), ("256", "from 0 to 255"), ("-1", "from 0 to 255")],
         },
     ),
     (
@@ -161,14 +161,14 @@ const QUERIES: &[(&str, Field)] = &[
             name: "weight",
             good: &["1", "1000"],
             bad: &[
-                ("", "empty string"),
-                ("0", "zero"),
-                ("1001", "a weight of 1001 is out of bounds"),
-                ("65536", "too large"),
+                ("", "from 1 to 1000"),
+                ("0", "from 1 to 1000"),
+                ("1001", "from 1 to 1000"),
+                ("65536", "from 1 to 1000"),
             ],
         },
     ),
-    ("/v1/explain?scope=s&", Field { name: "weight", good: &["1000"], bad: &[("1001", "out of bounds: 1 to 1000")] }),
+    ("/v1/explain?scope=s&", Field { name: "weight", good: &["1000"], bad: &[("1001", "from 1 to 1000")] }),
     (
         "/v1/explain?scope=s&",
         Field { name: "limit-key", good: &["a/b"], bad: &[("a/b/c", "4 parts"), ("/", "is empty")] },

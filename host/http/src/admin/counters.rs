@@ -31,12 +31,7 @@ pub(super) async fn list(
     query: Asked<CountersQuery>,
 ) -> Result<Json<CountersView>, Box<Problem>> {
     let query = input::query(query)?;
-    let limit = input::field("limit", query.limit.as_deref())?.unwrap_or(COUNTERS);
-    if limit == 0 || limit > MAX_COUNTERS {
-        return Err(
-            Problem::bad_request("limit", format!("limit={limit} is out of bounds: 1 to {MAX_COUNTERS}")).into()
-        );
-    }
+    let limit = input::number("limit", query.limit.as_deref(), 1..=MAX_COUNTERS)?.unwrap_or(COUNTERS);
     // One more than is shown tells whether there are more; of all, where some are not to be seen.
     let all = access.sees_all();
     let most = if all { limit + 1 } else { 0 };

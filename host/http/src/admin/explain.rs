@@ -8,7 +8,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::Uri;
 use axum::{Extension, Json};
 use serde::Deserialize;
-use weir_engine::{DEFAULT_PRIORITY, Request, RequestError, ScopedKey};
+use weir_engine::{DEFAULT_PRIORITY, MAX_WEIGHT, Request, ScopedKey};
 
 use super::input::{self, Asked};
 use super::{Admin, Shared, Who};
@@ -63,18 +63,13 @@ fn request(query: &ExplainQuery) -> Result<Request, Box<Problem>> {
     ScopedKey::new(scope, None).map_err(|error| bad("scope", error.to_string()))?;
     let key = ScopedKey::new(scope, query.limit_key.as_deref()).map_err(|error| bad("limit-key", error.to_string()))?;
     let mut request = Request::new(key);
-    request.cost = input::field("cost", query.cost.as_deref())?.unwrap_or(NonZeroU32::MIN);
-    request.priority = input::field("priority", query.priority.as_deref())?.unwrap_or(DEFAULT_PRIORITY);
+    let cost = input::number("cost", query.cost.as_deref(), NonZeroU32::MIN..=NonZeroU32::MAX)?;
+    request.cost = cost.unwrap_or(NonZeroU32::MIN);
+    request.priority = input::number("priority", query.priority.as_deref(), 0..=u8::MAX)?.unwrap_or(DEFAULT_PRIORITY);
     request.max_wait = input::duration("max-wait", query.max_wait.as_deref())?;
-    let weight = input::field("weight", query.weight.as_deref())?.unwrap_or(NonZeroU16::MIN);
-    let weighs = |error: RequestError| {
-        let field = if matches!(error, RequestError::Weight { .. }) { "weight" } else { "fairness-key" };
-        bad(field, error.to_string())
-    };
-    let Some(key) = &query.fairness_key else {
-        request.weight = weight;
-        request.validate().map_err(weighs)?;
-        return Ok(request);
-    };
-    request.fairness(key, weight).map_err(weighs)
+    let weight = input::number("weight", query.weight.as_deref(), 1..=MAX_WEIGHT)?;
+    request.weight = weight.and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN);
+    let Some(key) = &query.fairness_key else { return Ok(request) };
+    let weight = request.weight;
+    request.fairness(key, weight).map_err(|error| bad("fairness-key", error.to_string()))
 }

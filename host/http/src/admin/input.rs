@@ -1,6 +1,7 @@
 //! What arrives in paths, queries and bodies, and which of it is wrong where.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -46,6 +47,19 @@ fn rest(field: &str, path: Rest) -> Result<String, Box<Problem>> {
 pub(super) fn query<T>(asked: Asked<T>) -> Result<T, Box<Problem>> {
     let Query(query) = asked.map_err(|rejection| crate::query::rejected(&rejection))?;
     Ok(query)
+}
+
+/// A field that is a number, within its bounds.
+pub(super) fn number<T>(name: &str, text: Option<&str>, bounds: RangeInclusive<T>) -> Result<Option<T>, Box<Problem>>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let parse = |text: &str| {
+        let number = text.parse().ok().filter(|number| bounds.contains(number));
+        let (least, most) = (bounds.start(), bounds.end());
+        number.ok_or_else(|| wrong(name, text, &format_args!("expected a number from {least} to {most}")))
+    };
+    text.map(parse).transpose()
 }
 
 /// A field of a query, or of a header, that has a text form.

@@ -41,7 +41,7 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Box<Problem>> {
     let query = input::query(query)?;
-    let after: Option<u64> = input::field("after", query.after.as_deref())?;
+    let after = input::number("after", query.after.as_deref(), 0..=u64::MAX)?;
     let wait = input::duration("wait", query.wait.as_deref())?;
     let book = match (after, wait) {
         (Some(after), wait) => changed(&admin, after, wait.unwrap_or(WAIT)).await?,
