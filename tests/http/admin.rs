@@ -108,7 +108,15 @@ async fn bad_batches_name_field_and_place() {
     }
     let answer = put(served.admin, &json!({"changes": [{"delete": "a"}, {}]})).await;
     assert_eq!((answer.status.as_u16(), &answer.json()["field"]), (400, &json!("changes[1]")));
-    assert_eq!(get(served.admin, "/v1/rules/a/b/c/d").once().await.status, 400);
+    for (path, detail) in [
+        ("a/b/c/d", "`a/b/c/d` is not a pattern: 4 parts: "),
+        ("a%20b", "`a b` is not a pattern: the scope has the byte 0x20 at position 1: "),
+        ("%2F", "`/` is not a pattern: the scope is empty: "),
+    ] {
+        let answer = get(served.admin, &format!("/v1/rules/{path}")).once().await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["field"]), (400, &json!("pattern")), "{path}");
+        assert!(answer.json()["detail"].as_str().unwrap().starts_with(detail), "{path}: {}", answer.body);
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
 use serde::de::DeserializeOwned;
-use weir_engine::{CounterName, Pattern};
+use weir_engine::{CounterName, Pattern, PatternError};
 
 use crate::json;
 use crate::problem::{Problem, shorten};
@@ -21,9 +21,7 @@ pub(super) type Asked<T> = Result<Query<T>, QueryRejection>;
 /// The pattern of a path.
 pub(super) fn pattern(path: Rest) -> Result<Pattern, Box<Problem>> {
     let text = rest("pattern", path)?;
-    text.parse().map_err(|error| {
-        Problem::bad_request("pattern", format!("`{}` is not a pattern: {error}", shorten(&text))).into()
-    })
+    text.parse().map_err(|error: PatternError| Problem::bad_request("pattern", error.to_string()).into())
 }
 
 /// The counter of a path.
