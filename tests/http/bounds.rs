@@ -46,6 +46,7 @@ const PRIORITY: &str = "write a number from 0 to 255";
 const WEIGHT: &str = "write a number from 1 to 1000";
 const COST: &str = "expected a number from 1 to 4294967295";
 const VERSION: &str = "expected a number from 0 to 18446744073709551615";
+const KEY_PARTS: &str = "3 parts: a limit key has at most 2";
 /// How many counters are shown.
 const SHOWN: &str = "expected a number from 1 to 10000";
 const LONG: &str = "it is too long: at most 64 bytes, and 11 digits a number";
@@ -171,7 +172,7 @@ const QUERIES: &[(&str, Field)] = &[
     ("/v1/explain?scope=s&", Field { name: "weight", good: &["1000"], bad: &[("1001", "from 1 to 1000")] }),
     (
         "/v1/explain?scope=s&",
-        Field { name: "limit-key", good: &["a/b"], bad: &[("a/b/c", "4 parts"), ("/", "is empty")] },
+        Field { name: "limit-key", good: &["a/b"], bad: &[("a/b/c", KEY_PARTS), ("/", "is empty")] },
     ),
 ];
 
@@ -366,7 +367,7 @@ async fn headers_of_ingress() {
             used.is_bad(call(name, &value), name, &says, &format!("{name}: {value}")).await;
         }
     }
-    used.is_bad(call("weir-limit-key", "a/b/c"), "weir-limit-key", "4 parts", "three").await;
+    used.is_bad(call("weir-limit-key", "a/b/c"), "weir-limit-key", KEY_PARTS, "three").await;
     used.is_bad(call("weir-fairness-key", "a/b"), "weir-fairness-key", "`/` (0x2f) at position 1", "two").await;
     used.ends().await;
 }

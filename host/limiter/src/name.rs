@@ -52,6 +52,12 @@ pub enum NameError {
         /// How many parts were given.
         parts: usize,
     },
+    /// The same of a limit key that was given apart from its scope.
+    #[error("{parts} parts: a limit key has at most {}", MAX_DEPTH - 1)]
+    KeyTooDeep {
+        /// How many parts the limit key has.
+        parts: usize,
+    },
 }
 
 /// Which part of a name an error speaks of.
@@ -158,7 +164,10 @@ impl ScopedKey {
         match whole {
             Ok(whole) if whole.scope().len() == scope.len() => Ok(whole),
             // What is wrong with the scope comes first, a slash in it too.
-            whole => check_part(Part::Scope, scope).and(whole),
+            whole => check_part(Part::Scope, scope).and(whole).map_err(|error| match error {
+                NameError::TooDeep { parts } => NameError::KeyTooDeep { parts: parts - 1 },
+                error => error,
+            }),
         }
     }
 
@@ -394,7 +403,7 @@ mod tests {
             ("a b", None, NameError::Byte { what: Part::Scope, byte: b' ', at: 1 }),
             ("a", Some(""), NameError::Empty { what: Part::FirstKey }),
             ("a", Some("b/"), NameError::Empty { what: Part::SecondKey }),
-            ("a", Some("b/c/d"), NameError::TooDeep { parts: 4 }),
+            ("a", Some("b/c/d"), NameError::KeyTooDeep { parts: 3 }),
             ("a/b", None, NameError::Byte { what: Part::Scope, byte: b'/', at: 1 }),
             ("a", Some("caf\u{e9}"), NameError::Byte { what: Part::FirstKey, byte: 0xc3, at: 3 }),
             ("a", Some("b/*"), NameError::Byte { what: Part::SecondKey, byte: b'*', at: 0 }),
@@ -404,6 +413,8 @@ mod tests {
         }
         let shown = ScopedKey::new("a b", None).unwrap_err().to_string();
         assert_eq!(shown, "the scope has the byte 0x20 at position 1: allowed are A-Z a-z 0-9 _ . : @ -");
+        let shown = ScopedKey::new("a", Some("b/c/d")).unwrap_err().to_string();
+        assert_eq!(shown, "3 parts: a limit key has at most 2");
     }
 
     #[test]
@@ -463,7 +474,8 @@ mod tests {
             let too_deep = (parts.len() > 3).then_some(NameError::TooDeep { parts: parts.len() });
             let rest = (parts.len() > 1).then(|| parts[1..].join("/"));
             let joined = ScopedKey::new(&parts[0], rest.as_deref());
-            let expected = wrong(Part::Scope, &parts[0]).or(too_deep.clone()).or(wrong_part.clone());
+            let key_too_deep = too_deep.as_ref().map(|_| NameError::KeyTooDeep { parts: parts.len() - 1 });
+            let expected = wrong(Part::Scope, &parts[0]).or(key_too_deep).or(wrong_part.clone());
             prop_assert_eq!(joined.clone().err(), expected);
             prop_assert_eq!(text.parse::<ScopedKey>().err(), too_deep.or(wrong_part));
             if let Ok(key) = joined {

@@ -287,7 +287,7 @@ mod tests {
                 Err(PatternError { text: shown, error }) => {
                     prop_assert!(text.starts_with(&shown) && shown.chars().count() <= 64);
                     match error {
-                        NameError::TooDeep { parts: given } => prop_assert_eq!((given, given > MAX_DEPTH), (parts.len(), true)),
+                        NameError::TooDeep { parts: given } | NameError::KeyTooDeep { parts: given } => prop_assert_eq!((given, given > MAX_DEPTH), (parts.len(), true)),
                         NameError::Empty { what } => prop_assert!(parts.iter().enumerate().any(|(i, part)| part.is_empty() && name::part_at(i) == what)),
                         NameError::TooLong { bytes, .. } => prop_assert_eq!((bytes, bytes > 128), (parts[0].len(), true)),
                         NameError::Byte { what, byte, at } => {

@@ -197,7 +197,7 @@ fn leases_are_asked_for_by_names() {
         (&["lease", "acquire"], "", "*", "has the byte `*`"),
         (ACQUIRE, "--also", "a/*", "has the byte `*`"),
         (&["run"], "--scope", "a/b", "has the byte `/`"),
-        (RUN, "--limit-key", "a/b/c", "4 parts"),
+        (RUN, "--limit-key", "a/b/c", "3 parts: a limit key has at most 2"),
         (ACQUIRE, "--flow-control", "a#b:concurrency=1", "has the byte `#`"),
     ] {
         at(&serving, arguments(command, option, value)).fails(2, &[says]);

@@ -309,7 +309,7 @@ async fn texts_of_the_lease_api() {
         (controls(16), "flow-controls", "16 further keys: at most 15"),
         (json!({"scope": "a/b"}), "scope", "has the byte `/`"),
         (json!({"scope": "*"}), "scope", "has the byte `*`"),
-        (json!({"scope": "s", "limit-key": "a/b/c"}), "limit-key", "4 parts"),
+        (json!({"scope": "s", "limit-key": "a/b/c"}), "limit-key", "3 parts: a limit key has at most 2"),
         (json!({"scope": "s", "limit-key": "*"}), "limit-key", "has the byte `*`"),
         (json!({"scope": "s", "targets": [{"scope": "t", "limit-key": "a//b"}]}), "targets[0].limit-key", ""),
         (json!({"scope": "s", "flow-controls": [{"key": "a#b"}]}), "flow-controls[0]", "has the byte `#`"),
