@@ -282,6 +282,33 @@ async fn a_pushback_closes_the_counter() {
 }
 
 #[tokio::test]
+async fn figures_say_whether_they_count_leases_or_requests() {
+    let served = Served::new(&[("s", "3")]);
+    let client = http1();
+    let held = ids(&served, &client, json!({"scope": "s"})).await;
+    let batch = tokio::spawn(post(&served, LEASES, &json!({"scope": "s", "count": 3})).once());
+    served.host.shows("s", 1, 1).await;
+    let waits = get(served.admin, "/metrics").send(&client).await.body;
+    release(&served, &client, &held[0], "").await;
+    assert_eq!(batch.await.unwrap().status, 201);
+    let refused = acquire(&served, &client, json!({"scope": "s", "count": 2, "max-wait": "0s"})).await;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    let granted = get(served.admin, "/metrics").send(&client).await.body;
+    for (text, name, line, unit) in [
+        (&waits, "weir_waiting", "weir_waiting 1", "Requests"),
+        (&granted, "weir_granted_total", "weir_granted_total 4", "Leases"),
+        (&granted, "weir_leases", "weir_leases 3", "Leases"),
+        (&granted, "weir_waited_total", "weir_waited_total 1", "Requests"),
+        (&granted, "weir_refused_total", "weir_refused_total{reason=\"limited\"} 1", "Requests"),
+        (&granted, "weir_wait_seconds", "weir_wait_seconds_count 4", "How long each granted lease"),
+    ] {
+        let help = format!("# HELP {name} {unit} ");
+        assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        assert!(text.lines().any(|found| found.starts_with(&help)), "{help} is missing in:\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn bad_input_is_named_and_changes_nothing() {
     let served = Served::new(&[("s", "1")]);
     let client = http1();

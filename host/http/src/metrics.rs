@@ -119,13 +119,16 @@ fn describe() {
         "Calls of clients on other hosts that got no answer, as they told it, by the policy that decided them."
     );
     describe_gauge!("weir_http_connections", "Connections of ingress that are open.");
-    describe_counter!("weir_granted_total", "Requests that the limiter granted.");
-    describe_counter!("weir_refused_total", "Requests that the limiter refused, by reason.");
-    describe_counter!("weir_waited_total", "Requests that had to wait.");
+    describe_counter!("weir_granted_total", "Leases granted; each of a batch counts.");
+    describe_counter!("weir_refused_total", "Requests refused, by reason; a batch is one.");
+    describe_counter!("weir_waited_total", "Requests that had to wait, whatever became of them; a batch is one.");
     describe_counter!("weir_expired_total", "Leases that ended by themselves.");
-    describe_counter!("weir_shadow_refused_total", "Requests granted that a shadow limit would have refused.");
-    describe_gauge!("weir_waiting", "Requests that wait now.");
-    describe_gauge!("weir_leases", "Leases that are held now.");
+    describe_counter!(
+        "weir_shadow_refused_total",
+        "Leases granted that a shadow limit would have refused, once for each counter where it would."
+    );
+    describe_gauge!("weir_waiting", "Requests that wait now; a batch is one.");
+    describe_gauge!("weir_leases", "Leases that are held now; one over several shards counts in each.");
     describe_gauge!("weir_counters", "Counters in memory.");
     describe_gauge!("weir_log_entries", "Starts that window rates remember.");
     describe_gauge!("weir_book_version", "The version of the rule book.");
@@ -153,13 +156,14 @@ fn publish(figures: &MetricsSnapshot) {
     gauge!("weir_book_version").set(figures.book_version as f64);
 }
 
-/// Writes how long the granted requests waited. By hand, because the recorder takes single values only, and the limiter
+/// Writes how long each lease was waited for. By hand, because the recorder takes single values only, and the limiter
 /// has counted them already.
 fn write_waits(text: &mut String, waits: &Histogram, granted: u64) {
     // Those who did not wait are not in the histogram, and below every bound.
     let at_once = granted.saturating_sub(waits.count());
     text.push_str(
-        "# HELP weir_wait_seconds How long requests waited that were granted.\n# TYPE weir_wait_seconds histogram\n",
+        "# HELP weir_wait_seconds How long each granted lease was waited for; each of a batch counts.\n\
+         # TYPE weir_wait_seconds histogram\n",
     );
     for bound in WAIT_BOUNDS.map(|doubling| Duration::from_micros(1 << doubling)) {
         let count = at_once + waits.up_to(bound);
