@@ -9,12 +9,7 @@ use crate::Served;
 use crate::client::{Answer, get};
 
 async fn put(admin: SocketAddr, batch: &Value) -> Answer {
-    get(admin, "/v1/rules")
-        .method(Method::PUT)
-        .header("content-type", "application/json")
-        .body(batch.to_string())
-        .once()
-        .await
+    get(admin, "/v1/rules").method(Method::PUT).json(batch.to_string()).once().await
 }
 
 #[tokio::test]
@@ -99,7 +94,7 @@ async fn bad_batches_name_field_and_place() {
             "unknown field `speed`",
         ),
     ] {
-        let answer = get(served.admin, "/v1/rules").method(Method::PUT).body(body).once().await;
+        let answer = get(served.admin, "/v1/rules").method(Method::PUT).json(body).once().await;
         assert_eq!(answer.status, 400, "{body}: {}", answer.body);
         let problem = answer.json();
         assert_eq!(problem["field"], field, "{problem}");
@@ -171,6 +166,38 @@ async fn components_health_and_metrics() {
         assert!(metrics.body.lines().any(|found| found == line), "{line} is missing in:\n{}", metrics.body);
     }
     assert!(!metrics.body.contains("secret-tenant"), "a scope is no label");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_say_that_it_is_json_changes_nothing() {
+    let served = Served::new(&[("s", "1")]);
+    let before = served.host.state();
+    let paths = [
+        (Method::PUT, "/v1/rules", r#"{"changes":[{"delete":"s"}]}"#),
+        (Method::POST, "/v1/counters/s", r#"{"verb":"pause"}"#),
+        (Method::POST, "/v1/explain", r#"{"scope":"s"}"#),
+    ];
+    for (method, path, body) in &paths {
+        let asked = || get(served.admin, path).method(method.clone()).body(*body);
+        let mut answers = vec![asked().once().await];
+        for kind in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
+            answers.push(asked().header("content-type", kind).once().await);
+        }
+        for answer in answers {
+            assert_eq!(
+                (answer.status.as_u16(), answer.header("content-type")),
+                (415, "application/problem+json"),
+                "{path}"
+            );
+            let detail = "the body must be JSON, and say so: content-type: application/json";
+            assert_eq!((&answer.json()["detail"], &answer.json()["reason"]), (&json!(detail), &json!("invalid")));
+        }
+    }
+    assert_eq!(served.host.state(), before);
+    for (method, path, body) in paths {
+        let asked = get(served.admin, path).method(method).body(body);
+        assert_eq!(asked.header("content-type", "Application/JSON; charset=utf-8").once().await.status, 200, "{path}");
+    }
 }
 
 #[tokio::test]

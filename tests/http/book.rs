@@ -9,7 +9,7 @@ use crate::Served;
 use crate::client::{Answer, get, http1};
 
 async fn put(admin: SocketAddr, query: &str, batch: Value) -> Answer {
-    get(admin, &format!("/v1/rules{query}")).method(Method::PUT).body(batch.to_string()).once().await
+    get(admin, &format!("/v1/rules{query}")).method(Method::PUT).json(batch.to_string()).once().await
 }
 
 async fn book(served: &Served) -> Value {

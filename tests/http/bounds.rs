@@ -479,14 +479,14 @@ async fn paths_of_the_admin_api() {
                 used.is_bad(used.admin(&method, &format!("/v1/rules/{end}")), "pattern", &says, &end).await;
             }
             for (method, body) in [(Method::GET, ""), (Method::POST, r#"{"verb":"pause"}"#)] {
-                let asked = used.admin(&method, &format!("/v1/counters/{end}")).body(body);
+                let asked = used.admin(&method, &format!("/v1/counters/{end}")).json(body);
                 used.is_bad(asked, "counter", &says, &end).await;
             }
         }
     }
     for (text, says) in texts {
         let asked =
-            used.admin(&Method::POST, &format!("/v1/counters/a%23{}", encoded(&text))).body(r#"{"verb":"pause"}"#);
+            used.admin(&Method::POST, &format!("/v1/counters/a%23{}", encoded(&text))).json(r#"{"verb":"pause"}"#);
         used.is_bad(asked, "counter", &format!("the inline key {says}"), &text).await;
     }
     for (path, field, says) in [
@@ -534,7 +534,7 @@ async fn limits_in_bodies_of_the_admin_api() {
         let method = if path.ends_with("rules") { Method::PUT } else { Method::POST };
         let send = |name: &str, value: &str| {
             let body = around.replace('@', &format!("\"{name}\":{value}"));
-            (used.admin(&method, path).body(body.clone()), body)
+            (used.admin(&method, path).json(body.clone()), body)
         };
         for Field { name, good, bad } in LIMITS {
             for value in good.iter().filter(|value| !(path.ends_with('p') && **value == "[]")) {
@@ -553,7 +553,7 @@ async fn limits_in_bodies_of_the_admin_api() {
 #[tokio::test]
 async fn the_rest_of_a_batch() {
     let used = Used::new().await;
-    let put = |body: &Value| used.admin(&Method::PUT, "/v1/rules").body(body.to_string());
+    let put = |body: &Value| used.admin(&Method::PUT, "/v1/rules").json(body.to_string());
     let rule = |change: Value| put(&json!({ "changes": [change] }));
 
     // Names, in each of the places for a pattern.
@@ -570,9 +570,9 @@ async fn the_rest_of_a_batch() {
     for (value, says) in VERSIONS.bad {
         let version: Value = serde_json::from_str(value).unwrap();
         let body = format!(r#"{{"changes":[{{"delete":"used","if-version":{value}}}]}}"#);
-        used.is_bad(used.admin(&Method::PUT, "/v1/rules").body(body), "changes[0].if-version", says, value).await;
+        used.is_bad(used.admin(&Method::PUT, "/v1/rules").json(body), "changes[0].if-version", says, value).await;
         let body = format!(r#"{{"changes":[],"if-book-version":{value}}}"#);
-        used.is_bad(used.admin(&Method::PUT, "/v1/rules").body(body), "if-book-version", says, value).await;
+        used.is_bad(used.admin(&Method::PUT, "/v1/rules").json(body), "if-book-version", says, value).await;
         assert!(!version.is_null());
     }
     for version in [0, u64::MAX] {
@@ -625,12 +625,12 @@ async fn the_rest_of_a_batch() {
         ("", r#"{"changes":[{"put":{"pattern":"p"}},{"put":{"pattern":"p"}}]}"#, "changes"),
     ] {
         let what = format!("{query} {body}");
-        used.is_bad(used.admin(&Method::PUT, &format!("/v1/rules{query}")).body(body), field, "", &what).await;
+        used.is_bad(used.admin(&Method::PUT, &format!("/v1/rules{query}")).json(body), field, "", &what).await;
     }
     let deep = format!(r#"{{"changes":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    used.is_bad(used.admin(&Method::PUT, "/v1/rules").body(deep), "changes", "", "100,000 deep").await;
+    used.is_bad(used.admin(&Method::PUT, "/v1/rules").json(deep), "changes", "", "100,000 deep").await;
     let bytes: &[u8] = b"{\"changes\":[{\"delete\":\"\xff\"}]}";
-    used.is_bad(used.admin(&Method::PUT, "/v1/rules").body(bytes), "changes[0].delete", "", "no UTF-8").await;
+    used.is_bad(used.admin(&Method::PUT, "/v1/rules").json(bytes), "changes[0].delete", "", "no UTF-8").await;
 
     for (body, field) in [
         (r#"{"verb":""}"#, "verb"),
@@ -644,7 +644,7 @@ async fn the_rest_of_a_batch() {
         (r#"{"verb":"pin","limits":{"speed":1}}"#, "limits.speed"),
         ("{}", "body"),
     ] {
-        used.is_bad(used.admin(&Method::POST, "/v1/counters/used").body(body), field, "", body).await;
+        used.is_bad(used.admin(&Method::POST, "/v1/counters/used").json(body), field, "", body).await;
     }
     used.ends().await;
 }

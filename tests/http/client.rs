@@ -69,6 +69,11 @@ impl Asked {
         Self { body: body.into(), ..self }
     }
 
+    /// The same, and says that it is JSON.
+    pub(crate) fn json(self, body: impl Into<Bytes>) -> Self {
+        self.header("content-type", "application/json").body(body)
+    }
+
     /// Sends it, and answers when the head is there.
     pub(crate) async fn head(self, client: &Http) -> Response<Incoming> {
         let mut request = Request::builder().method(self.method).uri(&self.uri);

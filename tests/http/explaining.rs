@@ -13,7 +13,7 @@ use crate::client::{Asked, get};
 async fn put(served: &Served, rules: Value) {
     let changes: Vec<Value> = rules.as_array().unwrap().iter().map(|rule| json!({"put": rule})).collect();
     let body = json!({"changes": changes}).to_string();
-    let answer = get(served.admin, "/v1/rules").method(Method::PUT).body(body).once().await;
+    let answer = get(served.admin, "/v1/rules").method(Method::PUT).json(body).once().await;
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
@@ -24,8 +24,7 @@ async fn explain(served: &Served, query: &str) -> Value {
 }
 
 fn post(served: &Served, body: &str) -> Asked {
-    let asked = get(served.admin, "/v1/explain").method(Method::POST);
-    asked.header("content-type", "application/json").body(body.to_owned())
+    get(served.admin, "/v1/explain").method(Method::POST).json(body.to_owned())
 }
 
 /// The same of a request in a body, which must change nothing.
@@ -145,7 +144,7 @@ async fn never_says_what_would_fit() {
 #[tokio::test]
 async fn an_operators_hand_is_named() {
     let served = Served::new(&[("s", "1")]);
-    let post = |body: &'static str| get(served.admin, "/v1/counters/s").method(Method::POST).body(body).once();
+    let post = |body: &'static str| get(served.admin, "/v1/counters/s").method(Method::POST).json(body).once();
     post(r#"{"verb":"pin","limits":{"concurrency":2}}"#).await;
     let _leases = [served.host.take("s"), served.host.take("s")];
     let shown = explain(&served, "scope=s").await;

@@ -12,7 +12,7 @@ use crate::Served;
 use crate::client::{Answer, Asked, get};
 
 fn post(admin: SocketAddr, counter: &str, body: &impl ToString) -> Asked {
-    get(admin, &format!("/v1/counters/{counter}")).method(Method::POST).body(body.to_string())
+    get(admin, &format!("/v1/counters/{counter}")).method(Method::POST).json(body.to_string())
 }
 
 async fn operate(served: &Served, counter: &str, body: Value) -> Value {
@@ -45,7 +45,7 @@ async fn a_pause_holds_a_call_and_resume_lets_it_go() {
 async fn a_pause_of_a_pool_holds_all_that_match() {
     let served = Served::new(&[]);
     let body = json!({"changes": [{"put": {"pattern": "s/*", "concurrency": 2, "total": true}}]});
-    assert_eq!(get(served.admin, "/v1/rules").method(Method::PUT).body(body.to_string()).once().await.status, 200);
+    assert_eq!(get(served.admin, "/v1/rules").method(Method::PUT).json(body.to_string()).once().await.status, 200);
     for path in ["s/*", "s%2F%2A"] {
         assert_eq!(operate(&served, path, json!({"verb": "pause"})).await["kind"], "pool");
     }
@@ -99,7 +99,7 @@ async fn pinned_numbers_replace_what_callers_of_an_inline_key_bring() {
 async fn a_reset_frees_a_rate() {
     let served = Served::new(&[]);
     let body = json!({"changes": [{"put": {"pattern": "s", "rates": ["1/1h"], "max-wait": "0s"}}]});
-    get(served.admin, "/v1/rules").method(Method::PUT).body(body.to_string()).once().await;
+    get(served.admin, "/v1/rules").method(Method::PUT).json(body.to_string()).once().await;
     assert_eq!(call(&served, "s").await.unwrap().status, 200);
     assert_eq!(call(&served, "s").await.unwrap().status, 429);
     assert_eq!(operate(&served, "s", json!({"verb": "reset"})).await["rates"][0]["used"], 0);
@@ -132,7 +132,7 @@ async fn a_drain_refuses_newcomers_and_finishes_who_is_there() {
 async fn a_pushback_is_shown_and_ended_by_resume() {
     let served = Served::new(&[]);
     let body = json!({"changes": [{"put": {"pattern": "s", "max-pushback": "1h"}}]});
-    get(served.admin, "/v1/rules").method(Method::PUT).body(body.to_string()).once().await;
+    get(served.admin, "/v1/rules").method(Method::PUT).json(body.to_string()).once().await;
     served.host.take("s").release(Outcome::PushedBack(Duration::from_secs(600)));
     let shown = get(served.admin, "/v1/counters/s").once().await.json();
     let left = weir_engine::parse_duration(shown["pushed-back-for"].as_str().unwrap()).unwrap();
@@ -149,7 +149,7 @@ async fn a_pushback_is_shown_and_ended_by_resume() {
 async fn shadow_limits_count_and_refuse_nothing() {
     let served = Served::new(&[]);
     let body = json!({"changes": [{"put": {"pattern": "s", "shadow-limits": {"concurrency": 1}}}]});
-    get(served.admin, "/v1/rules").method(Method::PUT).body(body.to_string()).once().await;
+    get(served.admin, "/v1/rules").method(Method::PUT).json(body.to_string()).once().await;
     let _leases = [served.host.take("s"), served.host.take("s"), served.host.take("s")];
     let shown = get(served.admin, "/v1/counters/s").once().await.json();
     let expected = json!({"pattern": "s", "limits": {"concurrency": 1}, "would-refuse": 2});

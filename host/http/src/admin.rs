@@ -15,7 +15,7 @@
 //! | `GET /healthz` | 200 while it serves, 503 once it shuts down |
 //! | `GET /metrics` | Prometheus text |
 //!
-//! In a path `/` and `*` may stand as they are; the `#` of an inline key is written `%23`.
+//! A body must say that it is JSON, or is answered 415. In a path `/` and `*` may stand as they are; the `#` of an inline key is written `%23`.
 //!
 //! Every error is a problem that names the field and its place. It runs on one thread of its own, so a batch that
 //! replaces the book holds up the next admin request and no call.
@@ -147,11 +147,8 @@ async fn admit(State(admin): Shared, request: Request, next: Next) -> Result<Res
     query::is_text(request.uri())?;
     let (mut parts, sent) = request.into_parts();
     parts.extensions.insert(access);
-    let body = if asks(&parts.method, parts.uri.path()) {
-        leases::whole(&parts.headers, sent).await?
-    } else {
-        body::whole(sent, BODY).await?
-    };
+    let bounds = if asks(&parts.method, parts.uri.path()) { leases::BODY } else { BODY };
+    let body = body::whole(sent, bounds).await?;
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 

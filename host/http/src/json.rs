@@ -1,9 +1,34 @@
-//! JSON bodies: what is wrong with one, and where.
+//! JSON bodies: whether one is said to be JSON, what is wrong with it, and where.
 
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 use crate::words::plainly;
+
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Refuses a body that does not say that it is JSON: a page in a browser cannot say so without asking first.
+///
+/// # Errors
+/// 415, as a problem that says what to send.
+pub(crate) fn is_said(headers: &HeaderMap) -> Result<(), Box<Problem>> {
+    if says_so(headers) {
+        return Ok(());
+    }
+    let detail = "the body must be JSON, and say so: content-type: application/json";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).because("invalid").into())
+}
+
+fn says_so(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
+    if kind.as_bytes() == JSON.as_bytes() {
+        return true;
+    }
+    let kind = kind.to_str().unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
 
 /// Reads a body, which must be an object: of a list serde would take the values for its fields. What lies further inside sees
 /// to that itself, in [`crate::api`].
@@ -50,6 +75,27 @@ fn known(path: &str) -> &str {
 mod tests {
     use super::*;
     use crate::api::AcquireBody;
+
+    #[test]
+    fn json_is_said_in_any_case_and_with_any_parameter() {
+        for (kind, said) in [
+            (Some("application/json"), true),
+            (Some("Application/JSON"), true),
+            (Some("application/json; charset=utf-8"), true),
+            (Some("application/json ;x"), true),
+            (None, false),
+            (Some(""), false),
+            (Some("text/plain"), false),
+            (Some("text/plain; application/json"), false),
+            (Some("application/x-www-form-urlencoded"), false),
+            (Some("multipart/form-data; boundary=x"), false),
+            (Some("application/jsonx"), false),
+        ] {
+            let headers: HeaderMap =
+                kind.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind))).into_iter().collect();
+            assert_eq!(is_said(&headers).is_ok(), said, "{kind:?}");
+        }
+    }
 
     #[test]
     fn what_has_no_name_is_blamed_on_what_it_is_in() {

@@ -30,14 +30,12 @@
 //! a token the taker is this machine. A body must say that it is JSON, which a page in a browser cannot do without asking
 //! first.
 
-use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body::Body;
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use weir_engine::{
@@ -51,15 +49,15 @@ use crate::api::{
 };
 use crate::body::{self, Bounds};
 use crate::client_failures::ClientFailures;
-use crate::json;
+use crate::json::{self, JSON};
 use crate::problem::{Problem, shorten};
 use crate::query;
 use crate::serve::{Phase, Phases};
 use crate::tokens::{Right, Timestamp};
 
 /// The largest body: 16 targets and inline keys with names of 128 bytes are 8 KiB. It is there with its head, or soon after.
-const BODY: Bounds = Bounds { most: 64 * 1024, time: Duration::from_secs(10), instead: "no request needs so much" };
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const BODY: Bounds =
+    Bounds { most: 64 * 1024, time: Duration::from_secs(10), instead: "no request needs so much" };
 
 /// The API as a document.
 const DOCUMENT: &str = include_str!("openapi.json");
@@ -163,7 +161,8 @@ impl Leases {
         }
         debug_assert_eq!(parts.method, Method::POST);
         query::none(&parts.uri)?;
-        let body = whole(&parts.headers, body).await?;
+        json::is_said(&parts.headers)?;
+        let body = body::whole(body, BODY).await?;
         match resource {
             Resource::Leases => self.acquire(&parts, &access, caller, &body).await,
             Resource::Check => self.check(&access, caller, &body),
@@ -301,34 +300,6 @@ fn no_such(path: &str) -> Box<Problem> {
 
 pub(crate) fn bad_field(error: FieldError) -> Box<Problem> {
     Problem::bad_request(error.field, error.detail).into()
-}
-
-/// A whole body, which must be JSON.
-///
-/// # Errors
-/// It does not say that it is, or as of [`body::whole`].
-///
-/// # Cancel safety
-/// What has been read is lost.
-pub(crate) async fn whole<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Box<Problem>>
-where
-    B: Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    if !is_json(headers) {
-        let detail = "the body must be JSON, and say so: content-type: application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).because("invalid").into());
-    }
-    body::whole(body, BODY).await
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
-    if kind.as_bytes() == JSON.as_bytes() {
-        return true;
-    }
-    let kind = kind.to_str().unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn answer(status: StatusCode, view: &impl Serialize) -> Response<Bytes> {

@@ -125,7 +125,7 @@ admin   http://{admin}
 Try, in another terminal:
   curl -i 'http://{ingress}/weir/scope/acme/call/demo/work?ms=500'
   curl -i -H 'weir-max-wait: 10ms' 'http://{ingress}/weir/scope/globex/call/demo/work'
-  curl -X PUT http://{admin}/v1/rules -d '{{\"changes\":[{{\"patch\":{{\"pattern\":\"acme\",\"concurrency\":8}}}}]}}'
+  curl -X PUT http://{admin}/v1/rules -H 'content-type: application/json' -d '{{\"changes\":[{{\"patch\":{{\"pattern\":\"acme\",\"concurrency\":8}}}}]}}'
 "
     ));
 }

@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use weir_engine::{CounterKind, CounterName, CounterQuery, CounterSnapshot, Engine, OperateError, Pattern, Verb};
@@ -62,11 +62,12 @@ pub(super) async fn operate(
     State(admin): Shared,
     Extension(access): Who,
     path: Rest,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<CounterView>, Box<Problem>> {
     let name = input::counter(path)?;
     access.within(name.scope())?;
-    let body: VerbBody = input::body(body)?;
+    let body: VerbBody = input::body(&headers, body)?;
     let verb = body.verb().map_err(|error| bad_verb(&error))?;
     exists(&admin.engine, &name, &verb)?;
     // Where it cannot be written down too: whoever pauses something in an emergency must not need a disk.

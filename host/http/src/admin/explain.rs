@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use weir_engine::{DEFAULT_PRIORITY, MAX_WEIGHT, Request, ScopedKey};
@@ -43,10 +43,11 @@ pub(super) async fn sent(
     State(admin): Shared,
     Extension(access): Who,
     uri: Uri,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ExplanationView>, Box<Problem>> {
     query::none(&uri)?;
-    let body: AcquireBody = input::body(body)?;
+    let body: AcquireBody = input::body(&headers, body)?;
     explain(&admin, &access, &body.request().map_err(leases::bad_field)?)
 }
 

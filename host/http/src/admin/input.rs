@@ -5,8 +5,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
+use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 use weir_engine::{CounterName, Pattern, PatternError};
 
@@ -76,8 +78,12 @@ fn wrong(name: &str, text: &str, error: &impl Display) -> Box<Problem> {
     Problem::bad_request(name, format!("{name}={}: {error}", shorten(text))).into()
 }
 
-/// A JSON body.
-pub(super) fn body<T: DeserializeOwned>(body: Result<axum::body::Bytes, BytesRejection>) -> Result<T, Box<Problem>> {
+/// A JSON body, which must say that it is one.
+pub(super) fn body<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Box<Problem>> {
+    json::is_said(headers)?;
     let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
     json::read(&body)
 }

@@ -96,10 +96,11 @@ pub(super) async fn apply(
     State(admin): Shared,
     Extension(access): Who,
     query: Asked<ApplyQuery>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Box<Problem>> {
     let dry_run = input::field("dry-run", input::query(query)?.dry_run.as_deref())?.unwrap_or(false);
-    let batch: BatchBody = input::body(body)?;
+    let batch: BatchBody = input::body(&headers, body)?;
     let changes = batch
         .changes()
         .map_err(|(index, error)| Problem::bad_request(format!("changes[{index}]"), error.to_string()))?;
