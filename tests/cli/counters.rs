@@ -20,6 +20,12 @@ fn counters_show_usage_by_prefix() {
     let json = serving.run(&["counters", "tw", "--json"]).json();
     assert_eq!(json["counters"].as_array().unwrap().len(), 1);
     assert_eq!((&json["counters"][0]["counter"], &json["counters"][0]["granted"]), (&"two".into(), &1.into()));
+    // `list` is no subcommand but a prefix, as good as any.
+    for prefix in ["zzz", "list"] {
+        let none = serving.run(&["counters", prefix]);
+        assert_eq!(none.err, format!("no counter's name begins with `{prefix}`\n"), "others have some: {text}");
+        assert_eq!(none.ok(), "");
+    }
     let cut = serving.run(&["counters", "--limit", "1"]);
     assert!(cut.err.contains("more than 1"), "{cut:?}");
 }

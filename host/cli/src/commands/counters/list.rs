@@ -27,7 +27,10 @@ pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
         return output::json(&view);
     }
     if view.counters.is_empty() {
-        output::talk("no counters: nothing is held, nothing waits");
+        output::talk(&match args.prefix.as_deref() {
+            None | Some("") => "no counters: nothing is held, nothing waits".to_owned(),
+            Some(prefix) => format!("no counter's name begins with `{prefix}`"),
+        });
         return Ok(());
     }
     show(&view)?;
