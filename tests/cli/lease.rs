@@ -86,6 +86,30 @@ fn who_asks_brings_limits_of_an_inline_key() {
     assert_eq!(held(&serving, "s"), 0);
 }
 
+/// Nobody could release a lease whose id was never printed.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_lease_that_cannot_be_printed_is_not_kept() {
+    let serving = serving("2");
+    let untold = |more: &[&str]| {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a device");
+        let mut command = weir(&[&["lease", "acquire", "s", "--count", "2", "--max-wait", "0s"], more].concat());
+        let output = command.env("WEIR_URL", &serving.ingress).stdout(full).output().expect("an end");
+        let err = String::from_utf8(output.stderr).expect("text");
+        Run { code: output.status.code(), out: String::new(), err }
+    };
+    for form in [&[][..], &["--json"]] {
+        untold(form).fails(1, &["error: No space left on device", "could not be printed were released"]);
+        assert_eq!(held(&serving, "s"), 0);
+    }
+    // Under a key of its own it is not lost.
+    let key = ["--idempotency-key", "k"];
+    untold(&key).fails(1, &["No space left", "the same request under its --idempotency-key"]);
+    assert_eq!(held(&serving, "s"), 2);
+    let again = at(&serving, &[&["lease", "acquire", "s", "--count", "2", "--max-wait", "0s"], &key[..]].concat()).ok();
+    assert_eq!((again.lines().count(), held(&serving, "s")), (2, 2), "{again}");
+}
+
 #[test]
 fn what_can_never_be_granted_is_not_to_be_tried_again() {
     let serving = serving("5:cost");

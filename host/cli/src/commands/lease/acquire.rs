@@ -1,8 +1,8 @@
 //! `weir lease acquire KEY`.
 
 use clap::Args;
-use weir_engine::ScopedKey;
-use weir_http::api::AcquireBody;
+use weir_engine::{Outcome, ScopedKey};
+use weir_http::api::{AcquireBody, LeaseView, LeasesView};
 
 use super::wanted::{BatchArgs, TakeArgs, key};
 use crate::client::{ClientError, LeaseClient};
@@ -47,7 +47,8 @@ pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
         idempotency_key: args.idempotency_key.clone(),
         ..args.take.body(&args.key)
     };
-    let granted = match LeaseClient::new(&args.take.ingress)?.acquire(body) {
+    let client = LeaseClient::new(&args.take.ingress)?;
+    let granted = match client.acquire(body) {
         Ok((granted, _)) => granted,
         Err(error) => {
             // The exit code tells the one from the other.
@@ -57,8 +58,30 @@ pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
             return Err(error.into());
         }
     };
-    if args.json {
-        return output::json(&granted);
+    let Err((error, untold)) = tell(args.json, &granted) else { return Ok(()) };
+    if args.idempotency_key.is_some() {
+        return Err(error.hint("the leases are kept: the same request under its --idempotency-key prints them"));
     }
-    granted.leases.iter().try_for_each(|lease| output::data(&lease.id))
+    // Nobody knows their ids, so nobody else could.
+    let released = untold.iter().try_for_each(|lease| client.release(&lease.id, Outcome::Ok).map(drop));
+    Err(error.hint(match released {
+        Ok(()) => "the leases that could not be printed were released: acquire them again".to_owned(),
+        Err(reason) => {
+            format!(
+                "the leases that could not be printed end with their lease time: they could not be released: {reason}"
+            )
+        }
+    }))
+}
+
+/// Prints leases; where that fails, answers why, and those that nobody was told of.
+fn tell(json: bool, granted: &LeasesView) -> Result<(), (Failure, &[LeaseView])> {
+    let leases = granted.leases.as_slice();
+    if json {
+        return output::json(granted).map_err(|error| (error, leases));
+    }
+    leases
+        .iter()
+        .enumerate()
+        .try_for_each(|(told, lease)| output::data(&lease.id).map_err(|error| (error, &leases[told..])))
 }
