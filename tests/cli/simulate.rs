@@ -62,7 +62,7 @@ impl Folder {
         run(&[&["simulate", "-c", &self.config], arguments].concat())
     }
 
-    fn file(&self, name: &str, content: &str) -> String {
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         file(self.folder.path(), name, content)
     }
 
@@ -286,6 +286,31 @@ fn a_trace_comes_to_what_can_be_reckoned_by_hand() {
     assert_eq!(number(&one["in-use"]["share"]), 1.0);
     // What comes at the end is after it.
     assert_eq!(of(&folder.trace("a.csv", CSV, "0.6"), "one")["arrivals"], 2);
+}
+
+#[test]
+fn what_a_trace_has_after_the_end_is_told() {
+    let folder = Folder::new();
+    let csv = folder.file("a.csv", CSV);
+    let json = folder.file(
+        "a.jsonl",
+        "{\"at\": 0, \"key\": \"one\", \"hold\": 1}\n\n{\"at\": 9, \"key\": \"one\", \"hold\": 1}\n\n",
+    );
+    // Nobody has looked at it, so nobody knows whether it is one arrival or several.
+    let unread = folder.file("b.csv", format!("{CSV}9,one,1s,{}\n9,one,1s,\n", "x".repeat(70_000)));
+    for (trace, seconds, note) in [
+        (&csv, "4", ""),
+        (&csv, "0.7", "note: 1 arrival lies after the end of the 700ms that are simulated\n"),
+        (&csv, "0.6", "note: 2 arrivals lie after the end of the 600ms that are simulated\n"),
+        (&json, "9", "note: 1 arrival lies after the end of the 9s that are simulated\n"),
+        (&unread, "0.6", "note: at least 2 arrivals lie after the end of the 600ms that are simulated\n"),
+    ] {
+        for form in [&[][..], &["--json"]] {
+            let run = folder.run(&[&["--trace", trace, "--seconds", seconds], form].concat());
+            assert_eq!(run.err, note, "{trace} {seconds} {form:?}");
+            assert!(!run.ok().contains("note"), "it is talk");
+        }
+    }
 }
 
 #[test]

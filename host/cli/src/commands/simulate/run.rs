@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering as Memory};
 use foldhash::fast::FixedState;
 use weir_limiter::{Effect, Grant, Input, LeaseRef, Limiter, Outcome, Output, RuleBook, ShardLimits, WaiterId};
 
-use super::load::{LoadError, Next, Source};
+use super::load::{Late, LoadError, Next, Source};
 use super::progress::Progress;
 use super::tally::{Places, Tallies};
 
@@ -78,6 +78,15 @@ pub(crate) enum RunError {
     /// Somebody asked it to stop.
     #[error("interrupted at {} % of the time to simulate", .percent)]
     Interrupted { percent: u64 },
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) places: Places,
+    pub(crate) tallies: Tallies,
+    /// What a trace has after the end.
+    pub(crate) late: Option<Late>,
 }
 
 /// A simulation at one instant.
@@ -140,7 +149,7 @@ impl Run {
     }
 
     /// Goes on to the end.
-    pub(crate) fn finish(mut self, progress: &mut Progress, stop: &AtomicBool) -> Result<(Places, Tallies), RunError> {
+    pub(crate) fn finish(mut self, progress: &mut Progress, stop: &AtomicBool) -> Result<Finished, RunError> {
         let mut events: u64 = 0;
         while let Some(event) = self.event() {
             if self.now >= self.tallies.slice_end {
@@ -169,7 +178,10 @@ impl Run {
         for work in self.waiting.values() {
             self.tallies.waiting(work.place);
         }
-        Ok((self.places, self.tallies))
+        // What is still to arrive lies after the end.
+        let next = self.arrivals.peek().map(|Reverse((_, index))| *index as usize);
+        let late = next.and_then(|index| self.sources[index].late(stop));
+        Ok(Finished { places: self.places, tallies: self.tallies, late })
     }
 
     /// Moves the clock to the next event before the end.
