@@ -152,3 +152,19 @@ fn a_port_in_use_is_1_with_its_address_and_what_to_do() {
         .fails(1, &["admin", &address, "another program", "--admin-listen"]);
     run(&["demo", "--seconds", "1", "--listen", &address]).fails(1, &[&address]);
 }
+
+#[test]
+fn one_address_for_both_listeners_is_2_and_blames_no_other_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let of_file = "[server]\nlisten = \"127.0.0.1:18099\"\nadmin = \"127.0.0.1:18099\"\n[[rule]]\npattern = \"a\"\nconcurrency = 1\n";
+    let config = file(folder.path(), "weir.toml", of_file);
+    for arguments in [
+        &["serve", WASM, "--listen", "127.0.0.1:18099", "--admin-listen", "127.0.0.1:18099"][..],
+        &["serve", WASM, "--listen", "127.0.0.1:9070"],
+        &["serve", "-c", &config],
+    ] {
+        let run = run(arguments);
+        run.fails(2, &["ingress and the admin API cannot both listen on 127.0.0.1:", "--listen", "--admin-listen"]);
+        assert!(!run.err.contains("program") && run.out.is_empty(), "{run:?}");
+    }
+}

@@ -120,6 +120,14 @@ pub(crate) fn run(args: ServeArgs, log: &LogArgs) -> Result<(), Failure> {
         return Err(nothing(args.config.as_deref().unwrap_or(DEFAULT_FILE.as_ref())));
     }
 
+    let (ingress, admin) = (config.server.ingress, config.server.admin);
+    if ingress == admin && ingress.port() != 0 {
+        return Err(Failure::usage(anyhow::anyhow!("ingress and the admin API cannot both listen on {ingress}")).hint(
+            "give one of them another address: --listen ADDRESS (WEIR_LISTEN, [server] listen) or --admin-listen ADDRESS \
+             (WEIR_ADMIN_LISTEN, [server] admin)",
+        ));
+    }
+
     let (server, _engine) = launch::start(config)?;
     let stop = server.stop_handle();
     signals::on_first(move || {
