@@ -111,5 +111,7 @@ fn a_bad_file_says_where_and_changes_nothing() {
         let rules = file(folder.path(), "rules.toml", text);
         run(&["rules", "apply", &rules, "--prune", "--admin", "http://127.0.0.1:1"]).fails(2, parts);
     }
+    let bytes = file(folder.path(), "bin.toml", b"a = 1\n\xff");
+    run(&["rules", "apply", &bytes]).fails(2, &["bin.toml:2:1: it is not UTF-8 text: it has the byte 0xff"]);
     run(&["rules", "apply", "none.toml"]).fails(2, &["none.toml: cannot read the rules", "No such file"]);
 }

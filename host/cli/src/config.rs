@@ -230,7 +230,7 @@ fn read_text(file: &Path, what: &str) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| {
         let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
         let byte = bytes.get(at).copied().unwrap_or_default();
-        let problem = format!("the {what} is not UTF-8 text: it has the byte 0x{byte:02x}");
+        let problem = format!("it is not UTF-8 text: it has the byte 0x{byte:02x}");
         let text = String::from_utf8_lossy(bytes).into_owned();
         Failure::usage(ConfigError { file: file.to_owned(), text, span: Some(at..at), problem })
     })
