@@ -346,6 +346,64 @@ fn a_rate_is_used_to_its_share() {
     assert_eq!(model["rates"][0], serde_json::json!({"rate": "3/1m", "started": 4, "share": 4.0 / 6.0}));
 }
 
+/// Three one after the other, each under a key of its own: what made them wait is what they have together.
+const POOLED: &str = "at,key,hold\n0,p/a,2s\n0,p/b,2s\n0,p/c/x,2s\n";
+
+#[test]
+fn a_pool_has_a_row_of_its_own() {
+    let folder = Folder::new();
+    let rules = "[[rule]]\npattern = \"p/*\"\ntotal = true\nconcurrency = 1\nrates = [\"3/1m\"]\n\
+                 [[rule]]\npattern = \"*\"\ntotal = true\nconcurrency = 9\n\
+                 [[rule]]\npattern = \"q/*\"\ntotal = true\nconcurrency = 9\n\
+                 [[rule]]\npattern = \"*/*\"\ntotal = true\nconcurrency = 0\ndisabled = true\n";
+    let config = file(folder.folder.path(), "pools.toml", rules);
+    let simulate = |form: &[&str]| {
+        let trace = folder.file("pools.csv", POOLED);
+        run(&[&["simulate", "-c", &config, "--trace", &trace, "--seconds", "10"], form].concat())
+    };
+    let report = simulate(&["--json"]).json();
+    conserved(&report);
+    let pools = report["pools"].as_array().expect("pools");
+    let names: Vec<&Value> = pools.iter().map(|pool| &pool["key"]).collect();
+    assert_eq!(names, ["*", "p/*"], "those that somebody takes from, and that are enabled");
+    let pool = &pools[1];
+    assert_eq!((&pool["pattern"], &pool["arrivals"], &pool["granted"]), (&"p/*".into(), &3.into(), &3.into()));
+    assert_eq!(time(&pool["wait"]["max"]), Duration::from_secs(4));
+    assert_eq!(pool["in-use"], serde_json::json!({"mean": 0.6, "limit": 1, "share": 0.6}));
+    assert_eq!(pool["rates"][0], serde_json::json!({"rate": "3/1m", "started": 3, "share": 1.0}));
+    assert_eq!(of(&report, "p/a")["pattern"], Value::Null, "it binds none of them alone");
+    assert_eq!(report.get("shadow"), None);
+
+    let text = simulate(&[]).ok();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let row = lines.iter().find(|line| line.first() == Some(&"p/*")).unwrap_or_else(|| panic!("no pool: {text}"));
+    assert_eq!(row[..6], ["p/*", "p/*", "3", "3", "0", "0"], "{text}");
+    assert!(text.contains("0.60 of 1 (60.0%)"), "{text}");
+}
+
+#[test]
+fn shadow_limits_tell_what_they_would_have_refused() {
+    let folder = Folder::new();
+    let rules = "[[rule]]\npattern = \"s\"\nshadow-limits = { concurrency = 1 }\n\
+                 [[rule]]\npattern = \"p/*\"\ntotal = true\nshadow-limits = { concurrency = 1 }\n\
+                 [[rule]]\npattern = \"other\"\nshadow-limits = { concurrency = 1 }\n";
+    let config = file(folder.folder.path(), "shadow.toml", rules);
+    // The counters are forgotten between the minutes; two of three are one too many in each, and one of two in the pool.
+    let minutes: String = (0..5)
+        .map(|minute| minute * 60)
+        .map(|at| format!("{at},s,1s\n{at},s,1s\n{at},s,1s\n{at},p/a,1s\n{at},p/b,1s\n"))
+        .collect();
+    let trace = folder.file("shadow.csv", format!("at,key,hold\n{minutes}"));
+    let arguments = ["simulate", "-c", &config, "--trace", &trace, "--seconds", "300"];
+    let report = run(&[&arguments[..], &["--json"]].concat()).json();
+    conserved(&report);
+    assert_eq!(report["shadow"], serde_json::json!({"patterns": ["p/*", "s"], "would-refuse": 15}));
+    assert_eq!((&of(&report, "s")["granted"], &of(&report, "s")["refused"]), (&15.into(), &0.into()));
+    let text = run(&arguments).ok();
+    let last: Vec<Vec<&str>> = text.lines().rev().take(2).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(last, [vec!["p/*,", "s", "15"], vec!["SHADOW", "LIMITS", "OF", "WOULD", "REFUSE"]], "{text}");
+}
+
 #[test]
 fn a_chart_has_the_lines_of_the_keys() {
     let folder = Folder::new();

@@ -46,7 +46,9 @@ FILE has one arrival on each line, in order of time, as CSV with a header or as 
   0.5,llm/gpt,200ms,1200,,gold,3,30s
 at, key and hold are needed, the others may be left out. Times are seconds (0.5) or durations (1m30s).
 
-Each key counts what came under it and under the keys below it. Waits are of those who were granted. IN USE is the mean
+Each key counts what came under it and under the keys below it; each pool, which is what a rule with `total` makes, has a
+row below the keys (`pools` in JSON), and counts what came under the keys that take from it. SHADOW LIMITS tells how many
+grants they would have refused, those of all rules together (`shadow` in JSON). Waits are of those who were granted. IN USE is the mean
 over all the time, RATES USED is of the most that could have started, JAIN is 1 where all fairness keys were served the
 same cost per weight. What waits at the end is WAITING: arrivals = granted + refused + waiting.
 
@@ -117,7 +119,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<(), Failure> {
     let length = nanos(args.seconds);
     let run = Run::new(&book, sources, places, length, args.svg.is_some()).map_err(unloaded)?;
     let finished = run.finish(&mut Progress::new(), &stop);
-    let Finished { places, tallies, late } = finished.map_err(|error| match error {
+    let Finished { places, tallies, late, would_refuse } = finished.map_err(|error| match error {
         RunError::Load(error) => unloaded(error),
         RunError::Interrupted { .. } => Failure::failed(error).hint("a smaller --seconds ends sooner"),
     })?;
@@ -125,7 +127,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<(), Failure> {
         output::talk(&left_out(late, args.seconds));
     }
     let (tallies, lines) = tallies.finish(&places);
-    let report = Report::new(args.seconds, seed, &book, &places, &tallies);
+    let report = Report::new(args.seconds, seed, &book, &places, &tallies, would_refuse);
     if args.json {
         output::json(&report)?;
     } else {

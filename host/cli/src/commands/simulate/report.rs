@@ -1,11 +1,12 @@
 //! The report: what the tallies say of each key, as it is printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use weir_http::api::{ConcurrencyText, DurationText, PatternText, RateText};
-use weir_limiter::{Counts, Mode, Rate, Reason, RuleBook};
+use weir_limiter::{Binding, Counts, Mode, Pattern, Rate, Reason, Rule, RuleBook};
 
 use super::tally::{Place, Places, Tally, Units, keys};
 use super::waits::Waits;
@@ -21,9 +22,14 @@ pub(crate) struct Report {
     pub(crate) seed: Option<u64>,
     /// Every key that somebody named, and every scope or key above one, by name.
     pub(crate) keys: Vec<KeyReport>,
+    /// Every pool that one of them takes from, by its pattern.
+    pub(crate) pools: Vec<KeyReport>,
+    /// None: no rule of theirs has shadow limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shadow: Option<ShadowReport>,
 }
 
-/// What came of those who named a key, or one below it.
+/// What came of those who named a key, or one below it; or of those who take from a pool, whose key is its pattern.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct KeyReport {
@@ -47,6 +53,16 @@ pub(crate) struct KeyReport {
     /// nobody was served.
     pub(crate) fairness_index: Option<f64>,
     pub(crate) fairness: Vec<FairnessReport>,
+}
+
+/// What shadow limits would have done.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct ShadowReport {
+    /// The rules that have them.
+    pub(crate) patterns: Vec<PatternText>,
+    /// Grants that they would have refused, all together; one that two of them would have refused counts twice.
+    pub(crate) would_refuse: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,17 +117,58 @@ impl Report {
         book: &RuleBook,
         places: &Places,
         tallies: &[Tally],
+        would_refuse: u64,
     ) -> Self {
-        let keys = keys(places).into_iter().map(|(key, members)| {
+        let report = |key: &str, members: Vec<usize>, rule: Option<Arc<Rule>>| {
             let members: Vec<(&Place, &Tally)> =
                 members.into_iter().map(|place| (&places.get()[place], &tallies[place])).collect();
-            key_report(key, &members, length, book)
-        });
-        Self { seconds: length.as_secs_f64(), seed, keys: keys.collect() }
+            key_report(key, &members, length, rule.as_deref())
+        };
+        let keys = keys(places).into_iter().map(|(key, members)| report(key, members, book.binding(key).rule));
+        let bound = Bound::of(places, book);
+        let pool = |(pattern, (rule, members)): (Pattern, (Arc<Rule>, Vec<usize>))| {
+            report(pattern.as_str(), members, Some(rule))
+        };
+        let shadows: Vec<PatternText> = bound.shadows.into_iter().map(PatternText).collect();
+        Self {
+            seconds: length.as_secs_f64(),
+            seed,
+            keys: keys.collect(),
+            pools: bound.pools.into_iter().map(pool).collect(),
+            shadow: (!shadows.is_empty()).then_some(ShadowReport { patterns: shadows, would_refuse }),
+        }
     }
 }
 
-fn key_report(key: &str, members: &[(&Place, &Tally)], length: Duration, book: &RuleBook) -> KeyReport {
+/// What binds the places besides the rules of their keys.
+#[derive(Debug, Default)]
+struct Bound {
+    /// The rule of each pool, and the places that take from it.
+    pools: BTreeMap<Pattern, (Arc<Rule>, Vec<usize>)>,
+    /// The rules that have shadow limits.
+    shadows: BTreeSet<Pattern>,
+}
+
+impl Bound {
+    fn of(places: &Places, book: &RuleBook) -> Self {
+        let mut bound = Self::default();
+        for (index, place) in places.get().iter().enumerate() {
+            for depth in 1..=place.key.depth() {
+                let Binding { shadow, totals, .. } = book.binding(place.key.prefix(depth));
+                let with_shadow = shadow.iter().chain(&totals).filter(|rule| rule.spec.shadow_limits.is_some());
+                bound.shadows.extend(with_shadow.map(|rule| rule.pattern.clone()));
+                // The patterns of two depths differ, so no place comes twice.
+                for rule in totals {
+                    let pattern = rule.pattern.clone();
+                    bound.pools.entry(pattern).or_insert_with(|| (rule, Vec::new())).1.push(index);
+                }
+            }
+        }
+        bound
+    }
+}
+
+fn key_report(key: &str, members: &[(&Place, &Tally)], length: Duration, rule: Option<&Rule>) -> KeyReport {
     let mut waits = Waits::default();
     let (mut used, mut started) = (Units::default(), Units::default());
     for (_, tally) in members {
@@ -125,14 +182,13 @@ fn key_report(key: &str, members: &[(&Place, &Tally)], length: Duration, book: &
         .enumerate()
         .map(|(index, reason)| (reason.as_str(), members.iter().map(|(_, tally)| tally.refused[index]).sum::<u64>()));
     let reasons: BTreeMap<&'static str, u64> = by_reason.filter(|(_, count)| *count > 0).collect();
-    let rule = book.binding(key).rule;
-    let limits = rule.as_ref().map(|rule| &rule.spec.limits);
+    let limits = rule.map(|rule| &rule.spec.limits);
     let limit = limits.and_then(|limits| limits.concurrency);
     let mean = counted(used, limit.map_or(Counts::Calls, |limit| limit.counts)) as f64 / length.as_nanos() as f64;
     let fairness = fairness(members);
     KeyReport {
         key: key.to_owned(),
-        pattern: rule.as_ref().map(|rule| PatternText(rule.pattern.clone())),
+        pattern: rule.map(|rule| PatternText(rule.pattern.clone())),
         arrivals: sum(|tally| tally.arrivals),
         granted: waits.granted,
         refused: reasons.values().sum(),

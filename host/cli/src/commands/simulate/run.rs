@@ -87,6 +87,8 @@ pub(crate) struct Finished {
     pub(crate) tallies: Tallies,
     /// What a trace has after the end.
     pub(crate) late: Option<Late>,
+    /// Grants that shadow limits would have refused.
+    pub(crate) would_refuse: u64,
 }
 
 /// A simulation at one instant.
@@ -181,7 +183,9 @@ impl Run {
         // What is still to arrive lies after the end.
         let next = self.arrivals.peek().map(|Reverse((_, index))| *index as usize);
         let late = next.and_then(|index| self.sources[index].late(stop));
-        Ok(Finished { places: self.places, tallies: self.tallies, late })
+        // Counters forget it when they are idle for long; their shard does not.
+        let would_refuse = self.limiter.shards().iter().map(|shard| shard.metrics().shadow_refused).sum();
+        Ok(Finished { places: self.places, tallies: self.tallies, late, would_refuse })
     }
 
     /// Moves the clock to the next event before the end.

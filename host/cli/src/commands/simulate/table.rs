@@ -1,10 +1,11 @@
-//! The report as tables: one line for each key, and one for each fairness key where there are several.
+//! The report as tables: one line for each key and each pool, one for each fairness key where there are several, and one
+//! for the shadow limits.
 
 use std::time::Duration;
 
 use weir_http::api::DurationText;
 
-use super::report::{FairnessReport, KeyReport, Report};
+use super::report::{FairnessReport, KeyReport, Report, ShadowReport};
 use crate::output;
 
 /// The report as text.
@@ -25,7 +26,7 @@ pub(crate) fn text(report: &Report) -> String {
         "GRANTED/S",
         "JAIN",
     ]);
-    for key in &report.keys {
+    for key in rows(report) {
         keys.add_row([
             key.key.clone(),
             key.pattern.as_ref().map_or_else(nothing, |pattern| pattern.0.to_string()),
@@ -44,16 +45,28 @@ pub(crate) fn text(report: &Report) -> String {
         ]);
     }
     let mut text = output::plain(&keys);
-    if report.keys.iter().any(|key| key.fairness.len() > 1) {
+    if rows(report).any(|key| key.fairness.len() > 1) {
         text.push_str("\n\n");
         text.push_str(&fairness(report));
+    }
+    if let Some(ShadowReport { patterns, would_refuse }) = &report.shadow {
+        let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.0.to_string()).collect();
+        let mut shadow = output::table(&["SHADOW LIMITS OF", "WOULD REFUSE"]);
+        shadow.add_row([patterns.join(", "), would_refuse.to_string()]);
+        text.push_str("\n\n");
+        text.push_str(&output::plain(&shadow));
     }
     text
 }
 
+/// The keys, and the pools below them.
+fn rows(report: &Report) -> impl Iterator<Item = &KeyReport> {
+    report.keys.iter().chain(&report.pools)
+}
+
 fn fairness(report: &Report) -> String {
     let mut table = output::table(&["KEY", "FAIRNESS", "WEIGHT", "ARRIVALS", "GRANTED", "COST", "SHARE"]);
-    for key in report.keys.iter().filter(|key| key.fairness.len() > 1) {
+    for key in rows(report).filter(|key| key.fairness.len() > 1) {
         for FairnessReport { key: name, weight, arrivals, granted, cost, share } in &key.fairness {
             table.add_row([
                 key.key.clone(),
