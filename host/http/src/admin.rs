@@ -15,7 +15,8 @@
 //! | `GET /healthz` | 200 while it serves, 503 once it shuts down |
 //! | `GET /metrics` | Prometheus text |
 //!
-//! A body must say that it is JSON, or is answered 415. In a path `/` and `*` may stand as they are; the `#` of an inline key is written `%23`.
+//! A body that says it is anything but JSON is answered 415; curl's word for what it was not told is taken, as pages of browsers are
+//! refused by their `Origin`. In a path `/` and `*` may stand as they are; the `#` of an inline key is written `%23`.
 //!
 //! Every error is a problem that names the field and its place. It runs on one thread of its own, so a batch that
 //! replaces the book holds up the next admin request and no call.

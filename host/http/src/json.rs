@@ -21,6 +21,18 @@ pub(crate) fn is_said(headers: &HeaderMap) -> Result<(), Box<Problem>> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail).because("invalid").into())
 }
 
+/// The same, taking what `curl -d` sends too where nobody has said what it is: no type, or that of a form. Where a page in a browser is
+/// kept away otherwise.
+///
+/// # Errors
+/// As of [`is_said`].
+pub(crate) fn is_not_denied(headers: &HeaderMap) -> Result<(), Box<Problem>> {
+    match headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"application/x-www-form-urlencoded") => Ok(()),
+        Some(_) => is_said(headers),
+    }
+}
+
 fn says_so(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
     if kind.as_bytes() == JSON.as_bytes() {

@@ -78,12 +78,12 @@ fn wrong(name: &str, text: &str, error: &impl Display) -> Box<Problem> {
     Problem::bad_request(name, format!("{name}={}: {error}", shorten(text))).into()
 }
 
-/// A JSON body, which must say that it is one.
+/// A JSON body, which must not say that it is anything else.
 pub(super) fn body<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<T, Box<Problem>> {
-    json::is_said(headers)?;
+    json::is_not_denied(headers)?;
     let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
     json::read(&body)
 }
