@@ -267,12 +267,11 @@ impl Waitlist {
         overdue.or_else(|| self.classes.values().next())?.first()
     }
 
-    /// Of several classes, those that were passed over for long: the first line of each goes before all others, that of the longest first.
+    /// The classes that were passed over for long: the first line of each goes before all others, that of the longest first.
     /// Of each, since that of the longest may not be served for want of something else.
     fn overdue(&self, now: u64) -> impl Iterator<Item = &Class> {
-        let several = self.classes.len() > 1 && !planted::is(Bug::PatienceNever);
-        let classes = self.classes.iter().filter(move |(rank, _)| several && rank.0.is_some()).map(|(_, class)| class);
-        classes.filter(move |class| now.saturating_sub(class.passed_since) >= PATIENCE)
+        let classes = self.classes.iter().filter(|(rank, _)| rank.0.is_some() && !planted::is(Bug::PatienceNever));
+        classes.map(|(_, class)| class).filter(move |class| now.saturating_sub(class.passed_since) >= PATIENCE)
     }
 
     /// Somebody with this ticket (a newcomer: the end of numbers) is granted at this counter: who is first here is

@@ -108,8 +108,7 @@ impl ShardSet<'_, '_> {
 
     fn restore_lease(&mut self, lease: &GrantedLease, now: u64) {
         // It holds what it has by itself: whom it has ridden on is not written down.
-        let (one, alone) = (NonZeroU32::MIN, SmallVec::new());
-        let request = Request { count: one, least: one, lend_from: alone, ..lease.request.clone() };
+        let request = Request { least: NonZeroU32::MIN, lend_from: SmallVec::new(), ..lease.request.clone() };
         let mut sites = Sites::new();
         self.locate_for_show(&request, &mut sites);
         // The shard of its id first: there it is found, whatever pools have come and gone since.

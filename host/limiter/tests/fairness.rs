@@ -496,3 +496,15 @@ fn who_gives_up_costs_its_key_nothing() {
     let part = had[0] as f64 / (had[0] + had[1]) as f64;
     assert!((0.45..0.55).contains(&part), "{had:?}");
 }
+
+/// A change of rules may close what its owner needs: from then on it stops nobody.
+#[test]
+fn a_barrier_is_put_anew_after_a_change_of_rules() {
+    let mut bench = Bench::new(&[("c", "4:cost", &[]), ("d", "1", &[])]);
+    bench.take("c");
+    bench.wait(&request("c").cost(NonZeroU32::new(4).unwrap()).also("d".parse().unwrap()).unwrap());
+    assert_eq!(stream(&mut bench, &request("c").priority(255), 1_000), Some(MAX_PASSES));
+    assert!(bench.try_acquire(&request("d")).is_err(), "its barrier stands here too");
+    bench.set(&[("c", "0", &[]), ("d", "1", &[])]);
+    bench.try_acquire(&request("d")).unwrap();
+}

@@ -9,8 +9,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_limiter::{
-    Change, CounterName, Grant, HandState, Input, LeaseId, LeaseRef, Outcome, Output, Placement, Precondition, Rate,
-    RateKind, Reason, Record, Refusal, Request, Restored, RuleBook, Shard, ShardLimits, ShardSet, SmoothState,
+    Change, CounterName, Effect, Grant, HandState, Input, LeaseId, LeaseRef, Outcome, Output, Placement, Precondition,
+    Rate, RateKind, Reason, Record, Refusal, Request, Restored, RuleBook, Shard, ShardLimits, ShardSet, SmoothState,
 };
 
 fn kind(rate: &str) -> RateKind {
@@ -409,6 +409,29 @@ fn who_rode_on_a_lease_holds_by_itself_after_a_restart() {
         after.step(Input::Release { lease: parts[0], outcome: Outcome::Ok });
         let Output::Counters(found) = after.step(Input::Counters { prefix: "t" }) else { panic!() };
         assert_eq!(found[0].calls, calls);
+    }
+}
+
+/// A timed lease must be written down, whether it waited or not, and the first start of a rate.
+#[test]
+fn what_cannot_be_written_down_is_not_let_in() {
+    let request = Request::unscoped().inline("u", "k", limits("1", &[])).unwrap();
+    for secrets in [&[][..], &[1][..]] {
+        let mut one = Process::new(1_000 * S, "1000/1m");
+        let holder = one.acquire(&request, &[]).unwrap();
+        let waiter = request.clone().lease_time(Duration::from_secs(60));
+        one.step(Input::Acquire { request: &waiter, wait: true, secrets });
+        one.shard.set_unwritable(true);
+        let mut effects = Vec::new();
+        let release = Input::Release { lease: holder.parts[0], outcome: Outcome::Ok };
+        ShardSet::new(&mut [&mut one.shard]).step(one.now, release, &mut effects);
+        match &effects[..] {
+            [Effect::Granted { .. }] => assert!(secrets.is_empty()),
+            [Effect::Refused { refusal, .. }] => assert_eq!((refusal.reason, secrets), (Reason::Unavailable, &[1][..])),
+            other => panic!("{other:?}"),
+        }
+        let refusal = one.acquire(&self::request("s"), &[]).unwrap_err();
+        assert_eq!((refusal.reason, one.used()), (Reason::Unavailable, 0));
     }
 }
 

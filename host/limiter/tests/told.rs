@@ -662,3 +662,17 @@ fn a_remedy_names_the_number_that_is_in_the_way() {
     assert_eq!(kinds.to_string(), "kinds of rates (mode, period, counts) at `s#k` (8/8)");
     assert_eq!(kinds.remedy(), "one of these kinds is over in 1m; or bring one of the kinds that count there");
 }
+
+/// A class that was passed over for long has its turn before a newcomer of a higher priority, alone or not.
+#[test]
+fn who_was_passed_over_for_long_stands_before_a_newcomer() {
+    let mut bench = Bench::new(&[("s", "1", &[])]);
+    let holder = bench.take("s");
+    let low = bench.wait(&request("s").priority(100).max_wait(Duration::from_secs(60)));
+    bench.at(bench.now + 11 * S);
+    let high = request("s").priority(200);
+    assert_eq!(bench.explain(&high).position, Some(1));
+    bench.wait(&high);
+    bench.release(&holder);
+    assert_eq!(bench.let_in(), [low]);
+}
