@@ -9,6 +9,7 @@
 use crate::counter::Counter;
 use crate::describe::{Which, cap, full_waitlist, reason_of, too_many_kinds};
 use crate::lease::{Hold, LeasePart};
+use crate::leases::Leases;
 use crate::lending::ride;
 use crate::limits::{Counts, MAX_WAIT};
 use crate::line::{Line, Waiter};
@@ -16,7 +17,6 @@ use crate::name::CounterKind;
 use crate::planted::{self, Bug};
 use crate::refusal::{Constraint, ConstraintKind, Reason, Refusal};
 use crate::request::{DEFAULT_MAX_WAIT, Grant, Inline, Request, WaiterId};
-use crate::shard::Shard;
 use crate::shares::may_have;
 use crate::standing::{Standing, free_or_lent, lacks, stand_in_time};
 use crate::step::{Effect, ShardSet};
@@ -47,8 +47,8 @@ impl Site {
     }
 
     /// The lease that the request names, as long as it lends to another.
-    pub(crate) fn lent<'a>(&self, shard: &'a Shard) -> Option<&'a LeasePart> {
-        free_or_lent(self.named.map(|slot| &shard.leases[slot])).1
+    pub(crate) fn lent<'a>(&self, leases: &'a Leases) -> Option<&'a LeasePart> {
+        free_or_lent(self.named.map(|slot| &leases[slot])).1
     }
 }
 
@@ -506,12 +506,16 @@ impl ShardSet<'_, '_> {
         for (index, site) in sites.iter().enumerate() {
             let barred = self.is_barred(site, asks);
             let (inline, shard) = (own(&request.inline, site), &mut *self.shards[site.at]);
-            let lent = free_or_lent(site.named.map(|slot| &shard.leases[slot])).1;
+            let lent = site.lent(&shard.leases);
             let counter = &mut shard.counters[site.hold.counter];
             match (stand_in_time(counter, &site.hold, inline, (asks.0, barred), lent, now), answer) {
                 (Standing::Never, _) => return Answer::Never,
-                (Standing::Blocked(until), _) => {
-                    let lasting = (counter.is_closed(inline), until);
+                (standing @ (Standing::Blocked(_) | Standing::Lent), _) => {
+                    let (until, lent) = match standing {
+                        Standing::Blocked(until) => (until, false),
+                        _ => (None, true),
+                    };
+                    let lasting = (lent || counter.is_closed(inline), until);
                     if answer == Answer::Fits || lasting > longest {
                         longest = lasting;
                         answer = Answer::Blocked { site: index, until };

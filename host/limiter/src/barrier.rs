@@ -22,7 +22,7 @@ impl ShardSet<'_, '_> {
     }
 
     /// Puts the barrier of a head where it belongs: at all its counters when all it lacks is concurrency; only at those
-    /// whose rate it lacks when it lacks a rate; nowhere when one is closed, because that may last, or while another's barrier
+    /// whose rate it lacks when it lacks a rate; nowhere when one is closed or it waits for a loan, because that may last, or while another's barrier
     /// stops it: whom that lets by, it would stop.
     pub(crate) fn raise(
         &mut self,
@@ -42,8 +42,10 @@ impl ShardSet<'_, '_> {
             let (barred, spot) = (self.is_barred(site, (ticket, asks.on())), self.spot(site));
             let counter = &mut self.shards[site.at].counters[site.hold.counter];
             let standing = stand(counter, &site.hold, own(inline, site), (ticket, false), now);
-            put_off |=
-                barred && site.hold.takes_any() || standing != Standing::Fits && counter.is_closed(own(inline, site));
+            // What is too much waits for a loan to come back, or is refused before long.
+            put_off |= barred && site.hold.takes_any()
+                || standing == Standing::Never
+                || standing != Standing::Fits && counter.is_closed(own(inline, site));
             if matches!(standing, Standing::Blocked(Some(_))) {
                 rated.push(spot);
             }

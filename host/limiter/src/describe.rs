@@ -92,7 +92,7 @@ impl ShardSet<'_, '_> {
         let (rank, on) = (request.rank(), self.named_on(request));
         let mut constraints = Vec::new();
         for site @ Site { at, hold, .. } in sites {
-            let lent = site.lent(self.shards[*at]).is_some();
+            let lent = site.lent(&self.shards[*at].leases).is_some();
             let spot = self.spot(site);
             let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(spot)));
             let full = which == Which::Full(spot);

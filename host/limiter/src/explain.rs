@@ -18,7 +18,7 @@ use crate::describe::{UNKNOWN_HOLD, Which};
 use crate::lease::LeasePart;
 use crate::name::CounterKind;
 use crate::operator::Outcome;
-use crate::refusal::{Constraint, Refusal};
+use crate::refusal::{Constraint, Reason, Refusal};
 use crate::request::{LeaseRef, Request};
 use crate::shard::Shard;
 use crate::snapshot::CounterSnapshot;
@@ -92,6 +92,8 @@ impl ShardSet<'_, '_> {
         let mut refusal = self.check(now, request).ok_or(needed)?.err();
         let forecast = match refusal {
             None => Some(Forecast { admitted_in: Duration::ZERO, estimated: false }),
+            // The copy writes nothing down.
+            Some(ref refusal) if refusal.reason == Reason::Unavailable => None,
             Some(_) => match self.forecast(request, now) {
                 Ok(forecast) => forecast,
                 // It could not even wait.

@@ -9,7 +9,7 @@
 //! lines parked there.
 //!
 //! # Between lines
-//! 1. Priority, highest first; last, whatever its priority, who has brought a concurrency of 0 itself. Each class that was passed over for [`PATIENCE`] has its first line looked at before all
+//! 1. Priority, highest first. Each class that was passed over for [`PATIENCE`] has its first line looked at before all
 //!    others, that of the longest first.
 //! 2. Weighted fairness between fairness keys, by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a key's
 //!    next unit of work has a start tag, a grant moves it on by `units / weight`, and the lowest tag is next. A key that
@@ -94,16 +94,14 @@ pub(crate) struct Parked {
 pub(crate) struct Waitlist {
     /// Every line, by its place here.
     lines: Slab<Parked>,
-    classes: BTreeMap<Rank, Class>,
+    /// By priority, highest first.
+    classes: BTreeMap<Reverse<u8>, Class>,
     waiters: usize,
     /// How many lines need so much cost here.
     costs: BTreeMap<u32, usize>,
     /// Lines that need no call here, because they ride on one.
     riding: usize,
 }
-
-/// Where a class stands: by priority, highest first; after all of them who is closed by what it has brought itself, at whatever priority.
-type Rank = Reverse<Option<u8>>;
 
 /// The lines of one priority.
 #[derive(Debug, Clone, Default)]
@@ -159,9 +157,9 @@ impl Waitlist {
     pub(crate) fn park(&mut self, parked: Parked, now: u64) -> u32 {
         self.waiters += parked.waiters;
         self.count((parked.calls, parked.cost));
-        let (line, head, rank) = (Arc::clone(&parked.line), parked.head, parked.rank());
+        let (line, head) = (Arc::clone(&parked.line), parked.head);
         let place = self.lines.insert(parked) as u32;
-        let class = self.classes.entry(rank).or_default();
+        let class = self.classes.entry(Reverse(line.priority)).or_default();
         if class.shares.is_empty() {
             class.passed_since = now;
         }
@@ -172,11 +170,11 @@ impl Waitlist {
     /// Takes a line away, wherever it stands.
     pub(crate) fn take(&mut self, place: u32) -> Option<Parked> {
         let parked = self.lines.try_remove(place as usize)?;
-        let rank = parked.rank();
-        if let Some(class) = self.classes.get_mut(&rank) {
+        let priority = Reverse(parked.line.priority);
+        if let Some(class) = self.classes.get_mut(&priority) {
             class.take(&parked.line.share, parked.head);
             if class.shares.is_empty() {
-                self.classes.remove(&rank);
+                self.classes.remove(&priority);
             }
         }
         self.waiters -= parked.waiters;
@@ -195,7 +193,7 @@ impl Waitlist {
         parked.waiters -= 1;
         parked.passes = 0;
         self.waiters -= 1;
-        if let Some(class) = self.classes.get_mut(&parked.rank()) {
+        if let Some(class) = self.classes.get_mut(&Reverse(parked.line.priority)) {
             class.advance(&parked.line.share, before, head);
         }
         if had != needs {
@@ -242,7 +240,7 @@ impl Waitlist {
     /// Moves the key of a line on, because its head was served here.
     pub(crate) fn served(&mut self, place: u32, units: u32, now: u64) {
         let Some(parked) = self.lines.get(place as usize) else { return };
-        let Some(class) = self.classes.get_mut(&parked.rank()) else { return };
+        let Some(class) = self.classes.get_mut(&Reverse(parked.line.priority)) else { return };
         class.passed_since = now;
         class.served(&parked.line, units);
     }
@@ -267,11 +265,11 @@ impl Waitlist {
         overdue.or_else(|| self.classes.values().next())?.first()
     }
 
-    /// The classes that were passed over for long: the first line of each goes before all others, that of the longest first.
+    /// The classes of which nobody was served for long: the first line of each goes before all others, that of the longest first.
     /// Of each, since that of the longest may not be served for want of something else.
     fn overdue(&self, now: u64) -> impl Iterator<Item = &Class> {
-        let classes = self.classes.iter().filter(|(rank, _)| rank.0.is_some() && !planted::is(Bug::PatienceNever));
-        classes.map(|(_, class)| class).filter(move |class| now.saturating_sub(class.passed_since) >= PATIENCE)
+        let classes = self.classes.values().filter(|_| !planted::is(Bug::PatienceNever));
+        classes.filter(move |class| now.saturating_sub(class.passed_since) >= PATIENCE)
     }
 
     /// Somebody with this ticket (a newcomer: the end of numbers) is granted at this counter: who is first here is
@@ -300,12 +298,12 @@ impl Waitlist {
         now: u64,
     ) -> Option<(&Parked, Option<u64>)> {
         let (Reverse(top), class) = self.classes.first_key_value()?;
-        let (first, top) = (self.get(class.first()?)?, (*top)?);
-        if priority > top || priority == top && *first.line.share == *share {
+        let first = self.get(class.first()?)?;
+        if priority > *top || priority == *top && *first.line.share == *share {
             return None;
         }
-        if priority < top {
-            let below = self.classes.get(&Reverse(Some(priority)));
+        if priority < *top {
+            let below = self.classes.get(&Reverse(priority));
             let until = below.map_or(now, |class| class.passed_since).saturating_add(PATIENCE);
             return (until > now).then_some((first, Some(until)));
         }
@@ -317,8 +315,8 @@ impl Waitlist {
     /// Moves a key on that is served here without its line being parked here: a newcomer's, or one that has waited elsewhere. Whether
     /// it is the key of the first of the highest priority: what that is owed is less now, or another's.
     pub(crate) fn charge(&mut self, (priority, share): (u8, &str), weight: NonZeroU16, units: u32, now: u64) -> bool {
-        let top = self.classes.first_key_value().is_some_and(|(Reverse(top), _)| *top == Some(priority));
-        let Some(class) = self.classes.get_mut(&Reverse(Some(priority))) else { return false };
+        let top = self.classes.first_key_value().is_some_and(|(Reverse(top), _)| *top == priority);
+        let Some(class) = self.classes.get_mut(&Reverse(priority)) else { return false };
         let leads = top && class.order.first_key_value().is_some_and(|(_, (key, _))| **key == *share);
         class.passed_since = now;
         class.charge(share, weight, units);
@@ -331,8 +329,7 @@ impl Waitlist {
     /// O(lines): for those that ask, and those that are refused.
     pub(crate) fn before(&self, line: Option<u32>, newcomer: bool, rank: (u8, &str), now: u64) -> usize {
         let own = line.and_then(|place| self.get(place));
-        let (Reverse(priority), share) =
-            own.map_or((Reverse(Some(rank.0)), rank.1), |own| (own.rank(), &*own.line.share));
+        let (priority, share) = own.map_or(rank, |own| (own.line.priority, &*own.line.share));
         let waiters = |place: u32| self.get(place).map_or(0, |parked| parked.waiters);
         let above = self.classes.range(..Reverse(priority)).flat_map(|(_, class)| class.in_order());
         let above: usize = above.map(waiters).sum();
@@ -343,7 +340,7 @@ impl Waitlist {
         });
         // One of each of those below goes first when they were passed over for long.
         let overdue = self.overdue(now).filter_map(|class| self.get(class.first()?));
-        above + beside + overdue.filter(|parked| Some(parked.line.priority) < priority).count()
+        above + beside + overdue.filter(|parked| parked.line.priority < priority).count()
     }
 
     fn count(&mut self, (calls, cost): (u32, u32)) {
@@ -368,12 +365,6 @@ fn step(units: u32, weight: NonZeroU16) -> u128 {
 }
 
 impl Parked {
-    /// The class that it is in here.
-    fn rank(&self) -> Rank {
-        let closed = self.own.as_ref().is_some_and(|own| own.limits.concurrency.is_some_and(|own| own.limit == 0));
-        Reverse((!closed).then_some(self.line.priority))
-    }
-
     /// What its head takes of its key's share here: of one who rides, as much as without that.
     fn turn(&self, counts_cost: bool) -> u32 {
         let (calls, cost) = self.line.alone.as_ref().map_or((self.calls, self.cost), |alone| alone.need);

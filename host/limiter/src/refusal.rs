@@ -177,6 +177,10 @@ impl Constraint {
             ConstraintKind::Concurrency => {
                 format!("{}; or raise {rule} above {limit} ({used} held)", wait("a lease ends"))
             }
+            // Only for who names a lease that lends to another.
+            ConstraintKind::Rate if self.frees_in.is_none() => {
+                format!("what the lease that it names has lent comes back; or raise {rule} above {limit}")
+            }
             ConstraintKind::Rate if self.is_smooth() => {
                 format!("{}; or raise the rate or the burst of {rule}", wait("it has room for that again"))
             }

@@ -22,6 +22,8 @@ pub(crate) enum Standing {
     Fits,
     /// Not now; with the instant at which it may fit if time alone can tell.
     Blocked(Option<u64>),
+    /// Not before the lease that it names has its loan back: nothing that is free here is owed to it, and no barrier helps it.
+    Lent,
     /// Its cost is above a limit.
     Never,
 }
@@ -103,7 +105,7 @@ pub(crate) fn stand_in_time(
     ride(lender, &mut riding);
     match stand(counter, &riding, own, asks, now) {
         Standing::Never => Standing::Never,
-        Standing::Fits | Standing::Blocked(_) => Standing::Blocked(None),
+        _ => Standing::Lent,
     }
 }
 

@@ -218,7 +218,7 @@ impl ShardSet<'_, '_> {
         // Mostly the first in the order fits.
         let first = found.waitlist().and_then(|waitlist| waitlist.first(now)).cloned();
         if let Some(parked) = first.filter(|parked| !tried.contains(&parked.head))
-            && !matches!(asked(found, spot, leases, &parked, (true, now)), Standing::Blocked(_))
+            && matches!(asked(found, spot, leases, &parked, (true, now)), Standing::Fits | Standing::Never)
         {
             return (Some(parked), None);
         }
@@ -242,6 +242,7 @@ impl ShardSet<'_, '_> {
                 // What never fits is refused when it is looked at.
                 Standing::Fits | Standing::Never => return true,
                 Standing::Blocked(until) => until,
+                Standing::Lent => None,
             };
             soonest = [soonest, until].into_iter().flatten().min();
             false

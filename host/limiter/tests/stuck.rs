@@ -279,15 +279,19 @@ fn nothing_is_owed_to_who_is_paused_elsewhere_later() {
     assert_eq!(pass(&mut bench, &request("s"), 10), 10);
 }
 
-/// Nor does it take from others what they are owed.
+/// Nothing is kept for who waits for a loan to come back, and it raises no barrier: that may last.
 #[test]
-fn who_brings_a_closed_limit_takes_nobody_what_is_owed() {
-    let mut bench = Bench::new(&[]);
-    let bringing = |limit: &str| Request::unscoped().inline("s", "k", limits(limit, &[])).unwrap();
-    bench.try_acquire(&bringing("3:cost")).unwrap();
-    bench.wait(&long(bringing("3:cost").cost(3.try_into().unwrap()).priority(200)));
-    let low = bringing("3:cost").priority(1);
-    assert!(bench.try_acquire(&low).is_err(), "of a lower priority nobody passes");
-    bench.wait(&long(bringing("0").priority(255)));
-    assert!(bench.try_acquire(&low).is_err());
+fn who_waits_for_a_loan_to_come_back_is_in_nobodys_way() {
+    let mut bench = Bench::new(&[("s", "", &["5/1m:cost"])]);
+    let elsewhere = || Request::unscoped().inline("s", "k", limits("1", &[])).unwrap();
+    let outer = bench.try_acquire(&costing("s", 2).inline("s", "k", limits("1", &[])).unwrap()).unwrap();
+    let inner = bench.try_acquire(&elsewhere().lend_from(outer.parts[0])).unwrap();
+    let waiter = bench.wait(&long(costing("s", 6).lend_from(outer.parts[0]).priority(200)));
+    for _ in 0..100 {
+        bench.at(bench.now + 30 * S);
+        bench.try_acquire(&request("s").priority(1)).unwrap();
+    }
+    bench.at(bench.now + 60 * S);
+    bench.release(&inner);
+    assert_eq!(bench.let_in(), [waiter]);
 }

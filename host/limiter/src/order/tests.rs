@@ -106,7 +106,7 @@ proptest! {
                         list.served(place, cost, now);
                     }
                     let line = Arc::clone(&list.get(place).unwrap().line);
-                    let tag = |list: &Waitlist| list.classes[&Reverse(Some(line.priority))].tag_of(&line.share);
+                    let tag = |list: &Waitlist| list.classes[&Reverse(line.priority)].tag_of(&line.share);
                     let before = tag(&list);
                     list.advance(place, WaiterId { ticket, shard: 0, slot: 0 }, (1, cost));
                     prop_assert_eq!(tag(&list), before);

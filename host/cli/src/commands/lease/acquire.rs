@@ -63,14 +63,14 @@ pub(crate) fn run(args: &AcquireArgs) -> Result<(), Failure> {
         return Err(error.hint("the leases are kept: the same request under its --idempotency-key prints them"));
     }
     // Nobody knows their ids, so nobody else could.
-    let released = untold.iter().try_for_each(|lease| client.release(&lease.id, Outcome::Ok).map(drop));
-    Err(error.hint(match released {
-        Ok(()) => "the leases that could not be printed were released: acquire them again".to_owned(),
-        Err(reason) => {
-            format!(
-                "the leases that could not be printed end with their lease time: they could not be released: {reason}"
-            )
-        }
+    let failed: Vec<_> = untold.iter().filter_map(|lease| client.release(&lease.id, Outcome::Ok).err()).collect();
+    Err(error.hint(match &failed[..] {
+        [] => "the leases that could not be printed were released: acquire them again".to_owned(),
+        [reason, ..] => format!(
+            "{} of the {} leases that could not be printed could not be released, and end with their lease time: {reason}",
+            failed.len(),
+            untold.len()
+        ),
     }))
 }
 
