@@ -21,7 +21,7 @@ use clap::Args;
 use weir_limiter::{RuleBook, format_duration};
 
 use self::fields::nanos;
-use self::load::{Late, LoadError, Poisson, Source, Spec};
+use self::load::{LoadError, Poisson, Source, Spec};
 use self::progress::Progress;
 use self::report::Report;
 use self::run::{Finished, Run, RunError};
@@ -119,12 +119,13 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<(), Failure> {
     let length = nanos(args.seconds);
     let run = Run::new(&book, sources, places, length, args.svg.is_some()).map_err(unloaded)?;
     let finished = run.finish(&mut Progress::new(), &stop);
-    let Finished { places, tallies, late, would_refuse } = finished.map_err(|error| match error {
+    let Finished { places, tallies, goes_on, would_refuse } = finished.map_err(|error| match error {
         RunError::Load(error) => unloaded(error),
         RunError::Interrupted { .. } => Failure::failed(error).hint("a smaller --seconds ends sooner"),
     })?;
-    if let Some(late) = late {
-        output::talk(&left_out(late, args.seconds));
+    if let Some(at) = goes_on {
+        let (length, at) = (format_duration(args.seconds), format_duration(Duration::from_nanos(at)));
+        output::talk(&format!("note: the trace goes on after the {length} that are simulated, at {at}"));
     }
     let (tallies, lines) = tallies.finish(&places);
     let report = Report::new(args.seconds, seed, &book, &places, &tallies, would_refuse);
@@ -179,13 +180,6 @@ fn unloaded(error: LoadError) -> Failure {
     } else {
         failure
     }
-}
-
-/// What is said of arrivals that were not simulated.
-fn left_out(late: Late, length: Duration) -> String {
-    let at_least = if late.all { "" } else { "at least " };
-    let arrivals = if late.count == 1 { "1 arrival lies".to_owned() } else { format!("{} arrivals lie", late.count) };
-    format!("note: {at_least}{arrivals} after the end of the {} that are simulated", format_duration(length))
 }
 
 fn draw(file: &Path, report: &Report, lines: &chart::Lines) -> Result<(), Failure> {

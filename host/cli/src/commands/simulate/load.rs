@@ -9,7 +9,6 @@
 //! seed, the key and the fairness key: who else arrives, at which rate and in which order they are named, changes nothing.
 
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -135,15 +134,6 @@ pub(crate) struct Next {
     pub(crate) place: u32,
 }
 
-/// Arrivals after the end of the simulation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Late {
-    /// How many, at least one.
-    pub(crate) count: u64,
-    /// Whether these are all: nothing kept them from being counted.
-    pub(crate) all: bool,
-}
-
 /// Why there is no next arrival.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
@@ -168,15 +158,6 @@ impl Source {
         match self {
             Self::Poisson(poisson) => Ok(Some(poisson.next())),
             Self::Trace(trace) => trace.next(places),
-        }
-    }
-
-    /// The arrivals from the one on that [`Self::next`] told last, which lies after the end. None: chance never ends, and
-    /// nobody misses what it would have brought.
-    pub(crate) fn late(&mut self, stop: &AtomicBool) -> Option<Late> {
-        match self {
-            Self::Poisson(_) => None,
-            Self::Trace(trace) => Some(trace.late(stop)),
         }
     }
 

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering as Memory};
 use foldhash::fast::FixedState;
 use weir_limiter::{Effect, Grant, Input, LeaseRef, Limiter, Outcome, Output, RuleBook, ShardLimits, WaiterId};
 
-use super::load::{Late, LoadError, Next, Source};
+use super::load::{LoadError, Next, Source};
 use super::progress::Progress;
 use super::tally::{Places, Tallies};
 
@@ -85,8 +85,8 @@ pub(crate) enum RunError {
 pub(crate) struct Finished {
     pub(crate) places: Places,
     pub(crate) tallies: Tallies,
-    /// What a trace has after the end.
-    pub(crate) late: Option<Late>,
+    /// When the next of a trace would have arrived, in nanoseconds from the beginning.
+    pub(crate) goes_on: Option<u64>,
     /// Grants that shadow limits would have refused.
     pub(crate) would_refuse: u64,
 }
@@ -180,12 +180,12 @@ impl Run {
         for work in self.waiting.values() {
             self.tallies.waiting(work.place);
         }
-        // What is still to arrive lies after the end.
-        let next = self.arrivals.peek().map(|Reverse((_, index))| *index as usize);
-        let late = next.and_then(|index| self.sources[index].late(stop));
+        // What is still to arrive lies after the end. Chance never ends, and nobody misses what it would have brought.
+        let next = self.arrivals.peek().map(|Reverse((at, index))| (at - BEGIN, &self.sources[*index as usize]));
+        let goes_on = next.and_then(|(at, source)| matches!(source, Source::Trace(_)).then_some(at));
         // Counters forget it when they are idle for long; their shard does not.
         let would_refuse = self.limiter.shards().iter().map(|shard| shard.metrics().shadow_refused).sum();
-        Ok(Finished { places: self.places, tallies: self.tallies, late, would_refuse })
+        Ok(Finished { places: self.places, tallies: self.tallies, goes_on, would_refuse })
     }
 
     /// Moves the clock to the next event before the end.

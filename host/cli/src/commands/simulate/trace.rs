@@ -16,7 +16,6 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 use serde::Deserialize;
@@ -24,7 +23,7 @@ use serde::de::{Deserializer, Visitor};
 use weir_limiter::Request;
 
 use super::fields::{self, FieldError, Fields, nanos, shown};
-use super::load::{Late, LoadError, Next};
+use super::load::{LoadError, Next};
 use super::tally::Places;
 
 /// The longest line: three names, eight numbers, and a lot of room.
@@ -135,24 +134,6 @@ impl Trace {
         (self.at, self.request) = (at, request);
         Ok(Some(Next { at, hold, place: places.of(&self.request)? }))
     }
-
-    /// Counts the line that was read last and those behind it, as far as they can be read and nobody says stop. Nothing else
-    /// is looked at in them.
-    pub(crate) fn late(&mut self, stop: &AtomicBool) -> Late {
-        let mut count = 1;
-        while !stop.load(Ordering::Relaxed) {
-            let more = match &mut self.lines {
-                Lines::Csv { reader, record, .. } => reader.read_record(record).map_err(csv_problem),
-                Lines::Json { reader, text } => next_line(reader, text),
-            };
-            match more {
-                Ok(true) => count += 1,
-                Ok(false) => return Late { count, all: true },
-                Err(_) => break,
-            }
-        }
-        Late { count, all: false }
-    }
 }
 
 /// A line's texts, in the order of [`COLUMNS`].
@@ -241,21 +222,13 @@ struct Object<'a> {
     max_wait: Option<Text<'a>>,
 }
 
-/// Reads the next line that is not blank; answers whether there is one.
-fn next_line(reader: &mut BufReader<ShortLines>, text: &mut String) -> Result<bool, LineError> {
+fn next_object<'a>(reader: &mut BufReader<ShortLines>, text: &'a mut String) -> Result<Option<Cells<'a>>, LineError> {
     text.clear();
     while text.trim().is_empty() {
         text.clear();
         if reader.read_line(text).map_err(|error| io_problem(&error))? == 0 {
-            return Ok(false);
+            return Ok(None);
         }
-    }
-    Ok(true)
-}
-
-fn next_object<'a>(reader: &mut BufReader<ShortLines>, text: &'a mut String) -> Result<Option<Cells<'a>>, LineError> {
-    if !next_line(reader, text)? {
-        return Ok(None);
     }
     let object: Object<'a> = serde_json::from_str(text).map_err(|error| LineError::Json(error.to_string()))?;
     let Object { at, key, hold, cost, priority, fairness, weight, max_wait } = object;
