@@ -1,7 +1,7 @@
 //! A forecast of rates comes true when nothing else arrives, whatever shards those before it lie in.
 //!
 //! The programs are always the same: of some forty thousand others one was granted before its forecast, behind nine who need several
-//! shards. A copy looks at these at once, where the server has to bring their shards first, and lets others go meanwhile.
+//! shards, and why is not known. A copy looks at these at once, where the server has to bring their shards first.
 #![cfg(not(feature = "shuttle"))]
 
 use futures::task::noop_waker_ref;

@@ -125,9 +125,8 @@ impl ShardSet<'_, '_> {
     pub(crate) fn refusal(&self, reason: Reason, blocked_on: Vec<Constraint>) -> Refusal {
         // All of them must clear, so the last one counts; where one cannot be said, nothing can. What is too large never
         // frees up.
-        let mut frees_in = blocked_on.iter().map(|constraint| constraint.frees_in);
-        let first = frees_in.next().flatten();
-        let retry_after = frees_in.fold(first, |last, frees_in| Some(last?.max(frees_in?)));
+        let frees_in = || blocked_on.iter().map(|constraint| constraint.frees_in);
+        let retry_after = frees_in().max().flatten().filter(|_| frees_in().all(|frees_in| frees_in.is_some()));
         Refusal {
             reason,
             retry_after,
