@@ -19,8 +19,8 @@ impl Engine {
     /// A refusal as `invalid`.
     ///
     /// # Complexity
-    /// Where it would have to wait O(lines) in all shards, each locked for its own, and O(state of the shards that the request and those before it lie in), which are
-    /// locked meanwhile: for people, not for guests.
+    /// Where it would have to wait O(lines) in all shards, each locked for its own, and O(state of the shards that the request and those
+    /// before it lie in), which are locked meanwhile: for people, not for guests.
     pub fn explain(&self, request: &Request) -> Result<Explanation, Refusal> {
         request.validate().map_err(|_| Refusal::new(Reason::Invalid))?;
         if request.is_unscoped() {

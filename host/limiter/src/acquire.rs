@@ -498,7 +498,7 @@ impl ShardSet<'_, '_> {
     }
 
     /// Asks every site, without effect. Of several that are in the way it tells the one that will be for the longest, as far as can be
-    /// told: one that is closed, then that which time opens last; else the first.
+    /// told: one that is closed or waits for a loan to come back, then that which time opens last; else the first.
     #[inline]
     pub(crate) fn ask(&mut self, now: u64, sites: &[Site], request: &Request, asks: Asker<'_>) -> Answer {
         let mut answer = Answer::Fits;
@@ -511,14 +511,13 @@ impl ShardSet<'_, '_> {
             match (stand_in_time(counter, &site.hold, inline, (asks.0, barred), lent, now), answer) {
                 (Standing::Never, _) => return Answer::Never,
                 (standing @ (Standing::Blocked(_) | Standing::Lent), _) => {
-                    let (until, lent) = match standing {
-                        Standing::Blocked(until) => (until, false),
-                        _ => (None, true),
+                    let lasting = match standing {
+                        Standing::Blocked(until) => (counter.is_closed(inline), until),
+                        _ => (true, None),
                     };
-                    let lasting = (lent || counter.is_closed(inline), until);
                     if answer == Answer::Fits || lasting > longest {
                         longest = lasting;
-                        answer = Answer::Blocked { site: index, until };
+                        answer = Answer::Blocked { site: index, until: lasting.1 };
                     }
                 }
                 (Standing::Fits, Answer::Fits) if counter.waiting() > 0 => {

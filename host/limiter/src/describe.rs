@@ -96,10 +96,8 @@ impl ShardSet<'_, '_> {
             let spot = self.spot(site);
             let waiter = waiter.map(|(ticket, parking)| (ticket, parking.at(spot)));
             let full = which == Which::Full(spot);
-            let held_back = match which {
-                Which::InTheWay | Which::Full(_) => !full && self.is_held_back(site, request, now).is_some(),
-                Which::Binding | Which::TooLarge => false,
-            };
+            let in_the_way = matches!(which, Which::InTheWay | Which::Full(_));
+            let held_back = in_the_way && !full && self.is_held_back(site, request, now).is_some();
             let counter = &mut self.shards[*at].counters[hold.counter];
             constraints_of(
                 counter,

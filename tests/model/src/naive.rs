@@ -346,7 +346,7 @@ impl Naive {
         found
     }
 
-    /// Takes off what a request can ride on: the lease that lends, if that lives and lends to nobody yet.
+    /// Takes off what a request can ride on: the lease that lends, if that lives. While it lends to another, it will later.
     pub(crate) fn ride(&self, needs: &mut [Need], lender: Option<u64>) {
         let lends = self.held.iter().find(|held| Some(held.id) == lender);
         let Some(lends) = lends else { return };
